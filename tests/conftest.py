@@ -1,0 +1,37 @@
+"""What every test stands on: strict numerics, a compilation cache, and the shared data.
+
+x64 stays off globally (the verbs of hybridtwin must give float64 all the same), implicit rank promotion is
+an error, and compiled programs are kept between runs under `.pytest_cache`.
+"""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+jax.config.update("jax_enable_x64", False)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", os.environ.get("HYBRIDTWIN_TEST_CACHE", str(ROOT / ".pytest_cache" / "xla")))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def shared_root() -> Path:
+    """Where the reference data lie: `$HYBRIDTWIN_DATA`, else `../shared/data` beside the repository."""
+    return Path(os.environ.get("HYBRIDTWIN_DATA") or ROOT.parent / "shared" / "data")
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """`shared_data("pkpd/theophylline.csv")`: the path of a shared file; skips the test where it is not there."""
+
+    def find(name: str) -> Path:
+        path = shared_root() / name
+        if not path.exists():
+            pytest.skip(f"{name} is not under {shared_root()}; set HYBRIDTWIN_DATA to the folder that holds it")
+        return path
+
+    return find
