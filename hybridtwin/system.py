@@ -1,0 +1,617 @@
+"""Declare a physiology: named states, inputs and parameters with units and priors, and the rates of change.
+
+A `System` is a final `equinox.Module`. *The prior is the leaf*: `OralOneCompartment()` is a tree of distributions,
+`OralOneCompartment(V=32.0)` fixes one, `OralOneCompartment(V=dist.LogNormal(3.4, 0.2))` replaces one, and a draw is the
+same tree of numbers (`with_values`). Units are checked when the class is declared (dimensions.py).
+"""
+
+import dataclasses
+import difflib
+import math
+import numbers
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
+
+import equinox as eqx
+import jax
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
+
+from hybridtwin import dimensions
+from hybridtwin.dimensions import const, empirical
+from hybridtwin.errors import DeclarationError, ParameterError, UnitError
+from hybridtwin.units import factor, parse
+
+__all__ = ["Input", "Output", "Parametric", "Route", "Scalar", "Spec", "State", "System", "const", "constant", "covariate",
+           "dose", "empirical", "halfnormal", "lognormal", "logitnormal", "normal", "output", "parameter", "route", "signal",
+           "state", "typical"]
+
+Scalar: TypeAlias = Float[Array, ""]
+
+# ---------------------------------------------------------------------------------------------- priors
+# Built of plain Python floats: jnp here would start a JAX backend when a physiology is imported.
+
+
+def typical(value: float, cv: float = 0.3) -> dist.Distribution:
+    """Log-normal around a typical value (its median) with coefficient of variation `cv`."""
+    return lognormal(value, math.sqrt(math.log1p(cv**2)))
+
+
+def lognormal(median: float, sd: float) -> dist.Distribution:
+    """Log-normal by its median and the standard deviation of its logarithm."""
+    return dist.LogNormal(math.log(median), float(sd))
+
+
+def normal(mean: float, sd: float) -> dist.Distribution:
+    """Normal by mean and standard deviation."""
+    return dist.Normal(float(mean), float(sd))
+
+
+def halfnormal(sd: float) -> dist.Distribution:
+    """Half-normal of scale `sd`: for standard deviations, zero at the most likely."""
+    return dist.HalfNormal(float(sd))
+
+
+def logitnormal(median: float, sd: float) -> dist.Distribution:
+    """On (0, 1): a normal of standard deviation `sd` on the logit scale around `median`."""
+    return dist.TransformedDistribution(dist.Normal(math.log(median / (1 - median)), float(sd)), dist.transforms.SigmoidTransform())
+
+
+def median(prior: dist.Distribution) -> float:
+    """The median of a scalar prior as a float."""
+    if isinstance(prior, dist.LogNormal):
+        return math.exp(float(prior.loc))
+    if isinstance(prior, dist.Normal):
+        return float(prior.loc)
+    if isinstance(prior, dist.HalfNormal):
+        return 0.6744897501960817 * float(prior.scale)
+    if isinstance(prior, dist.Uniform):
+        return (float(prior.low) + float(prior.high)) / 2
+    with jax.enable_x64(True):
+        if isinstance(prior, dist.TransformedDistribution):  # monotone transforms carry a median to a median
+            value = median(prior.base_dist)
+            for transform in prior.transforms:
+                value = transform(value)
+            return float(value)
+        try:
+            return float(prior.icdf(0.5))
+        except (NotImplementedError, ImportError):
+            return float(np.median(np.asarray(prior.sample(jax.random.key(0), (20001,)))))
+
+
+# ---------------------------------------------------------------------------------------------- fields
+
+
+@dataclass(frozen=True)
+class StateField:
+    """A state as declared. `low` is its physical lower bound (0, or None)."""
+
+    unit: str
+    doc: str = ""
+    low: float | None = None
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class DoseField:
+    """A dose input: amounts in `unit` enter the state `into`. `spread` ("5 g/min") makes a bolus record an infusion."""
+
+    unit: str
+    doc: str = ""
+    into: str = ""
+    cmt: int | None = None
+    spread: str | None = None
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class CovariateField:
+    """A covariate, piecewise constant in time; required in the record unless it has a default."""
+
+    unit: str
+    doc: str = ""
+    default: float | None = None
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class SignalField:
+    """An input that is a Signal over time."""
+
+    unit: str
+    doc: str = ""
+    default: float = 0.0
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class ParameterField:
+    """A parameter as declared: its default prior (None: must be given), unit, range, and how it varies."""
+
+    prior: Any
+    unit: str
+    doc: str = ""
+    shared: bool = False
+    varies: str | None = None
+    spread: Any = None
+    low: float | None = None
+    high: float | None = None
+    source: str = ""
+    initial: bool = False
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class ConstantField:
+    """A number with a unit, never inferred."""
+
+    value: float
+    unit: str
+    doc: str = ""
+    source: str = ""
+    low: float | None = None
+    high: float | None = None
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class OutputField:
+    """A derived output as declared by `output`."""
+
+    unit: str
+    doc: str = ""
+    path: str = ""
+
+
+def state(unit: str, doc: str = "", *, positive: bool = True) -> Any:
+    """Declare a state in `class State`; a positive one has the physical lower bound 0."""
+    parse(unit)
+    return StateField(unit, doc, 0.0 if positive else None)
+
+
+def dose(unit: str, doc: str = "", *, into: str, cmt: int | None = None, spread: str | None = None) -> Any:
+    """Declare a dose in `class Input`: into which state, NONMEM's CMT, and how fast a bolus record really enters."""
+    parse(unit)
+    return DoseField(unit, doc, into, cmt, spread)
+
+
+def covariate(unit: str, doc: str = "", *, default: float | None = None) -> Any:
+    """Declare a covariate in `class Input` (`u.weight`), piecewise constant in time."""
+    parse(unit)
+    return CovariateField(unit, doc, default)
+
+
+def signal(unit: str, doc: str = "", *, default: float = 0.0) -> Any:
+    """Declare an input over time in `class Input` (`u.basal`)."""
+    parse(unit)
+    return SignalField(unit, doc, default)
+
+
+def parameter(prior: Any, unit: str, doc: str = "", **declared: Any) -> Any:
+    """Declare a parameter by its prior.
+
+    `prior`: a scalar numpyro distribution, or a `lambda` returning one (called when an instance is built: for those
+    whose construction starts a JAX backend). Keywords: `shared` (once for a cohort), `varies` ("day", "occasion", ...)
+    with `spread` (the log-normal deviations' sd: a number or a prior), `low`, `high`, `source`, `initial` (describes
+    only the state at the first row).
+    """
+    parse(unit)
+    if declared.get("varies") is not None and declared.get("spread") is None:
+        raise DeclarationError(f'a parameter that varies by {declared["varies"]} needs spread=, the sd of its log-normal deviations')
+    return ParameterField(prior, unit, doc, **declared)
+
+
+def constant(value: float, unit: str, doc: str = "", source: str = "") -> Any:
+    """Declare a number with a unit that is never inferred; a keyword of the constructor overrides it."""
+    parse(unit)
+    return ConstantField(float(value), unit, doc, source)
+
+
+class Output(eqx.Module):
+    """What `outputs` returns under each name: a value (any shape under vmap) in `unit`."""
+
+    value: Any
+    unit: str = eqx.field(static=True)
+    doc: str = eqx.field(static=True, default="")
+
+
+def output(value: Any, unit: str, doc: str = "") -> Output:
+    """A derived output with its unit."""
+    parse(unit)
+    return Output(value, unit, doc)
+
+
+class Route(eqx.Module):
+    """How doses of one input enter: lag [time], fraction [1], modelled rate [dose unit/time] or duration [time]."""
+
+    lag: Any = None
+    fraction: Any = None
+    rate: Any = None
+    duration: Any = None
+
+
+def route(*, lag: Any = None, fraction: Any = None, rate: Any = None, duration: Any = None) -> Route:
+    """How doses of one input enter the body; values may be personal. Not both `rate` and `duration`."""
+    if rate is not None and duration is not None:
+        raise DeclarationError("a route has both a rate and a duration. Give one: the other follows from the amount")
+    return Route(lag, fraction, rate, duration)
+
+
+def nearest(name: str, known, label: str = "Known") -> str:
+    """The end of an error message: the nearest of the known names, or all of them."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, 1, 0.5)
+    return f"Did you mean {close[0]!r}?" if close else f"{label}: {', '.join(known) or 'none'}"
+
+
+# ---------------------------------------------------------------------------------------------- State and Input
+
+
+class _StructMeta(type(eqx.Module)):
+    """Turns declared fields into required scalar fields; doses are declared but are no values of `u`."""
+
+    def __new__(mcs, name, bases, namespace, **kwargs):
+        annotations = namespace.setdefault("__annotations__", {})
+        allowed = next((b._kinds for b in bases if isinstance(b, _StructMeta)), ())
+        declared = {}
+        for key, value in namespace.items():
+            if isinstance(value, (StateField, DoseField, CovariateField, SignalField)):
+                annotations.setdefault(key, Scalar)
+        for key, annotation in list(annotations.items()):
+            value = namespace.get(key)
+            if isinstance(annotation, str):
+                annotation = _resolve(annotation, namespace.get("__module__"))
+            if isinstance(value, allowed):
+                declared[key] = dataclasses.replace(value, path=key)
+                del namespace[key]
+            elif value is None and isinstance(annotation, _StructMeta):
+                declared[key] = annotation
+            elif allowed:
+                raise DeclarationError(f"{namespace.get('__qualname__', name)}.{key} does not belong here. Declare it with "
+                                       + ("ht.state(...)" if StateField in allowed else "ht.dose, ht.covariate or ht.signal"))
+            if isinstance(value, DoseField):
+                del annotations[key]
+        cls = super().__new__(mcs, name, bases, namespace, **kwargs)
+        cls._declared = declared
+        return cls
+
+    def __call__(cls, *args, **kwargs):
+        names = [f.name for f in dataclasses.fields(cls)]
+        wrong = [key for key in kwargs if key not in names]
+        lacking = [key for key in names[len(args):] if key not in kwargs]
+        if wrong:
+            raise DeclarationError(f"{cls.__qualname__} has no field {wrong[0]!r}. {nearest(wrong[0], names)}")
+        if lacking:
+            raise DeclarationError(f"{cls.__qualname__} lacks {', '.join(map(repr, lacking))}. Give a value for each; 0.0 for none")
+        return super().__call__(*args, **kwargs)
+
+
+def _resolve(annotation: str, module: str | None):
+    try:
+        return eval(annotation, dict(vars(sys.modules[module])))  # noqa: S307 as typing.get_type_hints does
+    except Exception:  # an annotation that cannot be read is no nested State
+        return None
+
+
+class State(eqx.Module, metaclass=_StructMeta):
+    """Base of `class State` inside a System: one scalar leaf per `ht.state`, or a nested State of a subsystem."""
+
+    _kinds: ClassVar = (StateField,)
+
+
+class Input(eqx.Module, metaclass=_StructMeta):
+    """Base of `class Input` inside a System: covariates and signals are read as `u.name`; doses are not visible."""
+
+    _kinds: ClassVar = (DoseField, CovariateField, SignalField)
+
+    def __getattr__(self, name):
+        if isinstance(type(self)._declared.get(name), DoseField):
+            raise AttributeError(f"{name!r} is a dose: it enters its state by itself. Declare ht.signal to read an input in rates")
+        raise AttributeError(f"{type(self).__qualname__} has no input {name!r}. {nearest(name, type(self)._declared)}")
+
+
+def _leaves_of(struct_type, kind, prefix="") -> Iterator[tuple[str, Any]]:
+    for name, declared in struct_type._declared.items():
+        if isinstance(declared, _StructMeta):
+            yield from _leaves_of(declared, kind, f"{prefix}{name}.")
+        elif isinstance(declared, kind):
+            path = f"{prefix}{name}"
+            moved = {"into": prefix + declared.into} if isinstance(declared, DoseField) else {}
+            yield path, dataclasses.replace(declared, path=path, **moved)
+
+
+def _pack(struct_type, values: Mapping[str, Any], prefix=""):
+    return struct_type(**{
+        name: _pack(declared, values, f"{prefix}{name}.") if isinstance(declared, _StructMeta) else values[prefix + name]
+        for name, declared in struct_type._declared.items() if not isinstance(declared, DoseField)})
+
+
+# ---------------------------------------------------------------------------------------------- modules with parameters
+
+
+class _ParametricMeta(type(eqx.Module)):
+    """Collects parameters and constants before Equinox makes the dataclass, and turns each prior into a default leaf."""
+
+    def __new__(mcs, name, bases, namespace, **kwargs):
+        annotations = namespace.setdefault("__annotations__", {})
+        declared = {}
+        for base in bases:
+            declared |= getattr(base, "_declared", {})
+        for key, value in list(namespace.items()):
+            if isinstance(value, (ParameterField, ConstantField)):
+                annotations.setdefault(key, Scalar)
+                declared[key] = dataclasses.replace(value, path=key)
+                default = value.prior if isinstance(value, ParameterField) else value.value
+                namespace[key] = eqx.field() if default is None else eqx.field(default_factory=lambda d=default: d)
+            elif key in annotations and isinstance(value, Parametric):
+                namespace[key] = eqx.field(default_factory=lambda d=value: d)
+        for key, annotation in annotations.items():  # what is neither prior nor array is structure
+            value = namespace.get(key)
+            if key not in declared and not isinstance(value, dataclasses.Field) and (
+                    annotation in (int, float, str, bool, "int", "float", "str", "bool") or isinstance(value, (int, float, str))):
+                namespace[key] = eqx.field(static=True, **({"default": value} if key in namespace else {}))
+        own_init = "__init__" in namespace or any(getattr(base, "_own_init", False) for base in bases)
+        cls = super().__new__(mcs, name, bases, namespace, **kwargs)
+        cls._declared, cls._own_init = declared, own_init
+        return cls
+
+    def __call__(cls, *args, **kwargs):
+        names = [f.name for f in dataclasses.fields(cls) if f.init]
+        if not cls._own_init:
+            for key in kwargs:
+                if key not in names:
+                    raise ParameterError(f"{cls.__name__} has no parameter {key!r}. {nearest(key, names)}")
+        return super().__call__(*args, **kwargs)
+
+
+class Parametric(eqx.Module, metaclass=_ParametricMeta):
+    """A module whose fields may be priors: systems and sensors. Its parameters have paths ("ka", "gut.kabs")."""
+
+    _declared: ClassVar[dict[str, Any]]
+
+    def __check_init__(self):
+        for name, declared in type(self)._declared.items():
+            object.__setattr__(self, name, _leaf(type(self).__name__, declared, getattr(self, name)))
+
+    def fields(self, prefix: str = "") -> Iterator[tuple[str, ParameterField | ConstantField, Any]]:
+        """(path, declaration, leaf) of every parameter and constant, those of parts namespaced."""
+        for f in dataclasses.fields(self):
+            value, declared = getattr(self, f.name), type(self)._declared.get(f.name)
+            if declared is not None:
+                path = prefix + f.name
+                yield path, dataclasses.replace(declared, path=path), value
+            elif isinstance(value, Parametric):
+                yield from value.fields(f"{prefix}{f.name}.")
+
+    def priors(self) -> dict[str, dist.Distribution]:
+        """Path to prior, of the leaves that are priors."""
+        return {path: value for path, _, value in self.fields() if isinstance(value, dist.Distribution)}
+
+    def values(self) -> dict[str, Any]:
+        """Path to number, of the leaves that are fixed (constants among them)."""
+        return {path: value for path, _, value in self.fields() if not isinstance(value, dist.Distribution)}
+
+    def with_values(self, values: Mapping[str, Any]):
+        """The same module with the leaves at these paths replaced; usable in jit, vmap and grad, so ranges are not checked."""
+        own, parts = {}, {}
+        for path, value in values.items():
+            head, _, tail = path.partition(".")
+            if tail and isinstance(getattr(self, head, None), Parametric):
+                parts.setdefault(head, {})[tail] = value
+            elif head in type(self)._declared and not tail:
+                own[head] = value
+            else:
+                raise ParameterError(f"{type(self).__name__} has no parameter {path!r}. {nearest(path, [p for p, _, _ in self.fields()])}")
+        own |= {head: getattr(self, head).with_values(tail) for head, tail in parts.items()}
+        copy = object.__new__(type(self))  # not the constructor: it checks ranges, which tracers do not have
+        for f in dataclasses.fields(self):
+            object.__setattr__(copy, f.name, own.get(f.name, getattr(self, f.name)))
+        return copy
+
+    def typical(self):
+        """The same module with every prior replaced by its median."""
+        return self.with_values({path: median(prior) for path, prior in self.priors().items()})
+
+
+def _leaf(owner: str, declared, value):
+    """A leaf as given by the user, checked: a prior, or a number inside the declared range and in the declared unit."""
+    where = f"{owner}.{declared.path}"
+    if callable(value) and not isinstance(value, dist.Distribution):
+        value = value()
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str):
+        value = value[0] * factor(value[1], declared.unit)
+    if isinstance(value, dist.Distribution):
+        if value.batch_shape or value.event_shape:
+            raise ParameterError(f"the prior of {where} has shape {value.batch_shape + value.event_shape}. Give a scalar distribution")
+        return value
+    if isinstance(value, (np.ndarray, np.generic)) and np.ndim(value) == 0:
+        value = value.item()
+    if isinstance(value, jax.Array) or not isinstance(value, numbers.Real) and hasattr(value, "dtype"):
+        return value
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ParameterError(f"{where} is {value!r}. Give a number in {declared.unit} or a numpyro distribution")
+    low, high = declared.low, declared.high
+    if low is None and isinstance(getattr(declared, "prior", None), (dist.LogNormal, dist.HalfNormal, dist.Gamma, dist.Exponential)):
+        low = 0.0  # a positive prior says that a negative number is a slip
+    if not (-math.inf if low is None else low) <= value <= (math.inf if high is None else high) or math.isinf(value):
+        raise ParameterError(f"{where} = {value:g} {declared.unit} lies outside its range "
+                             f"{'-inf' if low is None else low} to {'inf' if high is None else high}. Give a value inside it")
+    return float(value)
+
+
+# ---------------------------------------------------------------------------------------------- System
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a system declares, by path. Units are text; `time` is the unit of time of its rates."""
+
+    name: str
+    time: str
+    state_type: type
+    input_type: type
+    states: dict[str, StateField]
+    doses: dict[str, DoseField]
+    covariates: dict[str, CovariateField]
+    signals: dict[str, SignalField]
+    parameters: dict[str, ParameterField]
+    constants: dict[str, ConstantField]
+    outputs: dict[str, OutputField] = dataclasses.field(default_factory=dict)
+    edges: tuple[tuple[str, str], ...] = ()
+    unchecked: tuple[str, ...] = ()
+    linear: bool = False                  # rates affine in the states, and the same at all times
+    routes: tuple[str, ...] = ()          # doses in declared order
+    moving: tuple[str, ...] = ()          # doses whose time or rate depends on a parameter (lag, rate, duration)
+    defines: frozenset[str] = frozenset()  # which of initial, steady, dosing the author wrote
+    horizon: float | None = None          # declared validity, in `time`
+    grid: float | None = None             # default spacing of outputs, in `time`
+
+    def state(self, values: Mapping[str, Any]):
+        """The State with these values by path."""
+        return _pack(self.state_type, values)
+
+    def input(self, values: Mapping[str, Any]):
+        """The Input with these values by path; declared defaults where absent."""
+        defaults = {p: f.default for p, f in {**self.covariates, **self.signals}.items() if f.default is not None}
+        return _pack(self.input_type, {**defaults, **values})
+
+    def flatten(self, x) -> dict[str, Any]:
+        """The values of a State (or Input) by path, in the order of declaration."""
+        kind = (StateField,) if isinstance(x, self.state_type) else (CovariateField, SignalField)
+        found = {}
+        for path, _ in _leaves_of(type(x), kind):
+            value = x
+            for part in path.split("."):
+                value = getattr(value, part)
+            found[path] = value
+        return found
+
+    def spread(self, name: str) -> float | None:
+        """The rate of a bolus record of this dose, in its unit per `time`; None when it enters at once."""
+        text = self.doses[name].spread
+        return None if text is None else factor(text, parse(self.doses[name].unit) / parse(self.time))
+
+
+class _SystemMeta(_ParametricMeta):
+    def __new__(mcs, name, bases, namespace, **kwargs):
+        concrete = [b.__name__ for b in bases if isinstance(b, _SystemMeta) and b.__name__ != "System"]
+        if concrete:
+            raise DeclarationError(f"{name} extends {concrete[0]}, which is final. Hold it as a field (a subsystem) instead")
+        cls = super().__new__(mcs, name, bases, namespace, **kwargs)
+        if any(isinstance(b, _SystemMeta) for b in bases):
+            _check_declared(cls, namespace)
+            if all(f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING for f in dataclasses.fields(cls)):
+                _ = cls().spec
+        return cls
+
+    @property
+    def spec(cls) -> Spec:
+        """What the class declares; needs a default for every field (else ask an instance)."""
+        return cls().spec
+
+    def example(cls):
+        return cls()
+
+
+def _check_declared(cls, namespace):
+    name = cls.__name__
+    if not isinstance(namespace.get("time"), str) or parse(cls.time).dims != parse("s").dims:
+        raise DeclarationError(f'{name} does not say its unit of time. Write time = "h" (or "min", "d") in the class')
+    if not (isinstance(namespace.get("State"), type) and issubclass(cls.State, State)):
+        raise DeclarationError(f"{name} has no states. Write a class State(ht.State) inside it")
+    if not issubclass(cls.Input, Input):
+        raise DeclarationError(f"{name}.Input is no input. Write class Input(ht.Input) inside it")
+    if "rates" not in namespace:
+        raise DeclarationError(f"{name} has no rates. Write def rates(self, t, x, u) returning self.State(...)")
+    states = dict(_leaves_of(cls.State, StateField))
+    compartments = {}
+    for path, declared in _leaves_of(cls.Input, DoseField):
+        if declared.into not in states:
+            raise DeclarationError(f"{name}: the dose {path!r} goes into {declared.into!r}, which is no state. {nearest(declared.into, states)}")
+        if declared.cmt is not None and compartments.setdefault(declared.cmt, path) != path:
+            raise DeclarationError(f"{name}: doses {compartments[declared.cmt]!r} and {path!r} both have cmt={declared.cmt}. Give each its own")
+        unit, into = parse(declared.unit), parse(states[declared.into].unit)
+        if not unit.same_dimension(into):
+            raise UnitError(f"{name}: the dose {path!r} [{unit.text}] cannot enter {declared.into!r} [{into.text}]. Declare both in one dimension")
+        if declared.spread is not None and not parse(declared.spread).same_dimension(unit / parse(cls.time)):
+            raise UnitError(f'{name}: spread="{declared.spread}" of {path!r} is no rate of it. Write it like "5 {unit.text}/min"')
+
+
+_SPECS: dict[Any, Spec] = {}
+
+
+def _structure(module) -> tuple:
+    """What a spec depends on: the classes of a system and its parts, and its static fields; never its leaves."""
+    parts = []
+    for f in dataclasses.fields(module):
+        value = getattr(module, f.name)
+        if isinstance(value, Parametric):
+            parts.append(_structure(value))
+        elif f.metadata.get("static", False):
+            parts.append(value)
+    return type(module), tuple(parts)
+
+
+class System(Parametric, metaclass=_SystemMeta):
+    """Base of every physiology: see the module's docstring and DESIGN section 1.
+
+    The author writes `time`, `class State(ht.State)`, optionally `class Input(ht.Input)`, parameters, `rates` and
+    `outputs`; optionally `initial`, `steady` and `dosing`.
+    """
+
+    time: ClassVar[str]
+    linear: ClassVar[bool | None] = None
+    horizon: ClassVar[str | None] = None
+    grid: ClassVar[str | None] = None
+    State: ClassVar[type[State]] = State
+    Input: ClassVar[type[Input]] = Input
+
+    def rates(self, t, x, u):
+        """dx/dt as a State, in state unit per `time`."""
+        raise NotImplementedError
+
+    def outputs(self, x, u) -> dict[str, Output]:
+        """Derived outputs by name."""
+        return {}
+
+    def initial(self, u):
+        """The state before the first row; zero unless the author says otherwise."""
+        return self.spec.state({path: 0.0 for path in self.spec.states})
+
+    def steady(self, u):
+        """The state at rest under the inputs `u`; that of `initial` unless the author says otherwise."""
+        return self.initial(u)
+
+    def dosing(self, u) -> dict[str, Route]:
+        """Routes of the doses that have a lag, a fraction, a modelled rate or duration."""
+        return {}
+
+    @property
+    def spec(self) -> Spec:
+        """What this system declares; computed (and units checked) once per class and structure."""
+        key = _structure(self)
+        if key not in _SPECS:
+            _SPECS[key] = _spec(self)
+        return _SPECS[key]
+
+
+def _spec(system: System) -> Spec:
+    cls = type(system)
+    declared = {path: f for path, f, _ in system.fields()}
+    span: Callable = lambda text: None if text is None else factor(text, cls.time)  # noqa: E731
+    spec = Spec(
+        name=cls.__name__, time=cls.time, state_type=cls.State, input_type=cls.Input,
+        states=dict(_leaves_of(cls.State, StateField)), doses=dict(_leaves_of(cls.Input, DoseField)),
+        covariates=dict(_leaves_of(cls.Input, CovariateField)), signals=dict(_leaves_of(cls.Input, SignalField)),
+        parameters={p: f for p, f in declared.items() if isinstance(f, ParameterField)},
+        constants={p: f for p, f in declared.items() if isinstance(f, ConstantField)},
+        defines=frozenset(n for n in ("initial", "steady", "dosing") if n in vars(cls)),
+        horizon=span(cls.horizon), grid=span(cls.grid))
+    report = dimensions.check(system, spec)
+    return dataclasses.replace(
+        spec, outputs={n: OutputField(unit, doc, n) for n, (unit, doc) in report.outputs.items()}, edges=report.edges,
+        unchecked=report.unchecked, linear=report.linear if cls.linear is None else cls.linear, routes=tuple(spec.doses),
+        moving=tuple(n for n in spec.doses if set(report.routes.get(n, ())) - {"fraction"}))
