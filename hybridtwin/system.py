@@ -612,6 +612,6 @@ def _spec(system: System) -> Spec:
         horizon=span(cls.horizon), grid=span(cls.grid))
     report = dimensions.check(system, spec)
     return dataclasses.replace(
-        spec, outputs={n: OutputField(unit, doc, n) for n, (unit, doc) in report.outputs.items()}, edges=report.edges,
+        spec, outputs={n: OutputField(unit, doc, n) for n, (unit, doc) in report.outputs.items()}, edges=report.graph,
         unchecked=report.unchecked, linear=report.linear if cls.linear is None else cls.linear, routes=tuple(spec.doses),
         moving=tuple(n for n in spec.doses if set(report.routes.get(n, ())) - {"fraction"}))
