@@ -1,0 +1,296 @@
+"""Glucose and insulin: two small structures of type 1 diabetes that share gut, insulin and interstitium.
+
+Minimal models fitted to boluses that match meals see only the difference of two large effects; how large each is comes
+from structure and prior. So there are two structures, with priors that span what the literature disagrees on, meant to be
+personalized together: `ht.personalize([ht.Model(T1DMinimal(), ...), ht.Model(T1DTwoPool(), ...)], person, temper=3, key=0)`.
+"""
+
+import jax
+
+from hybridtwin.system import (
+    Scalar,
+    State,
+    Input,
+    System,
+    const,
+    constant,
+    covariate,
+    dose,
+    lognormal,
+    output,
+    parameter,
+    signal,
+    state,
+)
+
+_REPLAY = "Cappon 2023, ReplayBG, doi:10.1109/TBME.2023.3286856"
+_HOVORKA = "Hovorka 2004, doi:10.1088/0967-3334/25/4/010"
+_SPAN = "spans ReplayBG (.022) and Hovorka's equations linearized at basal insulin (.0055)"
+
+
+class Gut(System):
+    r"""Three compartments between mouth and blood; amounts of carbohydrate in g.
+
+    dq1/dt = meal - kemp q1      dq2/dt = kemp (q1 - q2)      dq3/dt = kemp q2 - kabs q3      appearance = f kabs q3
+
+    Source: the gut of ReplayBG (Cappon 2023), after Dalla Man 2006; meals are eaten at 5 g/min.
+    """
+
+    time = "min"
+
+    class State(State):
+        q1: Scalar = state("g", "solid in the stomach")
+        q2: Scalar = state("g", "liquid in the stomach")
+        q3: Scalar = state("g", "in the intestine")
+
+    class Input(Input):
+        meal: Scalar = dose("g", "carbohydrate eaten", into="q1", spread="5 g/min")
+
+    kemp: Scalar = parameter(lognormal(0.14, 0.71), "1/min", "gastric emptying", source=_REPLAY)
+    kabs: Scalar = parameter(lognormal(0.012, 0.8), "1/min", "absorption from the intestine", source=_REPLAY)
+    f: Scalar = parameter(lognormal(0.9, 0.08), "1", "share of the carbohydrate that reaches the blood", source=_REPLAY)
+
+    def rates(self, t, x, u):
+        return self.State(q1=-self.kemp * x.q1, q2=self.kemp * (x.q1 - x.q2), q3=self.kemp * x.q2 - self.kabs * x.q3)
+
+    def outputs(self, x, u):
+        return {"appearance": output(self.appearance(x), "g/min", "carbohydrate appearing in blood")}
+
+    def appearance(self, x):
+        return self.f * self.kabs * x.q3
+
+
+class SubcutaneousInsulin(System):
+    r"""Insulin from under the skin to plasma: two compartments for rapid insulin, one for long-acting, then plasma.
+
+    ds1/dt = basal + bolus - kd s1      ds2/dt = kd s1 - ka2 s2      dl/dt = long_acting - kl l
+    dI/dt = (ka2 s2 + kl l) / (VI W) - ke I
+
+    Rapid analogs by default. For regular human insulin give `SubcutaneousInsulin(kd=ht.lognormal(.018, .5),
+    ka2=ht.lognormal(.009, .4))`. `kl` is the first-order rate of glargine (half-life 13 h).
+
+    Source: the subcutaneous model of ReplayBG (Cappon 2023); plasma as in Hovorka 2004.
+    """
+
+    time = "min"
+
+    class State(State):
+        s1: Scalar = state("[IU]", "rapid insulin, first depot")
+        s2: Scalar = state("[IU]", "rapid insulin, second depot")
+        slow: Scalar = state("[IU]", "long-acting insulin, depot")
+        I: Scalar = state("m[IU]/L", "plasma insulin")  # noqa: E741 the field's symbol
+
+    class Input(Input):
+        bolus: Scalar = dose("[IU]", "rapid insulin injected", into="s1")
+        long_acting: Scalar = dose("[IU]", "long-acting insulin injected", into="slow")
+        basal: Scalar = signal("[IU]/h", "rapid insulin infused by a pump", default=0.0)
+        weight: Scalar = covariate("kg", "body weight")
+        usual_slow: Scalar = covariate("[IU]/h", "long-acting insulin an hour, on average", default=0.0)
+
+    kd: Scalar = parameter(lognormal(0.030, 0.62), "1/min", "transfer between depots", source=_REPLAY)
+    ka2: Scalar = parameter(lognormal(0.0137, 0.43), "1/min", "absorption into plasma", source=_REPLAY)
+    ke: Scalar = parameter(lognormal(0.135, 0.25), "1/min", "insulin elimination", source=_HOVORKA)
+    kl: Scalar = constant(0.0009, "1/min", "absorption of long-acting insulin", source="half-life 13 h, glargine")
+    VI: Scalar = constant(0.12, "L/kg", "insulin volume", source=_HOVORKA)
+
+    def rates(self, t, x, u):
+        basal = u.basal * const(1 / 60, "h/min")
+        into_plasma = (self.ka2 * x.s2 + self.kl * x.slow) * const(1000.0, "m[IU]/[IU]")
+        return self.State(s1=basal - self.kd * x.s1, s2=self.kd * x.s1 - self.ka2 * x.s2, slow=-self.kl * x.slow,
+                          I=into_plasma / (self.VI * u.weight) - self.ke * x.I)
+
+    def outputs(self, x, u):
+        return {"insulin": output(x.I, "m[IU]/L", "plasma insulin")}
+
+    def rest(self, u):
+        """Rest under the pump's present rate and the usual long-acting insulin."""
+        fast, slow = u.basal * const(1 / 60, "h/min"), u.usual_slow * const(1 / 60, "h/min")
+        return self.State(s1=fast / self.kd, s2=fast / self.ka2, slow=slow / self.kl, I=self.plasma(u.basal + u.usual_slow, u))
+
+    def plasma(self, rate, u):
+        """Plasma insulin [m[IU]/L] at rest under a constant rate [[IU]/h]."""
+        return rate * const(1000 / 60, "m[IU]/[IU]*h/min") / (self.VI * u.weight * self.ke)
+
+
+def usual_slow(inputs, start, stop):
+    """Long-acting insulin an hour, on average over the record, in [IU]/h."""
+    return sum(d.amount or 0.0 for d in inputs["long_acting"].doses) / max((stop - start) / 60.0, 24.0)
+
+
+def usual_basal(inputs, start, stop):
+    """Insulin an hour that is not given for meals: mean pump basal plus long-acting, in [IU]/h."""
+    return inputs["basal"].integral(start, stop) / (stop - start) + usual_slow(inputs, start, stop)
+
+
+class T1DInput(Input):
+    """Inputs of both type 1 diabetes systems."""
+
+    meal: Scalar = dose("g", "carbohydrate eaten", into="gut.q1", spread="5 g/min")
+    bolus: Scalar = dose("[IU]", "rapid insulin injected", into="insulin.s1")
+    long_acting: Scalar = dose("[IU]", "long-acting insulin injected", into="insulin.slow")
+    basal: Scalar = signal("[IU]/h", "rapid insulin infused by a pump", default=0.0)
+    weight: Scalar = covariate("kg", "body weight")
+    usual_basal: Scalar = covariate("[IU]/h", "insulin rate at which glucose rests at Gb", default=usual_basal)
+    usual_slow: Scalar = covariate("[IU]/h", "long-acting part of usual_basal", default=usual_slow)
+
+
+def _free_start(gut, insulin, u, cob, iob):
+    """Gut and insulin at the first row: rest, plus carbohydrate still in the gut and rapid insulin still under the skin."""
+    rest = insulin.rest(u)
+    half = 0.5 * iob
+    plasma = rest.I + insulin.ka2 * half * const(1000.0, "m[IU]/[IU]") / (insulin.VI * u.weight * insulin.ke)
+    return (gut.State(q1=0.0 * cob, q2=0.5 * cob, q3=0.5 * cob),
+            insulin.State(s1=rest.s1 + half, s2=rest.s2 + half, slow=rest.slow, I=plasma))
+
+
+class T1DMinimal(System):
+    r"""Type 1 diabetes, structure A: one glucose pool, the minimal model with insulin under the skin and a gut.
+
+    gut and insulin: see `Gut` and `SubcutaneousInsulin`. Ib is plasma insulin at rest under the usual basal rate.
+
+    dX/dt = -p2 (X - SI (I - Ib))
+    dG/dt = -SG (G - Gb) - X G + Ra          Ra = f kabs q3 / (VG weight)
+    dC/dt = (G - C) / tis                    C is read by a glucose sensor: `G_isf`
+
+    Source: Bergman 1979 (doi:10.1152/ajpendo.1979.236.6.E667) in the form of ReplayBG (Cappon 2023). SG has a prior that
+    spans two families of models, which is what calibrates treatment effects (DESIGN section 4).
+    """
+
+    time = "min"
+    grid = "5 min"
+    horizon = "14 d"
+
+    class State(State):
+        gut: Gut.State
+        insulin: SubcutaneousInsulin.State
+        X: Scalar = state("1/min", "remote insulin action", positive=False)
+        G: Scalar = state("mg/dL", "plasma glucose")
+        C: Scalar = state("mg/dL", "interstitial glucose")
+
+    Input = T1DInput
+
+    gut: Gut = Gut()
+    insulin: SubcutaneousInsulin = SubcutaneousInsulin()
+    SI: Scalar = parameter(lognormal(9e-4, 0.6), "L/m[IU]/min", "insulin sensitivity", source=_REPLAY)
+    p2: Scalar = parameter(lognormal(0.015, 0.4), "1/min", "rate of insulin action", source=_REPLAY + ", widened")
+    SG: Scalar = parameter(lognormal(0.010, 0.7), "1/min", "glucose effectiveness", source=_SPAN)
+    Gb: Scalar = parameter(lognormal(130.0, 0.2), "mg/dL", "glucose at rest under the usual basal", source=_REPLAY + ", widened")
+    tis: Scalar = parameter(lognormal(8.0, 0.4), "min", "lag of the interstitium", source=_REPLAY + " 7, Hovorka family 10.7")
+    VG: Scalar = constant(1.6, "dL/kg", "glucose volume", source=_HOVORKA)
+    G0: Scalar = parameter(lognormal(140.0, 0.4), "mg/dL", "glucose at the first row", initial=True)
+    cob: Scalar = parameter(lognormal(4.0, 1.2), "g", "carbohydrate in the gut at the first row", initial=True)
+    iob: Scalar = parameter(lognormal(0.4, 1.2), "[IU]", "rapid insulin under the skin at the first row", initial=True)
+
+    def appearance(self, x, u):
+        return self.gut.appearance(x.gut) * const(1000.0, "mg/g") / (self.VG * u.weight)
+
+    def rates(self, t, x, u):
+        resting = self.insulin.plasma(u.usual_basal, u)
+        return self.State(
+            gut=self.gut.rates(t, x.gut, u), insulin=self.insulin.rates(t, x.insulin, u),
+            X=-self.p2 * (x.X - self.SI * (x.insulin.I - resting)),
+            G=-self.SG * (x.G - self.Gb) - x.X * x.G + self.appearance(x, u),
+            C=(x.G - x.C) / self.tis)
+
+    def outputs(self, x, u):
+        return {"G": output(x.G, "mg/dL", "plasma glucose"), "G_isf": output(x.C, "mg/dL", "interstitial glucose"),
+                "insulin": output(x.insulin.I, "m[IU]/L", "plasma insulin"),
+                "appearance": output(self.appearance(x, u), "mg/dL/min", "glucose appearing from the gut")}
+
+    def initial(self, u):
+        gut, insulin = _free_start(self.gut, self.insulin, u, self.cob, self.iob)
+        action = self.SI * (insulin.I - self.insulin.plasma(u.usual_basal, u))
+        return self.State(gut=gut, insulin=insulin, X=action, G=self.G0, C=self.G0)
+
+    def steady(self, u):
+        insulin = self.insulin.rest(u)
+        action = self.SI * (insulin.I - self.insulin.plasma(u.usual_basal, u))
+        glucose = self.SG * self.Gb / (self.SG + action)
+        zero = 0.0 * u.weight * const(1.0, "g/kg")
+        return self.State(gut=self.gut.State(q1=zero, q2=zero, q3=zero), insulin=insulin, X=action, G=glucose, C=glucose)
+
+
+def _floor(z):
+    """A smooth max(z, 0) of a dimensionless z."""
+    return jax.nn.softplus(20.0 * z) / 20.0
+
+
+class T1DTwoPool(System):
+    r"""Type 1 diabetes, structure B: two glucose pools, insulin action split into uptake and production, renal loss.
+
+    gut, insulin and interstitium as in `T1DMinimal`.
+
+    dX/dt  = -p2 (X - SI (I - Ib))           dXe/dt = -ka3 (Xe - SIE I)
+    dG/dt  = -SG (G - Gb) + Ra + E0 [s(1 - Xe) - s(1 - SIE Ib)] - k12 (G - G2) - r softplus(G - 180)
+    dG2/dt = k12 (G - G2) - X G2             s(z) = softplus(20 z) / 20
+
+    Source: Hovorka 2004 (doi:10.1088/0967-3334/25/4/010), reduced around rest; notes on its spreads in `docs/design.md`.
+    """
+
+    time = "min"
+    grid = "5 min"
+    horizon = "14 d"
+
+    class State(State):
+        gut: Gut.State
+        insulin: SubcutaneousInsulin.State
+        X: Scalar = state("1/min", "insulin action on uptake", positive=False)
+        Xe: Scalar = state("1", "insulin action on production", positive=False)
+        G: Scalar = state("mg/dL", "plasma glucose")
+        G2: Scalar = state("mg/dL", "glucose of the second pool, as a concentration")
+        C: Scalar = state("mg/dL", "interstitial glucose")
+
+    Input = T1DInput
+
+    gut: Gut = Gut()
+    insulin: SubcutaneousInsulin = SubcutaneousInsulin()
+    SI: Scalar = parameter(lognormal(9e-4, 0.6), "L/m[IU]/min", "insulin sensitivity of uptake", source=_REPLAY)
+    p2: Scalar = parameter(lognormal(0.015, 0.4), "1/min", "rate of insulin action on uptake", source=_REPLAY + ", widened")
+    SIE: Scalar = parameter(lognormal(0.045, 0.55), "L/m[IU]", "insulin sensitivity of production", source=_HOVORKA)
+    ka3: Scalar = parameter(lognormal(0.024, 0.65), "1/min", "rate of insulin action on production", source=_HOVORKA)
+    E0: Scalar = parameter(lognormal(1.8, 0.24), "mg/dL/min", "glucose production without insulin", source=_HOVORKA)
+    k12: Scalar = parameter(lognormal(0.06, 0.45), "1/min", "exchange between the pools", source=_HOVORKA)
+    SG: Scalar = parameter(lognormal(0.010, 0.7), "1/min", "glucose effectiveness", source=_SPAN)
+    Gb: Scalar = parameter(lognormal(130.0, 0.2), "mg/dL", "glucose at rest under the usual basal", source=_REPLAY + ", widened")
+    tis: Scalar = parameter(lognormal(8.0, 0.4), "min", "lag of the interstitium", source=_REPLAY + " 7, Hovorka family 10.7")
+    VG: Scalar = constant(1.6, "dL/kg", "glucose volume", source=_HOVORKA)
+    renal: Scalar = constant(0.003, "1/min", "renal loss above the threshold", source=_HOVORKA)
+    G0: Scalar = parameter(lognormal(140.0, 0.4), "mg/dL", "glucose at the first row", initial=True)
+    cob: Scalar = parameter(lognormal(4.0, 1.2), "g", "carbohydrate in the gut at the first row", initial=True)
+    iob: Scalar = parameter(lognormal(0.4, 1.2), "[IU]", "rapid insulin under the skin at the first row", initial=True)
+
+    def appearance(self, x, u):
+        return self.gut.appearance(x.gut) * const(1000.0, "mg/g") / (self.VG * u.weight)
+
+    def production(self, action, u):
+        """Glucose production above that of rest [mg/dL/min]."""
+        return self.E0 * (_floor(1.0 - action) - _floor(1.0 - self.SIE * self.insulin.plasma(u.usual_basal, u)))
+
+    def rates(self, t, x, u):
+        resting = self.insulin.plasma(u.usual_basal, u)
+        exchange = self.k12 * (x.G - x.G2)
+        over = jax.nn.softplus((x.G - const(180.0, "mg/dL")) / const(5.0, "mg/dL")) * const(5.0, "mg/dL")
+        return self.State(
+            gut=self.gut.rates(t, x.gut, u), insulin=self.insulin.rates(t, x.insulin, u),
+            X=-self.p2 * (x.X - self.SI * (x.insulin.I - resting)), Xe=-self.ka3 * (x.Xe - self.SIE * x.insulin.I),
+            G=(-self.SG * (x.G - self.Gb) + self.appearance(x, u) + self.production(x.Xe, u) - exchange - self.renal * over),
+            G2=exchange - x.X * x.G2, C=(x.G - x.C) / self.tis)
+
+    def outputs(self, x, u):
+        return {"G": output(x.G, "mg/dL", "plasma glucose"), "G_isf": output(x.C, "mg/dL", "interstitial glucose"),
+                "insulin": output(x.insulin.I, "m[IU]/L", "plasma insulin"),
+                "appearance": output(self.appearance(x, u), "mg/dL/min", "glucose appearing from the gut")}
+
+    def initial(self, u):
+        gut, insulin = _free_start(self.gut, self.insulin, u, self.cob, self.iob)
+        action = self.SI * (insulin.I - self.insulin.plasma(u.usual_basal, u))
+        return self.State(gut=gut, insulin=insulin, X=action, Xe=self.SIE * insulin.I, G=self.G0, G2=self.G0, C=self.G0)
+
+    def steady(self, u):
+        insulin = self.insulin.rest(u)
+        action = self.SI * (insulin.I - self.insulin.plasma(u.usual_basal, u))
+        produced = self.production(self.SIE * insulin.I, u)
+        glucose = (self.SG * self.Gb + produced) / (self.SG + self.k12 * action / (self.k12 + action))
+        zero = 0.0 * u.weight * const(1.0, "g/kg")
+        return self.State(gut=self.gut.State(q1=zero, q2=zero, q3=zero), insulin=insulin, X=action, Xe=self.SIE * insulin.I,
+                          G=glucose, G2=glucose * self.k12 / (self.k12 + action), C=glucose)

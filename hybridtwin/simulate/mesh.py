@@ -1,0 +1,366 @@
+"""The mesh of one person: K segments between the times at which something happens, laid out on the host as data.
+
+Doses, infusion ends, signal knots, windows of `do`, days and readings all fall exactly on nodes, so the integrator never
+steps across a jump. Worlds that are to be compared are laid on the union of their nodes. What a set of worlds can never do
+(no infusion, no clamp, no reset, ...) is left out of the `Layout`, which is static: what is absent costs nothing.
+
+A node is a time *and* a place in the record's order: a trough drawn at 09:00 before the dose of 09:00 gets a node of its
+own, in front of the dose's node. The state recorded at a node is the state after what happens there.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from hybridtwin.interventions import Rescue
+from hybridtwin.units import time_factor
+
+FIRST, LAST = -1, 2**30  # ranks of what has no place in the record's order: before, and after, everything at that time
+_PREDECESSORS = 3  # doses of a steady train that can still be on their way when it is declared (lag or infusion > interval)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Static structure of a mesh: what can happen at all. Hashable, so it is part of the compiled program's key."""
+
+    jumps: tuple[str, ...] = ()  # dose routes with boluses
+    rates: tuple[str, ...] = ()  # dose routes with infusions at times that are data
+    moving: tuple[str, ...] = ()  # dose routes whose times depend on parameters (lag, modelled rate or duration)
+    moving_infused: bool = False
+    overridden: tuple[str, ...] = ()  # parameters with another value in a window
+    varying: tuple[tuple[str, str], ...] = ()  # (parameter, group) that take one value an occasion
+    clamped: tuple[str, ...] = ()
+    resets: bool = False
+    steady: int = 0  # number of steady-state declarations
+    steady_pieces: int = 1
+    latents: int = 0  # events with an uncertain amount or time
+    rescue: Rescue | None = None
+
+
+class Steady(NamedTuple):
+    """Steady-state declarations, E of them: the node at which each holds and the train that led there."""
+
+    node: np.ndarray  # (E,)
+    add: np.ndarray  # (E,) SS = 2: added to the state instead of replacing it
+    route: np.ndarray  # (E,) index among the system's routes
+    amount: np.ndarray
+    duration: np.ndarray  # inf: an infusion that never stopped
+    rate: np.ndarray  # 0 where the duration is given
+    modelled: np.ndarray  # 0 as given, 1 modelled rate, 2 modelled duration
+    interval: np.ndarray
+
+
+class Moving(NamedTuple):
+    """Doses whose time is known only when the parameters are, M of them."""
+
+    time: np.ndarray  # (M,)
+    route: np.ndarray  # (M,) index among the system's routes
+    amount: np.ndarray
+    duration: np.ndarray
+    rate: np.ndarray
+    modelled: np.ndarray
+    floor: np.ndarray  # earliest time at which the dose can act (a steady train acts after its declaration)
+    latent: np.ndarray  # (M,) index of the latent factor of the amount or -1
+    shift: np.ndarray  # (M,) index of the latent shift in time or -1
+
+
+class Mesh(NamedTuple):
+    """Arrays of one world on one mesh; every leading axis K counts nodes. Times in the system's unit."""
+
+    t: np.ndarray  # (K,)
+    jump: np.ndarray  # (K, len(layout.jumps)) amounts in dose units
+    rate: np.ndarray  # (K, len(layout.rates)) from this node on
+    signal: np.ndarray  # (K, S) value at the node
+    slope: np.ndarray  # (K, S)
+    covariate: np.ndarray  # (K, C)
+    occasion: np.ndarray  # (K, V) index of the occasion
+    reset: np.ndarray  # (K,)
+    override: np.ndarray  # (K, P) inside the window?
+    clamp: np.ndarray  # (K, Q) inside the window?
+    clamp_value: np.ndarray  # (K, Q)
+    clamp_slope: np.ndarray  # (K, Q)
+    check: np.ndarray  # (K,) does the rescue rule look here?
+    steady: Steady
+    moving: Moving
+    latent_jump: np.ndarray  # (K, E, J) amount as recorded, to be multiplied by the latent factor of event e
+    latent_rate: np.ndarray  # (K, E, R)
+    read: np.ndarray  # (N,) node of each reading
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    """A dose as the simulator sees it: amounts in dose units, times in system units, spread applied."""
+
+    time: float
+    order: int
+    route: int
+    name: str
+    amount: float
+    duration: float
+    rate: float
+    modelled: int
+    interval: float
+    steady: int
+    latent: int
+    shift: int
+    fixed: bool  # its times are data
+
+
+def _entries(world, spec):
+    """All doses of a world."""
+    found = []
+    for route, name in enumerate(spec.routes):
+        regimen = world.inputs[name]
+        spread = spec.spread(name)
+        for dose in regimen.doses:
+            unsure = dose.latent is not None
+            number = dose.latent if unsure and (dose.amount is None or dose.amount_sd) else -1
+            shift = dose.latent if unsure and dose.time_sd else -1
+            amount = float(dose.amount) if dose.amount is not None else float(dose.prior[0])
+            rate = float(dose.rate or 0.0)
+            modelled = {None: 0, "rate": 1, "duration": 2}[dose.modelled]
+            duration = float(dose.duration or 0.0)
+            if spread and not duration and not rate and not modelled:
+                duration = amount / spread  # of the amount as recorded, so that a latent amount moves no node
+            fixed = name not in spec.moving and shift < 0 and not modelled and not rate
+            if rate and fixed is False and name not in spec.moving and shift < 0 and not modelled:
+                duration, rate, fixed = (amount / rate if amount else np.inf), 0.0, True
+            found.append(_Entry(float(dose.time), int(dose.order), route, name, amount, duration, rate, modelled,
+                                float(dose.ii or 0.0), int(dose.ss or 0), number, shift, fixed))
+    return found
+
+
+def layout_of(worlds, spec, *, varying=(), latents=0):
+    """The layout that holds every one of these worlds. `latents`: number of events with an uncertain amount or time."""
+    jumps, rates, moving, infused, steady = set(), set(), set(), False, 0
+    pieces = 1
+    for world in worlds:
+        entries = _entries(world, spec)
+        steady = max(steady, sum(bool(e.steady) for e in entries))
+        for e in entries:
+            if e.steady:
+                pieces = max(pieces, 24)
+            if not e.fixed:
+                moving.add(e.name)
+                infused |= bool(e.duration or e.rate or e.modelled)
+            elif e.duration:
+                rates.add(e.name)
+            else:
+                jumps.add(e.name)
+    rescue = next((w.rescue for w in worlds if w.rescue is not None), None)
+    if rescue is not None:
+        jumps.add(rescue.give)
+    return Layout(
+        jumps=tuple(n for n in spec.routes if n in jumps), rates=tuple(n for n in spec.routes if n in rates),
+        moving=tuple(n for n in spec.routes if n in moving), moving_infused=infused,
+        overridden=tuple(dict.fromkeys(o.path for w in worlds for o in w.overrides)), varying=tuple(varying),
+        clamped=tuple(dict.fromkeys(c.state for w in worlds for c in w.clamps)), resets=any(w.resets for w in worlds),
+        steady=steady, steady_pieces=pieces, latents=latents, rescue=rescue)
+
+
+class _Nodes:
+    """Nodes at the union of all events: times, and where each event of the record's order stands."""
+
+    def __init__(self, events, max_step):
+        times = np.array([e[0] for e in events])
+        order = np.argsort(times, kind="stable")
+        snapped = times[order].copy()
+        for i in range(1, len(snapped)):  # times that differ by rounding alone are one time
+            if snapped[i] - snapped[i - 1] <= 1e-9 * max(1.0, abs(snapped[i])):
+                snapped[i] = snapped[i - 1]
+        snap = dict(zip(times[order], snapped, strict=True))
+        rows = sorted({(snap[t], rank, read) for t, rank, read in events})
+        nodes, self._place, has_read = [], {}, False
+        for t, rank, read in rows:
+            if not nodes or nodes[-1] != t or (has_read and not read):
+                if nodes and nodes[-1] < t:
+                    pieces = int(np.ceil((t - nodes[-1]) / max_step - 1e-9))
+                    nodes.extend(np.linspace(nodes[-1], t, pieces + 1)[1:-1])
+                nodes.append(t)
+                has_read = False
+            has_read |= read
+            self._place[t, rank, read] = len(nodes) - 1
+        self._snap, self.t = snap, np.array(nodes)
+
+    def at(self, time, rank, read=False):
+        return self._place[self._snap[time], rank, read]
+
+
+def _events(world, spec, entries, knots):
+    """(time, rank, is it a reading) of everything that must fall on a node."""
+    events = [(world.start, FIRST, False), (world.stop, FIRST, False)]
+    events += [(t, order, False) for t, order in world.resets]
+    for e in entries:
+        if e.steady:
+            events.append((e.time, e.order, False))
+            events += [(end, FIRST, False) for end in _train_ends(e)]
+        if e.fixed and np.isfinite(e.duration) and not (e.steady and not e.amount):
+            events.append((e.time, e.order, False))
+            events += [(e.time + e.duration, FIRST, False)] if e.duration else []
+    for name in (*spec.signals, *spec.covariates):
+        events += [(float(t), FIRST, False) for t in world.inputs[name].knots if world.start <= t <= world.stop]
+    for part in (*world.overrides, *world.clamps):
+        events += [(t, FIRST, False) for t in (part.start, part.stop) if world.start <= t <= world.stop]
+    for clamp in world.clamps:
+        events += [(float(t), FIRST, False) for t in clamp.signal.knots if world.start <= t <= world.stop]
+    return events + [(t, FIRST, False) for t in knots]
+
+
+def _train_ends(entry):
+    """Ends of infusions of a steady train that still run when it is declared (times that are data)."""
+    if not entry.fixed or not np.isfinite(entry.duration) or not entry.interval:
+        return []
+    ends = [entry.time - k * entry.interval + entry.duration for k in range(1, 1 + int(entry.duration // entry.interval) + 1)]
+    return [end for end in ends if end > entry.time]
+
+
+def checks_of(worlds, time):
+    """Times at which the rescue rule of these worlds looks."""
+    found = set()
+    for world in worlds:
+        if world.rescue is not None:
+            value, unit = world.rescue.every.split(None, 1)
+            every = float(value) * time_factor(unit, time)
+            found |= {float(t) for t in np.arange(world.onset, world.stop, every)}
+    return sorted(found)
+
+
+def lay(worlds, spec, layout, reads, *, max_step, occasions=None, knots=()):
+    """One mesh a world, all on the union of their nodes.
+
+    **Arguments:** `reads`: (time, rank) of every reading wanted, in any order (rank `LAST`: after everything at that
+    time); `max_step`: longest segment, in system time; `occasions`: group -> sorted edges between occasions;
+    `knots`: further node times.
+
+    **Returns:** list of `Mesh`, all of the same shapes.
+    """
+    occasions = occasions or {}
+    checks = checks_of(worlds, spec.time)
+    tables = [_entries(world, spec) for world in worlds]
+    edges = [float(t) for group in occasions.values() for t in group]
+    start = min(world.start for world in worlds)
+    events = [event for world, entries in zip(worlds, tables, strict=True)
+              for event in _events(world, spec, entries, [*knots, *checks, *edges])]
+    events += [(float(t), int(rank), True) for t, rank in reads]
+    nodes = _Nodes([e for e in events if e[0] >= start], max_step)
+    read = np.array([nodes.at(float(t), int(rank), True) for t, rank in reads], dtype=np.int32)
+    return [_lay_one(world, spec, layout, entries, nodes, read, occasions, checks) for world, entries in zip(worlds, tables, strict=True)]
+
+
+def _spans(nodes, parts, names, key, width):
+    """(K, P) booleans: is node k inside a window of part p?"""
+    inside = np.zeros((width, len(names)), bool)
+    for part in parts:
+        inside[:, names.index(key(part))] |= (nodes.t >= part.start - 1e-12) & (nodes.t < part.stop)
+    return inside
+
+
+def _sampled(signal, t):
+    """Value at each node and slope to the next, for a signal whose knots lie on nodes."""
+    value, middle = np.asarray(signal(t)), np.asarray(signal((t[:-1] + t[1:]) / 2))
+    h = np.diff(t)
+    slope = np.divide(2 * (middle - value[:-1]), h, out=np.zeros_like(h), where=h > 0)
+    slope[np.abs(slope) * h < 1e-13 * np.maximum(1.0, np.abs(middle))] = 0.0
+    return value, np.append(slope, 0.0)
+
+
+def _doses(layout, entries, nodes, width, jump, rate):
+    """Write fixed doses into `jump` and `rate`; return latent shares."""
+    latent_jump = np.zeros((width, layout.latents, len(layout.jumps)))
+    latent_rate = np.zeros((width, layout.latents, len(layout.rates)))
+    for e in entries:
+        if not e.fixed or not np.isfinite(e.duration) or (e.steady and not e.amount):
+            continue
+        k = nodes.at(e.time, e.order)
+        if not e.duration:
+            column = layout.jumps.index(e.name)
+            if e.latent >= 0:
+                latent_jump[k, e.latent, column] = e.amount
+            else:
+                jump[k, column] += e.amount
+            continue
+        column = layout.rates.index(e.name)
+        stretch = slice(k, nodes.at(e.time + e.duration, FIRST))
+        if e.latent >= 0:
+            latent_rate[stretch, e.latent, column] = e.amount / e.duration
+        else:
+            rate[stretch, column] += e.amount / e.duration
+        for end in _train_ends(e) if e.steady else ():
+            rate[k:nodes.at(end, FIRST), column] += e.amount / e.duration
+    return latent_jump, latent_rate
+
+
+def _steady_of(layout, entries, nodes):
+    rows = [(nodes.at(e.time, e.order), e.steady == 2, e.route, e.amount, e.duration, e.rate, e.modelled, e.interval or 1.0)
+            for e in entries if e.steady]
+    rows += [(-1, False, 0, 0.0, 0.0, 0.0, 0, 1.0)] * (layout.steady - len(rows))
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 8
+    kinds = (np.int32, bool, np.int32, float, float, float, np.int32, float)
+    return Steady(*(np.array(c, dtype=k) for c, k in zip(columns, kinds, strict=True)))
+
+
+def _moving_of(entries, start):
+    """Moving doses, with the predecessors of a steady train that may still be on their way."""
+    rows = []
+    for e in entries:
+        if e.fixed or (e.steady and not e.amount):
+            continue
+        for k in range(1 + (_PREDECESSORS if e.steady and e.interval else 0)):
+            rows.append((e.time - k * e.interval, e.route, e.amount, e.duration, e.rate, e.modelled,
+                         e.time if e.steady else start, e.latent, e.shift))
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 9
+    kinds = (float, np.int32, float, float, float, np.int32, float, np.int32, np.int32)
+    return Moving(*(np.array(c, dtype=k) for c, k in zip(columns, kinds, strict=True)))
+
+
+def _lay_one(world, spec, layout, entries, nodes, read, occasions, checks):
+    width = len(nodes.t)
+    jump, rate = np.zeros((width, len(layout.jumps))), np.zeros((width, len(layout.rates)))
+    latent_jump, latent_rate = _doses(layout, entries, nodes, width, jump, rate)
+    signals = [_sampled(world.inputs[name], nodes.t) for name in spec.signals]
+    covariates = [_sampled(world.inputs[name], nodes.t)[0] for name in spec.covariates]
+    reset = np.zeros(width, bool)
+    for t, order in world.resets:
+        reset[nodes.at(t, order)] = True
+    held = {name: np.zeros((2, width)) for name in layout.clamped}
+    for clamp in world.clamps:
+        inside = (nodes.t >= clamp.start) & (nodes.t < clamp.stop)
+        held[clamp.state][:, inside] = np.stack(_sampled(clamp.signal, nodes.t))[:, inside]
+    check = np.zeros(width, bool)
+    if world.rescue is not None:
+        check[[nodes.at(t, FIRST) for t in checks if t >= world.onset]] = True
+    groups = [group for _, group in layout.varying]
+    occasion = [np.searchsorted(np.asarray(occasions.get(g, ())), nodes.t, side="right") for g in groups]
+
+    def columns(parts, kind=float):
+        return np.stack(parts, axis=-1).astype(kind) if parts else np.zeros((width, 0), kind)
+
+    return Mesh(
+        t=nodes.t, jump=jump, rate=rate, signal=columns([v for v, _ in signals]), slope=columns([s for _, s in signals]),
+        covariate=columns(covariates), occasion=columns(occasion, np.int32), reset=reset,
+        override=_spans(nodes, world.overrides, layout.overridden, lambda o: o.path, width),
+        clamp=_spans(nodes, world.clamps, layout.clamped, lambda c: c.state, width),
+        clamp_value=columns([held[n][0] for n in layout.clamped]), clamp_slope=columns([held[n][1] for n in layout.clamped]),
+        check=check, steady=_steady_of(layout, entries, nodes), moving=_moving_of(entries, world.start),
+        latent_jump=latent_jump, latent_rate=latent_rate, read=read)
+
+
+def pad(mesh, width, reads, moving):
+    """The same mesh with nodes, readings and moving doses padded by ones that do nothing, so that people share a shape."""
+    extra = width - len(mesh.t)
+
+    def grow(a, n, fill):
+        return np.concatenate([a, np.repeat(a[-1:] if fill is None else np.full_like(a[:1], fill) if a.size else
+                                            np.full((1, *a.shape[1:]), fill, a.dtype), n, axis=0)])
+
+    quiet = {"jump", "rate", "slope", "clamp_slope", "latent_jump", "latent_rate", "reset", "check"}
+    nodes = {name: grow(getattr(mesh, name), extra, 0 if name in quiet else None)
+             for name in ("t", "jump", "rate", "signal", "slope", "covariate", "occasion", "reset", "override", "clamp",
+                          "clamp_value", "clamp_slope", "check", "latent_jump", "latent_rate")}
+    more = moving - len(mesh.moving.time)
+    still = Moving(*(grow(a, more, -1 if a.dtype == np.int32 and name in ("latent", "shift") else 0)
+                     for name, a in zip(Moving._fields, mesh.moving, strict=True)))
+    still = still._replace(time=np.where(np.arange(moving) < moving - more, still.time, mesh.t[-1]))
+    return mesh._replace(**nodes, moving=still, read=grow(mesh.read, reads - len(mesh.read), 0))
+

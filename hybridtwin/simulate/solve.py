@@ -1,0 +1,288 @@
+"""From a mesh to states: one scan over the nodes of one lane.
+
+`states` is written for one person, one draw and one world; people, draws, chains and worlds are batched by `vmap`, in which
+every lane has its own node times at no cost.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from hybridtwin.simulate.mesh import Layout, Mesh
+from hybridtwin.units import factor, time_factor
+
+
+class Extras(NamedTuple):
+    """Numbers of one lane beside the parameters."""
+
+    amounts: jax.Array  # (E,) latent factors on the amounts of uncertain events
+    shifts: jax.Array  # (E,) latent shifts of their times, in system time
+    overrides: jax.Array  # (P,) values of the parameters that `do` sets
+
+
+def get(tree, path):
+    """The leaf of a system or state at a dotted path."""
+    for name in path.split("."):
+        tree = getattr(tree, name)
+    return tree
+
+
+def put(tree, path, value):
+    """The same tree with another leaf at a dotted path."""
+    return eqx.tree_at(lambda t: get(t, path), tree, value, is_leaf=lambda leaf: leaf is None)
+
+
+def _scales(spec):
+    """Factor from dose unit to the unit of the state it enters, a route each."""
+    return {name: factor(field.unit, spec.states[field.into].unit) for name, field in spec.doses.items()}
+
+
+def _routes(system, spec, u):
+    """Lag, fraction, modelled rate and duration of every route, as arrays over routes."""
+    given = system.dosing(u)
+
+    def column(part, default):
+        return jnp.stack([jnp.asarray(default if (r := given.get(name)) is None or getattr(r, part) is None else getattr(r, part),
+                                      float) for name in spec.routes]) if spec.routes else jnp.zeros(0)
+
+    return column("lag", 0.0), column("fraction", 1.0), column("rate", 1.0), column("duration", 1.0)
+
+
+def _inputs(system, node):
+    spec = system.spec
+    values = {name: node["covariate"][i] for i, name in enumerate(spec.covariates)}
+    return spec.input(values | {name: node["signal"][i] for i, name in enumerate(spec.signals)})
+
+
+def _inputs_at(system, node, t):
+    if not system.spec.signals:
+        return _inputs(system, node)
+    return _inputs(system, {**node, "signal": node["signal"] + node["slope"] * (t - node["t"])})
+
+
+def _here(system, layout: Layout, node, extras):
+    """The system with the values its parameters have at this node."""
+    for i, (path, _) in enumerate(layout.varying):
+        system = put(system, path, get(system, path)[node["occasion"][i]])
+    for i, path in enumerate(layout.overridden):
+        system = put(system, path, jnp.where(node["override"][i], extras.overrides[i], get(system, path)))
+    return system
+
+
+def first(system, layout: Layout, mesh: Mesh, extras: Extras):
+    """The system and its inputs at the first node: what `initial` and `steady` see."""
+    node = {name: getattr(mesh, name)[0] for name in ("t", "signal", "slope", "covariate", "occasion", "override")}
+    here = _here(system, layout, node, extras)
+    return here, _inputs(here, node)
+
+
+def _insert_moving(layout, mesh, routes, extras):
+    """Nodes with the moving doses inserted at their rank. Returns node arrays and where the old nodes went."""
+    lag, fraction, rate, duration = routes
+    m = mesh.moving
+    amount = m.amount
+    start = m.time + lag[m.route]
+    if layout.latents:
+        amount = amount * jnp.where(m.latent >= 0, extras.amounts[m.latent], 1.0)
+        start = start + jnp.where(m.shift >= 0, extras.shifts[m.shift], 0.0)
+    lasts = jnp.select([m.modelled == 2, m.modelled == 1, m.rate > 0],
+                       [duration[m.route], fraction[m.route] * amount / rate[m.route],
+                        fraction[m.route] * amount / jnp.where(m.rate > 0, m.rate, 1.0)], m.duration)
+    infused = lasts > 0
+    speed = jnp.where(infused, fraction[m.route] * amount / jnp.where(infused, lasts, 1.0), 0.0)
+    stop = jnp.clip(start + lasts, m.floor, mesh.t[-1])
+    on_time = start >= m.floor
+    start = jnp.clip(start, m.floor, mesh.t[-1])
+    hot = jax.nn.one_hot(m.route, lag.shape[0], dtype=mesh.t.dtype)
+    bolus = jnp.where(infused | ~on_time, 0.0, fraction[m.route] * amount)[:, None] * hot
+    pulse = speed[:, None] * hot
+
+    new_t = [start, stop] if layout.moving_infused else [start]
+    times = jnp.concatenate([mesh.t, *new_t])
+    fixed_width = mesh.t.shape[0]
+    order = jnp.argsort(lax.stop_gradient(times), stable=True)
+    is_fixed = order < fixed_width
+    source = jnp.cumsum(is_fixed) - 1  # the last fixed node at or before each node
+    place = jnp.argsort(order, stable=True)[:fixed_width]
+    zeros = jnp.zeros((fixed_width, hot.shape[1]))
+    jump = jnp.concatenate([zeros, bolus, *([jnp.zeros_like(bolus)] if layout.moving_infused else [])])[order]
+    steps = jnp.concatenate([zeros, pulse, -pulse])[order] if layout.moving_infused else None
+    node = {name: getattr(mesh, name)[source] for name in mesh._fields if name not in ("steady", "moving", "read")}
+    node["t"] = times[order]
+    node["signal"] = node["signal"] + node["slope"] * (node["t"] - mesh.t[source])[:, None]
+    for name in ("jump", "latent_jump"):
+        node[name] = jnp.where(is_fixed.reshape(-1, *([1] * (node[name].ndim - 1))), node[name], 0.0)
+    for name in ("reset", "check"):
+        node[name] = node[name] & is_fixed
+    node["moved"] = jump
+    if layout.moving_infused:
+        node["running"] = jnp.cumsum(steps, axis=0)
+    node["index"] = jnp.where(is_fixed, source, -2)  # -1 marks a steady state that is padding
+    return node, place
+
+
+def _nodes(layout, mesh, routes, extras):
+    if layout.moving:
+        return _insert_moving(layout, mesh, routes, extras)
+    node = {name: getattr(mesh, name) for name in mesh._fields if name not in ("steady", "moving", "read")}
+    node["index"] = jnp.arange(mesh.t.shape[0])
+    return node, None
+
+
+def _steady_states(system, layout, stepper, mesh, spec, routes, scales, u):
+    """State of each declared steady state at its declaration, by a Newton solve of "one cycle changes nothing".
+
+    For a linear system one iteration is exact; the Jacobian of the cycle is taken forward through the stepper.
+    """
+    lag, fraction, rate, duration = routes
+    zero = spec.state(dict.fromkeys(spec.states, jnp.zeros(())))
+    flat, unravel = jax.flatten_util.ravel_pytree(zero)
+    gain = jnp.array([scales[name] for name in spec.routes])
+    where = [spec.doses[name].into for name in spec.routes]
+
+    def cross(x, flow, h):
+        def f(t, y):
+            dx = system.rates(t, y, u)
+            for i, state in enumerate(where):
+                dx = put(dx, state, get(dx, state) + flow[i])
+            return dx
+
+        piece = h / layout.steady_pieces
+        return lax.scan(lambda y, _: (stepper.advance(f, 0.0, piece, y), None), x, None, length=layout.steady_pieces)[0]
+
+    def one(e):
+        hot = jax.nn.one_hot(e.route, len(where), dtype=flat.dtype)
+        amount = fraction[e.route] * gain[e.route] * e.amount * hot
+        lasts = jnp.select([e.modelled == 2, e.modelled == 1, e.rate > 0],
+                           [duration[e.route], fraction[e.route] * e.amount / rate[e.route],
+                            fraction[e.route] * e.amount / jnp.where(e.rate > 0, e.rate, 1.0)], e.duration)
+        endless = (e.amount == 0) & (e.rate > 0)
+        flow = jnp.where(endless, gain[e.route] * e.rate * hot, jnp.where(lasts > 0, amount / jnp.where(lasts > 0, lasts, 1.0), 0.0))
+        over = jnp.where(endless, 1.0, jnp.where(jnp.isfinite(lasts), lasts // e.interval, 0.0))  # infusions that overlap
+        rest = jnp.where(endless, 0.0, lasts - over * e.interval)
+
+        def cycle(v, until):
+            x = unravel(v)
+            for i, state in enumerate(where):
+                x = put(x, state, get(x, state) + jnp.where(lasts > 0, 0.0, amount[i]))
+            x = cross(x, flow * (over + 1), jnp.minimum(rest, until))
+            return jax.flatten_util.ravel_pytree(cross(x, flow * over, jnp.maximum(until - rest, 0.0)))[0]
+
+        def newton(v, _):
+            image, slope = cycle(v, e.interval), jax.jacfwd(cycle)(v, e.interval)
+            return v + jnp.linalg.solve(jnp.eye(v.shape[0]) - slope, image - v), None
+
+        rounds = 1 if spec.linear else 8
+        v = lax.scan(newton, jnp.zeros_like(flat), None, length=rounds)[0]
+        late = jnp.mod(lag[e.route], e.interval)
+        return jnp.where(late > 0, cycle(v, e.interval - late), v)
+
+    return jax.vmap(one)(mesh.steady), unravel
+
+
+def _apply_steady(x, node, steady, values, unravel):
+    here = steady.node == node["index"]
+    flat = jax.flatten_util.ravel_pytree(x)[0]
+    replace, add = here & ~steady.add, here & steady.add
+    # `where` before the sum: a steady state that could not be solved must not leak into nodes it does not concern
+    flat = jnp.where(jnp.any(replace), jnp.sum(jnp.where(replace[:, None], values, 0.0), axis=0), flat)
+    return unravel(flat + jnp.sum(jnp.where(add[:, None], values, 0.0), axis=0))
+
+
+def _rescue(system, layout, x, node, waited, scales, u):
+    """Give the rescue dose where the rule says so. `waited`: time since the last one."""
+    rule, spec = layout.rescue, system.spec
+    if rule.when in spec.outputs:
+        value, unit = system.outputs(x, u)[rule.when].value, spec.outputs[rule.when].unit
+    else:
+        value, unit = get(x, rule.when), spec.states[rule.when].unit
+    low = rule.below * factor(rule.unit, unit)
+    number, text = rule.wait.split(None, 1)
+    give = node["check"] & (value < low) & (waited >= float(number) * time_factor(text, spec.time) - 1e-9)
+    dose = rule.amount * factor(rule.amount_unit, spec.doses[rule.give].unit)
+    into = spec.doses[rule.give].into
+    amount = jnp.where(give, dose, 0.0)
+    x = put(x, into, get(x, into) + amount * scales[rule.give])
+    return x, jnp.where(give, 0.0, waited), amount
+
+
+def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras):
+    """States after what happens at each node of `mesh`, for one lane.
+
+    **Arguments:** `system`: values in its leaves (a parameter that varies by occasion has one value an occasion);
+    `x0`: state in front of the first node.
+
+    **Returns:** states with leading axis K, and the rescue doses given at each node (K,) in dose units.
+    A failed solve leaves non-finite states from the failure on; nothing raises.
+    """
+    spec = system.spec
+    scales = _scales(spec)
+    start_system, start_inputs = first(system, layout, mesh, extras)
+    routes = _routes(start_system, spec, start_inputs)
+    nodes, place = _nodes(layout, mesh, routes, extras)
+    h = jnp.append(jnp.diff(nodes["t"]), 0.0)
+    if layout.steady:
+        steady, unravel = _steady_states(start_system, layout, stepper, mesh, spec, routes, scales, start_inputs)
+
+    def visit(carry, node):
+        x, waited = carry
+        here = _here(system, layout, node, extras)
+        u = _inputs(here, node)
+        _, fraction, _, _ = _routes(here, spec, u)
+        share = dict(zip(spec.routes, fraction, strict=True)) if spec.routes else {}
+        if layout.resets:
+            x = jax.tree.map(lambda leaf: jnp.where(node["reset"], jnp.zeros_like(leaf), leaf), x)
+        if layout.steady:
+            x = _apply_steady(x, node, mesh.steady, steady, unravel)
+        flow = {}
+        for i, name in enumerate(layout.jumps):
+            amount = node["jump"][i]
+            if layout.latents:
+                amount = amount + node["latent_jump"][:, i] @ extras.amounts
+            into = spec.doses[name].into
+            x = put(x, into, get(x, into) + share[name] * scales[name] * amount)
+        for i, name in enumerate(layout.rates):
+            rate = node["rate"][i]
+            if layout.latents:
+                rate = rate + node["latent_rate"][:, i] @ extras.amounts
+            flow[name] = share[name] * scales[name] * rate
+        for name in layout.moving:
+            i, into = spec.routes.index(name), spec.doses[name].into
+            x = put(x, into, get(x, into) + scales[name] * node["moved"][i])
+            if layout.moving_infused:
+                flow[name] = flow.get(name, 0.0) + scales[name] * node["running"][i]
+        for i, name in enumerate(layout.clamped):
+            x = put(x, name, jnp.where(node["clamp"][i], node["clamp_value"][i], get(x, name)))
+        given = jnp.zeros(())
+        if layout.rescue is not None:
+            x, waited, given = _rescue(here, layout, x, node, waited, scales, u)
+
+        def f(t, y):
+            dx = here.rates(t, y, _inputs_at(here, node, t))
+            for name, rate in flow.items():
+                into = spec.doses[name].into
+                dx = put(dx, into, get(dx, into) + rate)
+            for i, name in enumerate(layout.clamped):
+                dx = put(dx, name, jnp.where(node["clamp"][i], node["clamp_slope"][i], get(dx, name)))
+            return dx
+
+        return (stepper.advance(f, node["t"], node["h"], x), waited + node["h"]), (x, given)
+
+    forever = jnp.asarray(jnp.inf)
+    _, (path, given) = lax.scan(visit, (x0, forever), {**nodes, "h": h})
+    if place is not None:
+        path, given = jax.tree.map(lambda leaf: leaf[place], (path, given))
+    return path, given
+
+
+def outputs(system, layout: Layout, mesh: Mesh, path, extras: Extras):
+    """Outputs of the system at every node, name -> (K,)."""
+    def at(node, x):
+        here = _here(system, layout, node, extras)
+        return {name: out.value for name, out in here.outputs(x, _inputs(here, node)).items()}
+
+    node = {name: getattr(mesh, name) for name in ("t", "signal", "slope", "covariate", "occasion", "override")}
+    return jax.vmap(at)(node, path)

@@ -1,0 +1,188 @@
+"""Steppers: how a state crosses one segment of the mesh.
+
+A segment is a stretch of time in which nothing jumps. Every stepper answers the same question, `advance(f, t, h, x)`:
+the state at `t + h` when dx/dt = f(t, x). States are pytrees of scalars, not slices of one vector: under `vmap` each
+scalar becomes one contiguous array over people, which is what a CPU and a GPU want.
+"""
+
+import abc
+from typing import ClassVar
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.flatten_util import ravel_pytree
+
+
+class AbstractStepper(eqx.Module):
+    """One way to cross a segment. `order` is the order of convergence, or None where there is no step to refine."""
+
+    order: eqx.AbstractClassVar[int | None]
+
+    @abc.abstractmethod
+    def advance(self, f, t, h, x):
+        """State at t + h. A failure shows as a non-finite state, never as an exception (this runs inside jit)."""
+
+    @abc.abstractmethod
+    def refined(self):
+        """The same stepper with twice the sub-steps, or None where that has no meaning."""
+
+
+def _combine(x, h, weights, slopes):
+    """x + h * sum(w_i * k_i), skipping the zero weights so that they cost nothing."""
+    used = [(float(w), k) for w, k in zip(weights, slopes, strict=True) if w != 0.0]
+    return jax.tree.map(lambda leaf, *ks: leaf + h * sum(w * k for (w, _), k in zip(used, ks, strict=True)),
+                        x, *[k for _, k in used])
+
+
+def _explicit_step(a, b, c, f, t, h, x):
+    slopes = []
+    for row, node in zip(a, c, strict=True):
+        stage = _combine(x, h, row, slopes) if any(w != 0.0 for w in row) else x
+        slopes.append(f(t + node * h, stage))
+    return _combine(x, h, b, slopes)
+
+
+def _explicit_advance(tableau, substeps, f, t, h, x):
+    a, b, c = tableau
+    step = h / substeps
+    if substeps == 1:
+        return _explicit_step(a, b, c, f, t, step, x)
+
+    def body(carry, i):
+        return _explicit_step(a, b, c, f, t + i * step, step, carry), None
+
+    return lax.scan(body, x, jnp.arange(substeps, dtype=step.dtype))[0]
+
+
+_RK4 = (((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), (0.0, 0.5, 0.5, 1.0))
+_HEUN = (((), (1.0,)), (0.5, 0.5), (0.0, 1.0))
+
+
+def _tsit5_tableau():
+    # Coefficients from diffrax, so that they are typed in once in this world (Tsitouras 2011, doi 10.1016/j.camwa.2011.06.002).
+    table = diffrax.Tsit5.tableau
+    a = ((), *(tuple(float(v) for v in row) for row in table.a_lower))[:6]
+    b = tuple(float(v) for v in table.b_sol)[:6]
+    c = (0.0, *(float(v) for v in table.c))[:6]
+    return a, b, c
+
+
+_TSIT5 = _tsit5_tableau()
+
+
+class RK4(AbstractStepper):
+    """Classical Runge-Kutta, order 4, `substeps` equal steps a segment."""
+
+    substeps: int = eqx.field(static=True, default=1)
+    order: ClassVar[int | None] = 4
+
+    def advance(self, f, t, h, x):
+        return _explicit_advance(_RK4, self.substeps, f, t, h, x)
+
+    def refined(self):
+        return RK4(2 * self.substeps)
+
+
+class Tsit5(AbstractStepper):
+    """Tsitouras' 5(4) pair without its error estimate (the mesh compares n with 2n instead), order 5."""
+
+    substeps: int = eqx.field(static=True, default=1)
+    order: ClassVar[int | None] = 5
+
+    def advance(self, f, t, h, x):
+        return _explicit_advance(_TSIT5, self.substeps, f, t, h, x)
+
+    def refined(self):
+        return Tsit5(2 * self.substeps)
+
+
+class Heun(AbstractStepper):
+    """Heun's method, order 2: the cheap one, for rough looks and for checking orders."""
+
+    substeps: int = eqx.field(static=True, default=1)
+    order: ClassVar[int | None] = 2
+
+    def advance(self, f, t, h, x):
+        return _explicit_advance(_HEUN, self.substeps, f, t, h, x)
+
+    def refined(self):
+        return Heun(2 * self.substeps)
+
+
+_TAYLOR = 18  # terms; with the norm scaled below 1/2 the remainder is under 1e-21
+_SQUARINGS = 40
+
+
+def matrix_exponential(a):
+    """exp(a) of one small matrix by Taylor series with scaling and squaring.
+
+    A fixed number of masked squarings instead of a loop of data-dependent length: differentiable in both modes and the
+    same work for every lane. Norms up to 2**39 are scaled properly.
+    """
+    norm = jnp.max(jnp.sum(jnp.abs(a), axis=-1))
+    squarings = jnp.clip(jnp.ceil(jnp.log2(jnp.maximum(lax.stop_gradient(norm), 1e-300))) + 1, 0, _SQUARINGS)
+    scaled = a / 2.0**squarings
+    eye = jnp.eye(a.shape[-1], dtype=a.dtype)
+    series = eye
+    for k in range(_TAYLOR, 0, -1):
+        series = eye + scaled @ series / k
+
+    def square(m, i):
+        return jnp.where(i < squarings, m @ m, m), None
+
+    return lax.scan(square, series, jnp.arange(_SQUARINGS))[0]
+
+
+class Exact(AbstractStepper):
+    """Exact steps of linear systems: x(t+h) from the exponential of the augmented matrix [[A, b], [0, 0]] h.
+
+    Right for systems whose rates are affine in the state while inputs are constant over the segment; `simulate` picks it
+    only where the walk over `rates` has shown that. There is no solver error: rounding alone remains.
+    """
+
+    order: ClassVar[int | None] = None
+
+    def advance(self, f, t, h, x):
+        flat, unravel = ravel_pytree(x)
+
+        def g(v):
+            return ravel_pytree(f(t, unravel(v)))[0]
+
+        origin = jnp.zeros_like(flat)
+        a, b = jax.jacfwd(g)(origin), g(origin)
+        size = jnp.maximum(jnp.max(jnp.abs(b)), jnp.asarray(1e-300, flat.dtype))  # keep b from setting the scaling
+        top = jnp.concatenate([a * h, (b / size * h)[:, None]], axis=1)
+        augmented = jnp.concatenate([top, jnp.zeros_like(top[:1])], axis=0)
+        e = matrix_exponential(augmented)
+        n = flat.shape[0]
+        return unravel(e[:n, :n] @ flat + size * e[:n, n])
+
+    def refined(self):
+        return None
+
+
+class Adaptive(AbstractStepper):
+    """diffrax's adaptive solvers: the reference, and the way through stiff systems (`stiff=True`: Kvaerno5)."""
+
+    rtol: float = eqx.field(static=True, default=1e-8)
+    atol: float = eqx.field(static=True, default=1e-8)
+    stiff: bool = eqx.field(static=True, default=False)
+    max_steps: int = eqx.field(static=True, default=4096)
+    order: ClassVar[int | None] = None
+
+    def advance(self, f, t, h, x):
+        solver = diffrax.Kvaerno5() if self.stiff else diffrax.Tsit5()
+        span = jnp.where(h > 0, h, 1.0)  # a node pair at one time: solve something harmless, then keep x
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(lambda s, y, args: jax.tree.map(lambda d: d * span, f(t + s * span, y))), solver, 0.0, 1.0, None, x,
+            stepsize_controller=diffrax.PIDController(rtol=self.rtol, atol=self.atol), max_steps=self.max_steps,
+            adjoint=diffrax.ForwardMode(), throw=False)
+        fine = diffrax.is_successful(solution.result)
+        return jax.tree.map(lambda old, new: jnp.where(h > 0, jnp.where(fine, new[-1], jnp.nan), old), x, solution.ys)
+
+    def refined(self):
+        return None
+
