@@ -69,7 +69,7 @@ class Term:
 
     @property
     def quoted(self) -> str:
-        unit = "" if self.unit is None else f" [{self.unit.text}]"
+        unit = "" if self.unit is None else " [a bare number]" if self.number is not None else f" [{self.unit.text}]"
         return f'"{_short(self.text)}"{unit}'
 
 
@@ -89,7 +89,10 @@ def _inside(term: Term, rank: int) -> str:
 def times(a: Unit, b: Unit) -> str:
     """Says the scale between two units of one dimension: "1 mg/min is 60 mg/h"."""
     big, small = (a, b) if a.ratio > b.ratio else (b, a)
-    return f"1 {big.text} is {float(big.ratio / small.ratio):.6g} {small.text}: a factor {float(big.ratio / small.ratio):.6g}"
+    ratio = f"{float(big.ratio / small.ratio):.6g}"
+    if big.text == "1":
+        return f"{ratio} {small.text} is 1: a factor {ratio}"
+    return f"1 {big.text} is {ratio}{'' if small.text == '1' else ' ' + small.text}: a factor {ratio}"
 
 
 def _remedy(a: Term, b: Term) -> str:
@@ -97,7 +100,9 @@ def _remedy(a: Term, b: Term) -> str:
         if literal.number is not None:
             return f'A bare number is dimensionless: write ht.const({literal.number:g}, "{other.unit.text}")'
     if a.unit.same_dimension(b.unit):
-        return f"{times(a.unit, b.unit)}. Convert one of them, for example with ht.const(factor, unit)"
+        big, small = (a, b) if a.unit.ratio > b.unit.ratio else (b, a)
+        change = f'ht.const({float(big.unit.ratio / small.unit.ratio):.6g}, "{(small.unit / big.unit).text}")'
+        return f"{times(a.unit, b.unit)}. Multiply {_short(big.text, 30) or 'it'} by {change}, or declare both in one unit"
     return "Correct the term or a declared unit; a number with a unit is written ht.const(value, unit)"
 
 
@@ -123,8 +128,9 @@ def _alike(verb, symbol=None, affine=False):
         degree = max(t.degree for t in terms) if affine else None
         if symbol is None:
             return _join(terms, unit, f"{eqn.primitive.name}({', '.join(_short(t.text, 40) for t in terms)})", 3, degree, free=free)
-        if symbol == " + " and terms[0].free:
-            return _join(terms, unit, terms[1].text, terms[1].rank, degree, free=free)
+        if terms[0].free and symbol == " + " or terms[1].free:
+            kept = terms[0] if terms[1].free else terms[1]
+            return _join(terms, unit, kept.text, kept.rank, degree, free=free)
         text = symbol.join(_inside(t, 0 if i == 0 or symbol == " + " else 1) for i, t in enumerate(terms))
         return _join(terms, unit, text, 0, degree, free=free)
     return rule
@@ -281,15 +287,18 @@ class _Walk:
     def apply(self, eqn, terms):
         learned = sorted({name for t in terms if t.unit is None for name in t.deps if name.startswith("learned ")})
         if learned:
-            self.unchecked.add(f"{self.where}: {learned[0]}{line_of(self.top)}")
+            self.unchecked.add(f"{self.where}: {learned[0]}")
         name = eqn.primitive.name
         if name == "cond":
             return self.branches(eqn, terms)
         inner = next((eqn.params[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in eqn.params), None)
         if inner is not None and name not in ("scan", "while", "pallas_call"):
-            closed = hasattr(inner, "consts")
-            results = self.run(inner.jaxpr if closed else inner, inner.consts if closed else (), terms)
-            label = str(eqn.params.get("name", "_"))
+            closed, label = hasattr(inner, "consts"), str(eqn.params.get("name", "_"))
+            try:
+                results = self.run(inner.jaxpr if closed else inner, inner.consts if closed else (), terms)
+            except _Misfit as misfit:
+                what, remedy = misfit.args
+                raise misfit if label[0] == "_" or what.startswith("in ") else _Misfit(f"in {label}: {what}", remedy) from None
             short = f"{label}({', '.join(_short(t.text, 30) for t in terms)})"
             return [dataclasses.replace(r, text=short, rank=3) if len(r.text) > len(short) and label[0] != "_" else r for r in results]
         rule = _RULES.get(name)
@@ -323,9 +332,13 @@ def _reached(jaxpr, eqn, targets) -> str:
     return next((t for t, v in zip(targets, jaxpr.outvars, strict=True) if not isinstance(v, Literal) and v in touched), "")
 
 
+_LIBRARIES = (os.path.dirname(eqx.__file__), __file__)  # the author's line is further out than these
+
+
 def line_of(eqn) -> str:
     """' (model.py, line 12: "central=...")' of the author's line that made the equation; "" if it cannot be found."""
-    frame = eqn and source_info_util.user_frame(eqn.source_info.traceback)
+    frames = source_info_util.user_frames(eqn.source_info.traceback) if eqn else ()
+    frame = next((f for f in frames if not f.file_name.startswith(_LIBRARIES)), None)
     text = frame and linecache.getline(frame.file_name, frame.start_line).strip()
     return f' ({os.path.basename(frame.file_name)}, line {frame.start_line}: "{_short(text, 100)}")' if text else ""
 
@@ -399,6 +412,8 @@ class _Tracer:
             except jax.errors.ConcretizationTypeError as error:
                 raise DeclarationError(f"{where} decides in Python on a value that is only known when it runs. "
                                        "Use jnp.where(condition, a, b) instead of if, and jnp functions instead of math") from error
+            except AttributeError as error:  # left as it is, `spec`, a property, would seem to be what is missing
+                raise DeclarationError(f"{where}: {error}") from error
         targets = sorted(out)
         for target in targets:
             if out[target].shape != ():

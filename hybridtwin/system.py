@@ -20,67 +20,17 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
-from hybridtwin import dimensions
+from hybridtwin import dimensions, drawing
 from hybridtwin.dimensions import const, empirical
 from hybridtwin.errors import DeclarationError, ParameterError, UnitError
+from hybridtwin.priors import halfnormal, logitnormal, lognormal, median, normal, typical
 from hybridtwin.units import factor, parse
 
 __all__ = ["Input", "Output", "Parametric", "Route", "Scalar", "Spec", "State", "System", "const", "constant", "covariate",
-           "dose", "empirical", "halfnormal", "lognormal", "logitnormal", "normal", "output", "parameter", "route", "signal",
-           "state", "typical"]
+           "dose", "empirical", "halfnormal", "logitnormal", "lognormal", "median", "normal", "output", "parameter", "route",
+           "signal", "state", "typical"]
 
 Scalar: TypeAlias = Float[Array, ""]
-
-# ---------------------------------------------------------------------------------------------- priors
-# Built of plain Python floats: jnp here would start a JAX backend when a physiology is imported.
-
-
-def typical(value: float, cv: float = 0.3) -> dist.Distribution:
-    """Log-normal around a typical value (its median) with coefficient of variation `cv`."""
-    return lognormal(value, math.sqrt(math.log1p(cv**2)))
-
-
-def lognormal(median: float, sd: float) -> dist.Distribution:
-    """Log-normal by its median and the standard deviation of its logarithm."""
-    return dist.LogNormal(math.log(median), float(sd))
-
-
-def normal(mean: float, sd: float) -> dist.Distribution:
-    """Normal by mean and standard deviation."""
-    return dist.Normal(float(mean), float(sd))
-
-
-def halfnormal(sd: float) -> dist.Distribution:
-    """Half-normal of scale `sd`: for standard deviations, zero at the most likely."""
-    return dist.HalfNormal(float(sd))
-
-
-def logitnormal(median: float, sd: float) -> dist.Distribution:
-    """On (0, 1): a normal of standard deviation `sd` on the logit scale around `median`."""
-    return dist.TransformedDistribution(dist.Normal(math.log(median / (1 - median)), float(sd)), dist.transforms.SigmoidTransform())
-
-
-def median(prior: dist.Distribution) -> float:
-    """The median of a scalar prior as a float."""
-    if isinstance(prior, dist.LogNormal):
-        return math.exp(float(prior.loc))
-    if isinstance(prior, dist.Normal):
-        return float(prior.loc)
-    if isinstance(prior, dist.HalfNormal):
-        return 0.6744897501960817 * float(prior.scale)
-    if isinstance(prior, dist.Uniform):
-        return (float(prior.low) + float(prior.high)) / 2
-    with jax.enable_x64(True):
-        if isinstance(prior, dist.TransformedDistribution):  # monotone transforms carry a median to a median
-            value = median(prior.base_dist)
-            for transform in prior.transforms:
-                value = transform(value)
-            return float(value)
-        try:
-            return float(prior.icdf(0.5))
-        except (NotImplementedError, ImportError):
-            return float(np.median(np.asarray(prior.sample(jax.random.key(0), (20001,)))))
-
 
 # ---------------------------------------------------------------------------------------------- fields
 
@@ -242,9 +192,17 @@ def route(*, lag: Any = None, fraction: Any = None, rate: Any = None, duration: 
 
 def nearest(name: str, known, label: str = "Known") -> str:
     """The end of an error message: the nearest of the known names, or all of them."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, 1, 0.5)
-    return f"Did you mean {close[0]!r}?" if close else f"{label}: {', '.join(known) or 'none'}"
+    known = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), known, 1, 0.5)
+    return f"Did you mean {known[close[0]]!r}?" if close else f"{label}: {', '.join(known.values()) or 'none'}"
+
+
+def _named(cls) -> str:
+    return cls.__qualname__.rpartition("<locals>.")[2]
+
+
+def _missing(cls, name: str) -> AttributeError:
+    return AttributeError(f"{_named(cls)} has no {name!r}. {nearest(name, cls._declared)}")
 
 
 # ---------------------------------------------------------------------------------------------- State and Input
@@ -283,9 +241,9 @@ class _StructMeta(type(eqx.Module)):
         wrong = [key for key in kwargs if key not in names]
         lacking = [key for key in names[len(args):] if key not in kwargs]
         if wrong:
-            raise DeclarationError(f"{cls.__qualname__} has no field {wrong[0]!r}. {nearest(wrong[0], names)}")
+            raise DeclarationError(f"{_named(cls)} has no field {wrong[0]!r}. {nearest(wrong[0], names)}")
         if lacking:
-            raise DeclarationError(f"{cls.__qualname__} lacks {', '.join(map(repr, lacking))}. Give a value for each; 0.0 for none")
+            raise DeclarationError(f"{_named(cls)} lacks {', '.join(map(repr, lacking))}. Give a value for each; 0.0 for none")
         return super().__call__(*args, **kwargs)
 
 
@@ -301,6 +259,9 @@ class State(eqx.Module, metaclass=_StructMeta):
 
     _kinds: ClassVar = (StateField,)
 
+    def __getattr__(self, name):
+        raise _missing(type(self), name)
+
 
 class Input(eqx.Module, metaclass=_StructMeta):
     """Base of `class Input` inside a System: covariates and signals are read as `u.name`; doses are not visible."""
@@ -310,7 +271,7 @@ class Input(eqx.Module, metaclass=_StructMeta):
     def __getattr__(self, name):
         if isinstance(type(self)._declared.get(name), DoseField):
             raise AttributeError(f"{name!r} is a dose: it enters its state by itself. Declare ht.signal to read an input in rates")
-        raise AttributeError(f"{type(self).__qualname__} has no input {name!r}. {nearest(name, type(self)._declared)}")
+        raise _missing(type(self), name)
 
 
 def _leaves_of(struct_type, kind, prefix="") -> Iterator[tuple[str, Any]]:
@@ -345,9 +306,10 @@ class _ParametricMeta(type(eqx.Module)):
                 annotations.setdefault(key, Scalar)
                 declared[key] = dataclasses.replace(value, path=key)
                 default = value.prior if isinstance(value, ParameterField) else value.value
-                namespace[key] = eqx.field() if default is None else eqx.field(default_factory=lambda d=default: d)
+                factory = {} if default is None else {"default_factory": lambda d=default: d}
+                namespace[key] = eqx.field(kw_only=True, **factory)
             elif key in annotations and isinstance(value, Parametric):
-                namespace[key] = eqx.field(default_factory=lambda d=value: d)
+                namespace[key] = eqx.field(kw_only=True, default_factory=lambda d=value: d)
         for key, annotation in annotations.items():  # what is neither prior nor array is structure
             value = namespace.get(key)
             if key not in declared and not isinstance(value, dataclasses.Field) and (
@@ -371,6 +333,9 @@ class Parametric(eqx.Module, metaclass=_ParametricMeta):
     """A module whose fields may be priors: systems and sensors. Its parameters have paths ("ka", "gut.kabs")."""
 
     _declared: ClassVar[dict[str, Any]]
+
+    def __getattr__(self, name):
+        raise _missing(type(self), name)
 
     def __check_init__(self):
         for name, declared in type(self)._declared.items():
@@ -596,6 +561,16 @@ class System(Parametric, metaclass=_SystemMeta):
         if key not in _SPECS:
             _SPECS[key] = _spec(self)
         return _SPECS[key]
+
+    def mermaid(self, parameters: bool = False) -> str:
+        """The graph of inputs, states and outputs as Mermaid text."""
+        return drawing.mermaid(self.spec, parameters)
+
+    def __repr__(self):
+        return drawing.text(self)
+
+    def _repr_html_(self):
+        return drawing.html(self)
 
 
 def _spec(system: System) -> Spec:

@@ -1,0 +1,105 @@
+"""How a declared system shows itself: text, table and graph. Knows a `Spec` only by its attributes."""
+
+from html import escape
+
+from hybridtwin.priors import describe
+
+
+def headline(system) -> str:
+    """The first line of the author's docstring."""
+    own = (type(system).__doc__ or "").strip()
+    made_up = own.startswith(f"{type(system).__name__}(")  # dataclasses write the signature where there is no docstring
+    return "" if made_up or not own else own.splitlines()[0].strip()
+
+
+def _listed(label: str, items, width: int = 110) -> list[str]:
+    text = ", ".join(items)
+    return [f"  {label:<10}{text if len(text) <= width else text[:width - 4] + ' ...'}"] if text else []
+
+
+def text(system, most: int = 9) -> str:
+    """About fifteen lines: states, inputs, outputs, and the first `most` parameters with unit and prior."""
+    spec, leaves = system.spec, {p: v for p, _, v in system.fields()}
+    title, kind = headline(system), "linear" if spec.linear else "nonlinear"
+    lines = [f"{spec.name}: {title}" if title else spec.name]
+    lines += _listed("states", (f"{p} [{f.unit}]" for p, f in spec.states.items()))
+    lines += _listed("doses", (f"{p} [{f.unit}] into {f.into}" for p, f in spec.doses.items()))
+    lines += _listed("inputs", (f"{p} [{f.unit}]" for p, f in {**spec.covariates, **spec.signals}.items()))
+    lines += _listed("outputs", (f"{p} [{f.unit}]" for p, f in spec.outputs.items()))
+    fields = list({**spec.parameters, **spec.constants}.items())
+    rows = [(p, f.unit, describe(leaves[p]), f.doc) for p, f in fields[:most]]
+    widths = [max((len(r[i]) for r in rows), default=0) for i in range(3)]
+    lines += [("  " + "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=False)) + f"  {r[3]}")[:120].rstrip() for r in rows]
+    if len(fields) > most:
+        lines.append(f"  ... and {len(fields) - most} more: .spec.parameters")
+    lines += _listed("unchecked", spec.unchecked)
+    return "\n".join([*lines, f"  time in {spec.time}, {kind}"])
+
+
+def html(system) -> str:
+    """Table of parameters (unit, prior, description, source) and constants, and the graph as inline SVG."""
+    spec, leaves = system.spec, {p: v for p, _, v in system.fields()}
+    rows = "".join(
+        f"<tr><th>{escape(p)}</th><td>{escape(f.unit)}</td><td>{escape(describe(leaves[p]))}</td><td>{escape(_kind(f))}</td>"
+        f"<td>{escape(f.doc)}</td><td>{escape(f.source)}</td></tr>" for p, f in {**spec.parameters, **spec.constants}.items())
+    head = "".join(f"<th>{h}</th>" for h in ("parameter", "unit", "prior: median (90 %)", "inferred", "description", "source"))
+    note = f"<p>Not checked for units: {escape('; '.join(spec.unchecked))}</p>" if spec.unchecked else ""
+    return (f"<div><b>{escape(spec.name)}</b> {escape(headline(system))} <small>time in {escape(spec.time)}</small>{svg(spec)}"
+            f'<table style="text-align:left"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{note}</div>')
+
+
+def _kind(declared) -> str:
+    if hasattr(declared, "value"):
+        return "never"
+    if declared.varies:
+        return f"once for each {declared.varies}"
+    return "for a cohort" if declared.shared else "for each person"
+
+
+def mermaid(spec, parameters: bool = False) -> str:
+    """The graph as Mermaid text; with `parameters` their nodes too."""
+    lines, names = ["graph LR"], {}
+    shapes = {"u": "([{}])", "x": "[{}]", "y": "{{{{{}}}}}", "p": "({})"}
+    for node in _nodes(spec, parameters):
+        names[node] = f"n{len(names)}"
+        kind = node[0] if node[1:2] == "." and node[0] in "uxy" and node not in spec.parameters else "p"
+        label = node if kind == "p" else node[2:]
+        lines.append(f'  {names[node]}{shapes[kind].format(chr(34) + label + chr(34))}')
+    lines += [f"  {names[a]} --> {names[b]}" for a, b in spec.edges if a in names and b in names]
+    return "\n".join(lines)
+
+
+def _nodes(spec, parameters=False) -> list[str]:
+    inputs = [f"u.{p}" for p in (*spec.doses, *spec.signals, *spec.covariates)]
+    nodes = [*inputs, *(f"x.{p}" for p in spec.states), *(f"y.{p}" for p in spec.outputs)]
+    used = {n for edge in spec.edges for n in edge}
+    return nodes + [p for p in (*spec.parameters, *spec.constants) if p in used] if parameters else nodes
+
+
+def svg(spec, row: int = 44, width: int = 150, gap: int = 110) -> str:
+    """Inputs, states and outputs in three columns; the parameters of a rate are the tooltip of its state."""
+    columns = [[n for n in _nodes(spec) if n[0] == kind] for kind in "uxy"]
+    height = row * max(map(len, columns))
+    place = {n: (c * (width + gap), (height - row * len(nodes)) / 2 + row * i) for c, nodes in enumerate(columns) for i, n in enumerate(nodes)}
+    fill, parts = {"u": "#e8eef7", "x": "#fdf3e1", "y": "#e7f4ea"}, []
+    for a, b in spec.edges:
+        if a not in place or b not in place:
+            continue
+        (xa, ya), (xb, yb) = place[a], place[b]
+        ya, yb = ya + 14, yb + 14
+        if xa == xb:  # between states: down on the right side, up on the left, wider the farther apart
+            side, reach = (xa + width, 1) if yb > ya else (xa, -1)
+            bend = side + reach * (18 + 10 * abs(yb - ya) / row)
+            path = f"M{side},{ya} C{bend},{ya} {bend},{yb} {side + 2 * reach},{yb}"
+        else:
+            path = f"M{xa + width},{ya} C{xa + width + gap / 2},{ya} {xb - gap / 2},{yb} {xb - 2},{yb}"
+        parts.append(f'<path d="{path}" fill="none" stroke="#7a869a" marker-end="url(#ht-tip)"/>')
+    for node, (x, y) in place.items():
+        declared = {"u": {**spec.doses, **spec.signals, **spec.covariates}, "x": spec.states, "y": spec.outputs}[node[0]][node[2:]]
+        needs = ", ".join(a for a, b in spec.edges if b == node and a not in place)
+        title = escape(f"{declared.doc}{': depends on ' + needs if needs else ''}")
+        parts.append(f'<g><title>{title}</title><rect x="{x}" y="{y}" width="{width}" height="28" rx="6" fill="{fill[node[0]]}" stroke="#7a869a"/>'
+                     f'<text x="{x + width / 2}" y="{y + 18}" text-anchor="middle">{escape(node[2:])} [{escape(declared.unit)}]</text></g>')
+    tip = '<defs><marker id="ht-tip" markerWidth="7" markerHeight="7" refX="6" refY="3" orient="auto"><path d="M0,0 L6,3 L0,6 z" fill="#7a869a"/></marker></defs>'
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="what depends on what" width="{3 * width + 2 * gap + 4}" '
+            f'height="{height + 4}" font-family="sans-serif" font-size="12">{tip}{"".join(parts)}</svg>')

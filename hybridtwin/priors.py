@@ -1,0 +1,96 @@
+"""Small constructors of priors, made of plain Python floats, and what a prior says in words.
+
+jnp here would start a JAX backend whenever a module that declares a physiology is imported; priors that need it (Beta,
+multivariate normal) are given as a `lambda`.
+"""
+
+import math
+from statistics import NormalDist
+
+import jax
+import numpy as np
+import numpyro.distributions as dist
+
+_STANDARD = NormalDist()
+
+
+def typical(value: float, cv: float = 0.3) -> dist.Distribution:
+    """Log-normal around a typical value (its median) with coefficient of variation `cv`."""
+    return lognormal(value, math.sqrt(math.log1p(cv**2)))
+
+
+def lognormal(median: float, sd: float) -> dist.Distribution:
+    """Log-normal by its median and the standard deviation of its logarithm."""
+    return dist.LogNormal(math.log(median), float(sd))
+
+
+def normal(mean: float, sd: float) -> dist.Distribution:
+    """Normal by mean and standard deviation."""
+    return dist.Normal(float(mean), float(sd))
+
+
+def halfnormal(sd: float) -> dist.Distribution:
+    """Half-normal of scale `sd`: for standard deviations, likeliest at zero."""
+    return dist.HalfNormal(float(sd))
+
+
+def logitnormal(median: float, sd: float) -> dist.Distribution:
+    """On (0, 1): normal on the logit scale, of standard deviation `sd`, around `median`."""
+    base = dist.Normal(math.log(median / (1 - median)), float(sd))
+    return dist.TransformedDistribution(base, dist.transforms.SigmoidTransform())
+
+
+_MONOTONE = {
+    dist.transforms.SigmoidTransform: lambda t, x: 1 / (1 + math.exp(-x)),
+    dist.transforms.ExpTransform: lambda t, x: math.exp(x),
+    dist.transforms.AffineTransform: lambda t, x: float(t.loc) + float(t.scale) * x,
+}
+
+
+def quantile(prior: dist.Distribution, q: float) -> float | None:
+    """The quantile of a scalar prior in plain Python (no backend); None where there is no closed form here."""
+    if isinstance(prior, dist.LogNormal):
+        return math.exp(float(prior.loc)) * math.exp(float(prior.scale) * _STANDARD.inv_cdf(q))
+    if isinstance(prior, dist.Normal):
+        return float(prior.loc) + float(prior.scale) * _STANDARD.inv_cdf(q)
+    if isinstance(prior, dist.HalfNormal):
+        return float(prior.scale) * _STANDARD.inv_cdf((1 + q) / 2)
+    if isinstance(prior, dist.Uniform):
+        return float(prior.low) + q * (float(prior.high) - float(prior.low))
+    if isinstance(prior, dist.TransformedDistribution) and all(type(t) in _MONOTONE for t in prior.transforms):
+        down = sum(isinstance(t, dist.transforms.AffineTransform) and float(t.scale) < 0 for t in prior.transforms) % 2
+        value = quantile(prior.base_dist, 1 - q if down else q)
+        for transform in prior.transforms:
+            value = None if value is None else _MONOTONE[type(transform)](transform, value)
+        return value
+    return None
+
+
+def median(prior: dist.Distribution) -> float:
+    """The median of a scalar prior, in double precision; of 20,001 draws where nothing closer is known."""
+    value = quantile(prior, 0.5)
+    if value is not None:
+        return value
+    with jax.enable_x64(True):
+        try:
+            return float(prior.icdf(0.5))
+        except (NotImplementedError, ImportError):
+            return float(np.median(np.asarray(prior.sample(jax.random.key(0), (20001,)))))
+
+
+_WORDS = {"LogNormal": "log-normal", "Normal": "normal", "HalfNormal": "half-normal", "Uniform": "uniform"}
+
+
+def describe(prior) -> str:
+    """A prior in words, median and 90 % interval: "log-normal 1.5 (0.67 to 3.4)"; a number as itself."""
+    if not isinstance(prior, dist.Distribution):
+        return f"= {prior:.6g}" if isinstance(prior, (int, float)) else "= an array" if hasattr(prior, "dtype") else "given at construction"
+    word = _WORDS.get(type(prior).__name__, type(prior).__name__)
+    if isinstance(prior, dist.TransformedDistribution) and any(isinstance(t, dist.transforms.SigmoidTransform) for t in prior.transforms):
+        word = "logit-normal"
+    values = [quantile(prior, q) for q in (0.5, 0.05, 0.95)]
+    if any(v is None for v in values):
+        given = ", ".join(f"{k}={getattr(prior, k)}" for k in getattr(prior, "arg_constraints", {}) if np.ndim(getattr(prior, k, None)) == 0)
+        return f"{word}({given})"
+    middle, low, high = (f"{v:.3g}" for v in values)
+    return f"{word} {middle} ({low} to {high})"
