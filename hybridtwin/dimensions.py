@@ -1,349 +1,23 @@
-"""The unit walk: dimension *and* scale of every term of `rates`, `outputs`, `initial`, `steady` and `dosing`.
+"""The unit check of a whole system: dimension *and* scale of `rates`, `outputs`, `initial`, `steady` and `dosing`.
 
-Each method is traced once on abstract scalars (no JAX backend starts) and its jaxpr is walked with a unit for every
-variable: adding mg to mL, a rate per minute in a model of hours (x 60), mg/L against mg/dL (x 10) are a `UnitError`
-that names the term and its line. The same walk reads off the graph (what each rate depends on) and whether the rates
-are affine in the states. A primitive it does not know gives an *unchecked* result, which is reported, never taken as right.
+Each method is traced once on abstract scalars (no JAX backend starts) and its jaxpr is walked (terms.py) with a unit
+for every variable: adding mg to mL, a rate per minute in a model of hours (x 60), mg/L against mg/dL (x 10) are a
+`UnitError` that names the term and its line. The same walk reads off the graph (what each rate depends on) and whether
+the rates are affine in the states.
 """
 
-import contextlib
-import contextvars
-import dataclasses
-import linecache
-import os
 from dataclasses import dataclass
-from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
-from jax._src import source_info_util  # the only private import: jax offers no other way from an equation to its line
-from jax.extend.core import Literal, Primitive
+from jax.extend.core import Literal
 
 from hybridtwin.errors import DeclarationError, UnitError
+from hybridtwin.terms import Term, Walk, const, empirical, line_of, marked, remedy_for
 from hybridtwin.units import ONE, Unit, parse
 
-# ---------------------------------------------------------------------------------------------- numbers with a unit
-
-_walking: contextvars.ContextVar[bool] = contextvars.ContextVar("hybridtwin_walking", default=False)
-_quantity_p = Primitive("quantity")  # exists during the walk only: it marks a value with its unit in the jaxpr
-_quantity_p.def_abstract_eval(lambda value, **_: value)
-
-
-def const(value, unit: str):
-    """A number with a unit, for use inside `rates` and its kin: `ht.const(70, "kg")`.
-
-    A plain float (an array of float64 for an array) except while units are checked.
-    """
-    parse(unit)
-    if _walking.get():
-        return _quantity_p.bind(np.asarray(value, np.float32), unit=unit, label=f'{value:g} {unit}' if np.ndim(value) == 0 else unit)
-    return float(value) if np.ndim(value) == 0 else np.asarray(value, float)
-
-
-def empirical(value, unit: str, source: str = ""):
-    """The value of a fitted formula, whose unit cannot be derived from its terms: the named escape from the walk.
-
-    `value` is returned untouched; `source` says where the formula was published.
-    """
-    parse(unit)
-    if _walking.get():
-        return _quantity_p.bind(value if hasattr(value, "aval") else np.asarray(value, np.float32), unit=unit, label="empirical(...)")
-    return value
-
-
-# ---------------------------------------------------------------------------------------------- terms and rules
-
-
-@dataclass(frozen=True)
-class Term:
-    """What the walk knows of one variable: unit (None: unchecked), text, what it depends on, degree in the states."""
-
-    unit: Unit | None
-    text: str
-    rank: int = 3                      # how tightly the text binds: sum 0, product 1, power 2, atom 3
-    deps: frozenset = frozenset()
-    degree: int = 0                    # 0 free of states, 1 affine, 2 anything else
-    free: bool = False                 # zero, inf or nan: fits any unit
-    number: float | None = None        # the value of a bare literal
-
-    @property
-    def quoted(self) -> str:
-        unit = "" if self.unit is None else " [a bare number]" if self.number is not None else f" [{self.unit.text}]"
-        return f'"{_short(self.text)}"{unit}'
-
-
-class _Misfit(Exception):
-    """A term whose unit does not fit: what, and the remedy. The walk adds where."""
-
-
-def _short(text: str, width: int = 64) -> str:
-    return text if len(text) <= width else text[: width - 4] + " ..."
-
-
-def _inside(term: Term, rank: int) -> str:
-    text = _short(term.text, 100)  # shared subexpressions would otherwise grow without bound
-    return f"({text})" if term.rank < rank else text
-
-
-def times(a: Unit, b: Unit) -> str:
-    """Says the scale between two units of one dimension: "1 mg/min is 60 mg/h"."""
-    big, small = (a, b) if a.ratio > b.ratio else (b, a)
-    ratio = f"{float(big.ratio / small.ratio):.6g}"
-    if big.text == "1":
-        return f"{ratio} {small.text} is 1: a factor {ratio}"
-    return f"1 {big.text} is {ratio}{'' if small.text == '1' else ' ' + small.text}: a factor {ratio}"
-
-
-def _remedy(a: Term, b: Term) -> str:
-    for literal, other in ((a, b), (b, a)):
-        if literal.number is not None:
-            return f'A bare number is dimensionless: write ht.const({literal.number:g}, "{other.unit.text}")'
-    if a.unit.same_dimension(b.unit):
-        big, small = (a, b) if a.unit.ratio > b.unit.ratio else (b, a)
-        change = f'ht.const({float(big.unit.ratio / small.unit.ratio):.6g}, "{(small.unit / big.unit).text}")'
-        return f"{times(a.unit, b.unit)}. Multiply {_short(big.text, 30) or 'it'} by {change}, or declare both in one unit"
-    return "Correct the term or a declared unit; a number with a unit is written ht.const(value, unit)"
-
-
-def _join(terms, unit, text, rank=3, degree=None, **kwargs) -> Term:
-    """A term made of `terms`; unless said otherwise a function of the states is not affine."""
-    worst = max((t.degree for t in terms), default=0)
-    return Term(unit, text, rank, frozenset().union(*(t.deps for t in terms)), min(2, 2 * worst if degree is None else degree), **kwargs)
-
-
-def _agree(verb: str, terms) -> Unit | None:
-    """The one unit of terms that are added, compared or chosen from."""
-    known = [t for t in terms if t.unit is not None and not t.free]
-    for other in known[1:]:
-        if not known[0].unit.matches(other.unit):
-            raise _Misfit(f"cannot {verb} {known[0].quoted} and {other.quoted}", _remedy(known[0], other))
-    return known[0].unit if known else None
-
-
-def _alike(verb, symbol=None, affine=False):
-    def rule(eqn, terms):
-        unit = _agree(verb, terms)
-        free = all(t.free for t in terms)
-        degree = max(t.degree for t in terms) if affine else None
-        if symbol is None:
-            return _join(terms, unit, f"{eqn.primitive.name}({', '.join(_short(t.text, 40) for t in terms)})", 3, degree, free=free)
-        if terms[0].free and symbol == " + " or terms[1].free:
-            kept = terms[0] if terms[1].free else terms[1]
-            return _join(terms, unit, kept.text, kept.rank, degree, free=free)
-        text = symbol.join(_inside(t, 0 if i == 0 or symbol == " + " else 1) for i, t in enumerate(terms))
-        return _join(terms, unit, text, 0, degree, free=free)
-    return rule
-
-
-def _mul(eqn, terms):
-    a, b = terms
-    degree = a.degree + b.degree
-    text = f"{_inside(a, 1)} * {_inside(b, 1)}"
-    if a.free or b.free:
-        return _join(terms, None, text, 1, degree, free=True)
-    return _join(terms, None if a.unit is None or b.unit is None else a.unit * b.unit, text, 1, degree)
-
-
-def _div(eqn, terms):
-    a, b = terms
-    degree = a.degree if b.degree == 0 else 2
-    text = f"{_inside(a, 1)} / {_inside(b, 2)}"
-    if a.free:
-        return _join(terms, None, text, 1, degree, free=True)
-    return _join(terms, None if a.unit is None or b.unit is None or b.free else a.unit / b.unit, text, 1, degree)
-
-
-def _power(exponent, name=None):
-    def rule(eqn, terms):
-        n = eqn.params["y"] if exponent is None else exponent
-        base = terms[0]
-        text = f"{name}({_short(base.text)})" if name else f"{_inside(base, 3)}**{n:g}"
-        degree = base.degree if n == 1 else None
-        return _join(terms, None if base.unit is None else base.unit**n, text, 3 if name else 2, degree, free=base.free and n > 0)
-    return rule
-
-
-def _pow(eqn, terms):
-    base, n = terms
-    _plain("an exponent", n)
-    text = f"{_inside(base, 3)}**{_inside(n, 3)}"
-    if base.unit is None:
-        return _join(terms, None, text, 2, free=base.free)
-    if n.number is not None:
-        return _join(terms, base.unit**n.number, text, 2)
-    if not base.unit.matches(ONE):
-        raise _Misfit(f"the base of {_short(text)!r} is [{base.unit.text}] and its exponent is no fixed number, so the unit of the result "
-                      "would depend on a parameter", f'Write ({_short(base.text, 30)} / ht.const(reference, "{base.unit.text}"))**{_inside(n, 3)}')
-    return _join(terms, ONE, text, 2)
-
-
-def _plain(what: str, term: Term) -> None:
-    if term.free or term.unit is None or term.unit.matches(ONE):
-        return
-    if term.unit.dimensionless:
-        raise _Misfit(f"{what} needs a plain number, but {term.quoted} has a scale", f"{times(term.unit, ONE)}. Convert it to 1")
-    raise _Misfit(f"{what} needs a plain number, not {term.quoted}",
-                  f'Divide by a reference: {_inside(term, 1)} / ht.const(value, "{term.unit.text}")')
-
-
-def _function(eqn, terms):
-    name = eqn.primitive.name
-    for term in terms:
-        _plain(name, term)
-    return _join(terms, ONE, f"{name}({', '.join(_short(t.text) for t in terms)})")
-
-
-def _same(eqn, terms):  # shape and type only
-    return terms[0]
-
-
-def _neg(eqn, terms):
-    return dataclasses.replace(terms[0], text=f"-{_inside(terms[0], 1)}", rank=1, number=None)
-
-
-def _compare(eqn, terms):
-    _agree("compare", terms)
-    return _join(terms, ONE, f"{_inside(terms[0], 1)} {_COMPARE[eqn.primitive.name]} {_inside(terms[1], 1)}", 0)
-
-
-def _logic(eqn, terms):
-    return _join(terms, ONE, f"{eqn.primitive.name}(...)")
-
-
-def _select(eqn, terms):
-    which, *cases = terms
-    unit = _agree("choose between", cases)
-    degree = max(t.degree for t in cases) if which.degree == 0 else 2
-    text = f"where({_short(which.text, 30)}, {', '.join(_short(t.text, 30) for t in reversed(cases))})"
-    return _join(terms, unit, text, 3, degree, free=all(t.free for t in cases))
-
-
-def _ratio(eqn, terms):
-    _agree("take the angle of", terms)
-    return _join(terms, ONE, f"{eqn.primitive.name}(...)")
-
-
-def _gathered(eqn, terms):
-    first = terms[0]
-    return _join(terms, first.unit, f"{_inside(first, 3)}[...]", 3, first.degree if all(t.degree == 0 for t in terms[1:]) else 2, free=first.free)
-
-
-def _stack(eqn, terms):
-    units = [t.unit for t in terms if not t.free]
-    one = bool(units) and all(u is not None and u.matches(units[0]) for u in units if units[0] is not None) and units[0] is not None
-    return _join(terms, units[0] if one else None, f"[{', '.join(_short(t.text, 20) for t in terms)}]", 3, max(t.degree for t in terms),
-                 free=all(t.free for t in terms))
-
-
-def _quantity(eqn, terms):
-    label = eqn.params["label"]
-    return _join(terms, parse(eqn.params["unit"]), label, 3, terms[0].degree)
-
-
-_COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq_to": "==", "lt_to": "<", "le_to": "<="}
-_RULES = {
-    "add": _alike("add", " + ", affine=True), "add_any": _alike("add", " + ", affine=True), "sub": _alike("subtract", " - ", affine=True),
-    "max": _alike("take the larger of"), "min": _alike("take the smaller of"), "clamp": _alike("clamp"), "rem": _alike("divide with rest"),
-    "nextafter": _alike("step between"), "mul": _mul, "dot_general": _mul, "div": _div, "integer_pow": _power(None), "square": _power(2),
-    "sqrt": _power(0.5, "sqrt"), "rsqrt": _power(-0.5, "rsqrt"), "cbrt": _power(1 / 3, "cbrt"), "pow": _pow, "neg": _neg,
-    "select_n": _select, "atan2": _ratio, "quantity": _quantity, "concatenate": _stack, "stack": _stack,
-    "abs": lambda e, t: _join(t, t[0].unit, f"abs({_short(t[0].text)})", free=t[0].free), "sign": _logic, "is_finite": _logic,
-    "iota": lambda e, t: Term(ONE, "iota"), "reduce_max": lambda e, t: _join(t, t[0].unit, f"max({t[0].text})", free=t[0].free),
-    "reduce_min": lambda e, t: _join(t, t[0].unit, f"min({t[0].text})", free=t[0].free),
-    **dict.fromkeys(("and", "or", "not", "xor"), _logic), **dict.fromkeys(_COMPARE, _compare),
-    **dict.fromkeys(("convert_element_type", "broadcast_in_dim", "reshape", "squeeze", "expand_dims", "slice", "transpose", "rev", "copy",
-                     "copy_p", "stop_gradient", "reduce_sum", "cumsum", "real", "reduce_precision", "optimization_barrier"), _same),
-    **dict.fromkeys(("gather", "dynamic_slice"), _gathered),
-    **dict.fromkeys(("exp", "exp2", "expm1", "log", "log1p", "tanh", "logistic", "erf", "erfc", "erf_inv", "sin", "cos", "tan", "asin",
-                     "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "lgamma", "digamma", "floor", "ceil", "round"), _function),
-}
-
-
-class _Walk:
-    """One walk through the jaxpr of one method."""
-
-    def __init__(self, where: str, unchecked: set):
-        self.where, self.unchecked, self.top = where, unchecked, None
-
-    def run(self, jaxpr, consts, terms, targets=None):
-        """Terms of the outputs. `targets` names them, at the top level only: there errors learn their place."""
-        known = dict(zip(jaxpr.constvars, map(_literal, consts), strict=True)) | dict(zip(jaxpr.invars, terms, strict=True))
-        read = lambda v: _literal(v.val) if isinstance(v, Literal) else known[v]  # noqa: E731
-        for eqn in jaxpr.eqns:
-            if targets is not None:
-                self.top = eqn
-            try:
-                results = self.apply(eqn, [read(v) for v in eqn.invars])
-            except _Misfit as misfit:
-                if targets is None:
-                    raise
-                what, remedy = misfit.args
-                reached = _reached(jaxpr, eqn, targets)
-                raise UnitError(f"{self.where}: {reached + ': ' if reached else ''}{what}{line_of(eqn)}. {remedy}") from None
-            known.update(zip(eqn.outvars, results, strict=True))
-        return [read(v) for v in jaxpr.outvars]
-
-    def apply(self, eqn, terms):
-        learned = sorted({name for t in terms if t.unit is None for name in t.deps if name.startswith("learned ")})
-        if learned:
-            self.unchecked.add(f"{self.where}: {learned[0]}")
-        name = eqn.primitive.name
-        if name == "cond":
-            return self.branches(eqn, terms)
-        inner = next((eqn.params[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in eqn.params), None)
-        if inner is not None and name not in ("scan", "while", "pallas_call"):
-            closed, label = hasattr(inner, "consts"), str(eqn.params.get("name", "_"))
-            try:
-                results = self.run(inner.jaxpr if closed else inner, inner.consts if closed else (), terms)
-            except _Misfit as misfit:
-                what, remedy = misfit.args
-                raise misfit if label[0] == "_" or what.startswith("in ") else _Misfit(f"in {label}: {what}", remedy) from None
-            short = f"{label}({', '.join(_short(t.text, 30) for t in terms)})"
-            return [dataclasses.replace(r, text=short, rank=3) if len(r.text) > len(short) and label[0] != "_" else r for r in results]
-        rule = _RULES.get(name)
-        if rule is None:
-            self.unchecked.add(f"{self.where}: the operation {name}{line_of(self.top)}")
-            return [_join(terms, None, f"{name}(...)")] * len(eqn.outvars)
-        return [rule(eqn, terms)] * len(eqn.outvars)
-
-    def branches(self, eqn, terms):
-        index, *operands = terms
-        each = [self.run(b.jaxpr, b.consts, operands) for b in eqn.params["branches"]]
-        return [_join([index, *cases], _agree("choose between", cases), f"cond({_short(index.text, 30)})", 3,
-                      max(c.degree for c in cases) if index.degree == 0 else 2, free=all(c.free for c in cases)) for cases in zip(*each, strict=True)]
-
-
-def _literal(value) -> Term:
-    array = np.asarray(value)
-    if array.dtype.kind not in "biufc":
-        return Term(ONE, "...")
-    free = array.dtype.kind == "f" and bool(np.all((array == 0) | ~np.isfinite(array))) or array.dtype.kind in "iu" and not array.any()
-    number = float(array) if array.ndim == 0 and array.dtype.kind in "iuf" else None
-    return Term(None if free else ONE, f"{number:g}" if number is not None else "array", free=free, number=None if free else number)
-
-
-def _reached(jaxpr, eqn, targets) -> str:
-    """Which of the targets the result of `eqn` goes into."""
-    touched = set(eqn.outvars)
-    for later in jaxpr.eqns:
-        if any(not isinstance(v, Literal) and v in touched for v in later.invars):
-            touched.update(later.outvars)
-    return next((t for t, v in zip(targets, jaxpr.outvars, strict=True) if not isinstance(v, Literal) and v in touched), "")
-
-
-_LIBRARIES = (os.path.dirname(eqx.__file__), __file__)  # the author's line is further out than these
-
-
-def line_of(eqn) -> str:
-    """' (model.py, line 12: "central=...")' of the author's line that made the equation; "" if it cannot be found."""
-    frames = source_info_util.user_frames(eqn.source_info.traceback) if eqn else ()
-    frame = next((f for f in frames if not f.file_name.startswith(_LIBRARIES)), None)
-    text = frame and linecache.getline(frame.file_name, frame.start_line).strip()
-    return f' ({os.path.basename(frame.file_name)}, line {frame.start_line}: "{_short(text, 100)}")' if text else ""
-
-
-# ---------------------------------------------------------------------------------------------- a whole system
+__all__ = ["Report", "check", "const", "empirical", "is_linear"]
 
 
 @dataclass(frozen=True)
@@ -362,18 +36,6 @@ class Report:
     linear: bool
 
 
-@contextlib.contextmanager
-def _marked():
-    """`const` and `empirical` leave their mark, and the traces of the author's own jitted functions, which hold the
-    mark, do not share a cache with real runs (the matmul precision is part of JAX's key)."""
-    token = _walking.set(True)
-    try:
-        with jax.default_matmul_precision("BF16_BF16_F32_X9"):
-            yield
-    finally:
-        _walking.reset(token)
-
-
 class _Tracer:
     """Traces the methods of one system on named abstract scalars."""
 
@@ -389,8 +51,17 @@ class _Tracer:
             "t": Term(parse(spec.time), "t", deps=frozenset(["t"])),
         }
         learned, tree = jax.tree_util.tree_flatten_with_path(self.arrays)
-        self.learned = jax.tree.unflatten(tree, [
-            Term(None, str(getattr(path[0], "name", path[0])), deps=frozenset([f"learned {getattr(path[0], 'name', path[0])}"])) for path, _ in learned])
+        self.learned = jax.tree.unflatten(
+            tree,
+            [
+                Term(
+                    None,
+                    str(getattr(path[0], "name", path[0])),
+                    deps=frozenset([f"learned {getattr(path[0], 'name', path[0])}"]),
+                )
+                for path, _ in learned
+            ],
+        )
 
     def trace(self, method: str, fn, expected=None) -> dict[str, Term]:
         """Terms by target of `fn(body, t, x, u)`, which returns values by target.
@@ -406,12 +77,14 @@ class _Tracer:
             body = eqx.combine(arrays, self.rest).with_values(v["p"])
             return fn(body, v["t"], self.spec.state(v["x"]), self.spec.input(v["u"]))
 
-        with _marked():
+        with marked():
             try:
                 closed, out = jax.make_jaxpr(call, return_shape=True)(shapes, scalars)
             except jax.errors.ConcretizationTypeError as error:
-                raise DeclarationError(f"{where} decides in Python on a value that is only known when it runs. "
-                                       "Use jnp.where(condition, a, b) instead of if, and jnp functions instead of math") from error
+                raise DeclarationError(
+                    f"{where} decides in Python on a value that is only known when it runs. "
+                    "Use jnp.where(condition, a, b) instead of if, and jnp functions instead of math"
+                ) from error
             except AttributeError as error:  # left as it is, `spec`, a property, would seem to be what is missing
                 raise DeclarationError(f"{where}: {error}") from error
         targets = sorted(out)
@@ -419,10 +92,15 @@ class _Tracer:
             if out[target].shape != ():
                 raise DeclarationError(f"{where}: {target} has shape {out[target].shape}. Return a scalar for each")
         leaves = [*jax.tree.leaves(self.learned, is_leaf=_is_term), *jax.tree.leaves(self.terms, is_leaf=_is_term)]
-        terms = dict(zip(targets, _Walk(where, self.unchecked).run(closed.jaxpr, closed.consts, leaves, targets), strict=True))
+        terms = dict(
+            zip(targets, Walk(where, self.unchecked).run(closed.jaxpr, closed.consts, leaves, targets), strict=True)
+        )
         made = dict(zip(targets, closed.jaxpr.outvars, strict=True))
         for target, (unit, why) in expected().items():
-            eqn = next((e for e in closed.jaxpr.eqns if not isinstance(made[target], Literal) and made[target] in e.outvars), None)
+            eqn = next(
+                (e for e in closed.jaxpr.eqns if not isinstance(made[target], Literal) and made[target] in e.outvars),
+                None,
+            )
             self.demand(f"{where}: {target}", terms[target], unit, why, line_of(eqn))
         return terms
 
@@ -433,14 +111,21 @@ class _Tracer:
         if term.unit is None:
             self.unchecked.add(target + line)
         elif not term.unit.matches(unit):
-            remedy = _remedy(term, Term(unit, why)) if term.number is not None or term.unit.same_dimension(unit) else (
-                "Correct the formula or a declared unit")
+            remedy = (
+                remedy_for(term, Term(unit, why))
+                if term.number is not None or term.unit.same_dimension(unit)
+                else ("Correct the formula or a declared unit")
+            )
             raise UnitError(f"{target} is {term.quoted}, but {why} needs [{unit.text}]{line}. {remedy}")
 
     def link(self, terms: dict[str, Term], prefix: str) -> None:
         """Remember what each target depends on as edges of the graph."""
-        self.edges |= {(source, prefix + target.split(" ")[-1]) for target, term in terms.items()
-                       for source in term.deps if source != "t" and source != prefix + target}
+        self.edges |= {
+            (source, prefix + target.split(" ")[-1])
+            for target, term in terms.items()
+            for source in term.deps
+            if source != "t" and source != prefix + target
+        }
 
 
 def _is_term(value) -> bool:
@@ -453,11 +138,19 @@ def _rates(tracer: _Tracer) -> dict[str, Term]:
     def rates(body, t, x, u):
         change = body.rates(t, x, u)
         if not isinstance(change, spec.state_type):
-            raise DeclarationError(f"{spec.name}.rates returns {type(change).__name__}, not its State. Return self.State(...)")
+            raise DeclarationError(
+                f"{spec.name}.rates returns {type(change).__name__}, not its State. Return self.State(...)"
+            )
         return {f"d {path}/dt": value for path, value in spec.flatten(change).items()}
 
-    terms = tracer.trace("rates", rates, lambda: {
-        f"d {p}/dt": (parse(f.unit) / time, f"{p} [{f.unit}] with time in {spec.time}") for p, f in spec.states.items()})
+    terms = tracer.trace(
+        "rates",
+        rates,
+        lambda: {
+            f"d {p}/dt": (parse(f.unit) / time, f"{p} [{f.unit}] with time in {spec.time}")
+            for p, f in spec.states.items()
+        },
+    )
     return {path: terms[f"d {path}/dt"] for path in spec.states}
 
 
@@ -467,12 +160,18 @@ def _outputs(tracer: _Tracer) -> dict[str, tuple[str, str]]:
     def outputs(body, t, x, u):
         found = body.outputs(x, u)
         if not isinstance(found, dict) or not all(hasattr(o, "unit") and hasattr(o, "value") for o in found.values()):
-            raise DeclarationError(f'{name}.outputs must return a dict of ht.output(...). Write {{"C": ht.output(value, "mg/L")}}')
+            raise DeclarationError(
+                f'{name}.outputs must return a dict of ht.output(...). Write {{"C": ht.output(value, "mg/L")}}'
+            )
         declared.update({key: (o.unit, o.doc) for key, o in found.items()})
         return {key: o.value for key, o in found.items()}
 
-    tracer.link(tracer.trace("outputs", outputs, lambda: {
-        k: (parse(unit), "its declaration") for k, (unit, _) in declared.items()}), "y.")
+    tracer.link(
+        tracer.trace(
+            "outputs", outputs, lambda: {k: (parse(unit), "its declaration") for k, (unit, _) in declared.items()}
+        ),
+        "y.",
+    )
     return declared
 
 
@@ -483,7 +182,9 @@ def _routes(tracer: _Tracer) -> dict[str, tuple[str, ...]]:
         routes = body.dosing(u)
         for key, route in routes.items():
             if key not in spec.doses:
-                raise DeclarationError(f"{spec.name}.dosing names {key!r}, which is no dose. Doses: {', '.join(spec.doses) or 'none'}")
+                raise DeclarationError(
+                    f"{spec.name}.dosing names {key!r}, which is no dose. Doses: {', '.join(spec.doses) or 'none'}"
+                )
             if not hasattr(route, "lag"):
                 raise DeclarationError(f"{spec.name}.dosing gives {route!r} for {key!r}. Write ht.route(lag=...)")
             found[key] = tuple(k for k in ("lag", "fraction", "rate", "duration") if getattr(route, k) is not None)
@@ -491,8 +192,11 @@ def _routes(tracer: _Tracer) -> dict[str, tuple[str, ...]]:
 
     def expected():
         units = {"lag": time, "duration": time, "fraction": ONE}
-        return {f"{part} of {key}": (units[part] if part in units else parse(spec.doses[key].unit) / time, f"a {part}")
-                for key, parts in found.items() for part in parts}
+        return {
+            f"{part} of {key}": (units[part] if part in units else parse(spec.doses[key].unit) / time, f"a {part}")
+            for key, parts in found.items()
+            for part in parts
+        }
 
     terms = tracer.trace("dosing", dosing, expected)
     tracer.link(terms, "u.")
@@ -509,14 +213,23 @@ def check(system, spec=None) -> Report:
     outputs = _outputs(tracer)
     routes = _routes(tracer) if "dosing" in spec.defines else {}
     for method in sorted({"initial", "steady"} & spec.defines):
+
         def values(body, t, x, u, method=method):
             return spec.flatten(getattr(body, method)(u))
-        terms = tracer.trace(method, values, lambda: {p: (parse(f.unit), "its declaration") for p, f in spec.states.items()})
+
+        terms = tracer.trace(
+            method, values, lambda: {p: (parse(f.unit), "its declaration") for p, f in spec.states.items()}
+        )
         if method == "initial":
             tracer.link(terms, "x.")
     tracer.edges |= {(f"u.{name}", f"x.{dose.into}") for name, dose in spec.doses.items()}
-    return Report(outputs, routes, tuple(sorted(tracer.edges)), tuple(sorted(tracer.unchecked)),
-                  all(term.degree < 2 and "t" not in term.deps for term in rates.values()))
+    return Report(
+        outputs,
+        routes,
+        tuple(sorted(tracer.edges)),
+        tuple(sorted(tracer.unchecked)),
+        all(term.degree < 2 and "t" not in term.deps for term in rates.values()),
+    )
 
 
 def is_linear(system) -> bool:

@@ -14,7 +14,7 @@ def headline(system) -> str:
 
 def _listed(label: str, items, width: int = 110) -> list[str]:
     text = ", ".join(items)
-    return [f"  {label:<10}{text if len(text) <= width else text[:width - 4] + ' ...'}"] if text else []
+    return [f"  {label:<10}{text if len(text) <= width else text[: width - 4] + ' ...'}"] if text else []
 
 
 def text(system, most: int = 9) -> str:
@@ -29,7 +29,10 @@ def text(system, most: int = 9) -> str:
     fields = list({**spec.parameters, **spec.constants}.items())
     rows = [(p, f.unit, describe(leaves[p]), f.doc) for p, f in fields[:most]]
     widths = [max((len(r[i]) for r in rows), default=0) for i in range(3)]
-    lines += [("  " + "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=False)) + f"  {r[3]}")[:120].rstrip() for r in rows]
+    lines += [
+        ("  " + "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=False)) + f"  {r[3]}")[:120].rstrip()
+        for r in rows
+    ]
     if len(fields) > most:
         lines.append(f"  ... and {len(fields) - most} more: .spec.parameters")
     lines += _listed("unchecked", spec.unchecked)
@@ -41,11 +44,18 @@ def html(system) -> str:
     spec, leaves = system.spec, {p: v for p, _, v in system.fields()}
     rows = "".join(
         f"<tr><th>{escape(p)}</th><td>{escape(f.unit)}</td><td>{escape(describe(leaves[p]))}</td><td>{escape(_kind(f))}</td>"
-        f"<td>{escape(f.doc)}</td><td>{escape(f.source)}</td></tr>" for p, f in {**spec.parameters, **spec.constants}.items())
-    head = "".join(f"<th>{h}</th>" for h in ("parameter", "unit", "prior: median (90 %)", "inferred", "description", "source"))
+        f"<td>{escape(f.doc)}</td><td>{escape(f.source)}</td></tr>"
+        for p, f in {**spec.parameters, **spec.constants}.items()
+    )
+    head = "".join(
+        f"<th>{h}</th>" for h in ("parameter", "unit", "prior: median (90 %)", "inferred", "description", "source")
+    )
     note = f"<p>Not checked for units: {escape('; '.join(spec.unchecked))}</p>" if spec.unchecked else ""
-    return (f"<div><b>{escape(spec.name)}</b> {escape(headline(system))} <small>time in {escape(spec.time)}</small>{svg(spec)}"
-            f'<table style="text-align:left"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{note}</div>')
+    return (
+        f"<div><b>{escape(spec.name)}</b> {escape(headline(system))} "
+        f"<small>time in {escape(spec.time)}</small>{svg(spec)}"
+        f'<table style="text-align:left"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{note}</div>'
+    )
 
 
 def _kind(declared) -> str:
@@ -64,7 +74,7 @@ def mermaid(spec, parameters: bool = False) -> str:
         names[node] = f"n{len(names)}"
         kind = node[0] if node[1:2] == "." and node[0] in "uxy" and node not in spec.parameters else "p"
         label = node if kind == "p" else node[2:]
-        lines.append(f'  {names[node]}{shapes[kind].format(chr(34) + label + chr(34))}')
+        lines.append(f"  {names[node]}{shapes[kind].format(chr(34) + label + chr(34))}")
     lines += [f"  {names[a]} --> {names[b]}" for a, b in spec.edges if a in names and b in names]
     return "\n".join(lines)
 
@@ -80,7 +90,11 @@ def svg(spec, row: int = 44, width: int = 150, gap: int = 110) -> str:
     """Inputs, states and outputs in three columns; the parameters of a rate are the tooltip of its state."""
     columns = [[n for n in _nodes(spec) if n[0] == kind] for kind in "uxy"]
     height = row * max(map(len, columns))
-    place = {n: (c * (width + gap), (height - row * len(nodes)) / 2 + row * i) for c, nodes in enumerate(columns) for i, n in enumerate(nodes)}
+    place = {
+        n: (c * (width + gap), (height - row * len(nodes)) / 2 + row * i)
+        for c, nodes in enumerate(columns)
+        for i, n in enumerate(nodes)
+    }
     fill, parts = {"u": "#e8eef7", "x": "#fdf3e1", "y": "#e7f4ea"}, []
     for a, b in spec.edges:
         if a not in place or b not in place:
@@ -95,11 +109,23 @@ def svg(spec, row: int = 44, width: int = 150, gap: int = 110) -> str:
             path = f"M{xa + width},{ya} C{xa + width + gap / 2},{ya} {xb - gap / 2},{yb} {xb - 2},{yb}"
         parts.append(f'<path d="{path}" fill="none" stroke="#7a869a" marker-end="url(#ht-tip)"/>')
     for node, (x, y) in place.items():
-        declared = {"u": {**spec.doses, **spec.signals, **spec.covariates}, "x": spec.states, "y": spec.outputs}[node[0]][node[2:]]
+        declared = {"u": {**spec.doses, **spec.signals, **spec.covariates}, "x": spec.states, "y": spec.outputs}[
+            node[0]
+        ][node[2:]]
         needs = ", ".join(a for a, b in spec.edges if b == node and a not in place)
         title = escape(f"{declared.doc}{': depends on ' + needs if needs else ''}")
-        parts.append(f'<g><title>{title}</title><rect x="{x}" y="{y}" width="{width}" height="28" rx="6" fill="{fill[node[0]]}" stroke="#7a869a"/>'
-                     f'<text x="{x + width / 2}" y="{y + 18}" text-anchor="middle">{escape(node[2:])} [{escape(declared.unit)}]</text></g>')
-    tip = '<defs><marker id="ht-tip" markerWidth="7" markerHeight="7" refX="6" refY="3" orient="auto"><path d="M0,0 L6,3 L0,6 z" fill="#7a869a"/></marker></defs>'
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="what depends on what" width="{3 * width + 2 * gap + 4}" '
-            f'height="{height + 4}" font-family="sans-serif" font-size="12">{tip}{"".join(parts)}</svg>')
+        parts.append(
+            f'<g><title>{title}</title><rect x="{x}" y="{y}" width="{width}" height="28" rx="6" '
+            f'fill="{fill[node[0]]}" stroke="#7a869a"/>'
+            f'<text x="{x + width / 2}" y="{y + 18}" text-anchor="middle">'
+            f'{escape(node[2:])} [{escape(declared.unit)}]</text></g>'
+        )
+    tip = (
+        '<defs><marker id="ht-tip" markerWidth="7" markerHeight="7" refX="6" refY="3" orient="auto">'
+        '<path d="M0,0 L6,3 L0,6 z" fill="#7a869a"/></marker></defs>'
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="what depends on what" '
+        f'width="{3 * width + 2 * gap + 4}" '
+        f'height="{height + 4}" font-family="sans-serif" font-size="12">{tip}{"".join(parts)}</svg>'
+    )

@@ -84,13 +84,25 @@ _WORDS = {"LogNormal": "log-normal", "Normal": "normal", "HalfNormal": "half-nor
 def describe(prior) -> str:
     """A prior in words, median and 90 % interval: "log-normal 1.5 (0.67 to 3.4)"; a number as itself."""
     if not isinstance(prior, dist.Distribution):
-        return f"= {prior:.6g}" if isinstance(prior, (int, float)) else "= an array" if hasattr(prior, "dtype") else "given at construction"
+        return (
+            f"= {prior:.6g}"
+            if isinstance(prior, (int, float))
+            else "= an array"
+            if hasattr(prior, "dtype")
+            else "given at construction"
+        )
     word = _WORDS.get(type(prior).__name__, type(prior).__name__)
-    if isinstance(prior, dist.TransformedDistribution) and any(isinstance(t, dist.transforms.SigmoidTransform) for t in prior.transforms):
+    if isinstance(prior, dist.TransformedDistribution) and any(
+        isinstance(t, dist.transforms.SigmoidTransform) for t in prior.transforms
+    ):
         word = "logit-normal"
     values = [quantile(prior, q) for q in (0.5, 0.05, 0.95)]
     if any(v is None for v in values):
-        given = ", ".join(f"{k}={getattr(prior, k)}" for k in getattr(prior, "arg_constraints", {}) if np.ndim(getattr(prior, k, None)) == 0)
+        given = ", ".join(
+            f"{k}={getattr(prior, k)}"
+            for k in getattr(prior, "arg_constraints", {})
+            if np.ndim(getattr(prior, k, None)) == 0
+        )
         return f"{word}({given})"
     middle, low, high = (f"{v:.3g}" for v in values)
     return f"{word} {middle} ({low} to {high})"

@@ -6,195 +6,70 @@ same tree of numbers (`with_values`). Units are checked when the class is declar
 """
 
 import dataclasses
-import difflib
-import math
-import numbers
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
 import equinox as eqx
-import jax
-import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
 from hybridtwin import dimensions, drawing
 from hybridtwin.dimensions import const, empirical
 from hybridtwin.errors import DeclarationError, ParameterError, UnitError
+from hybridtwin.fields import (
+    ConstantField,
+    CovariateField,
+    DoseField,
+    Output,
+    OutputField,
+    ParameterField,
+    Route,
+    SignalField,
+    StateField,
+    checked_leaf,
+    constant,
+    covariate,
+    dose,
+    nearest,
+    output,
+    parameter,
+    route,
+    signal,
+    state,
+)
 from hybridtwin.priors import halfnormal, logitnormal, lognormal, median, normal, typical
 from hybridtwin.units import factor, parse
 
-__all__ = ["Input", "Output", "Parametric", "Route", "Scalar", "Spec", "State", "System", "const", "constant", "covariate",
-           "dose", "empirical", "halfnormal", "logitnormal", "lognormal", "median", "normal", "output", "parameter", "route",
-           "signal", "state", "typical"]
+__all__ = [
+    "Input",
+    "Output",
+    "Parametric",
+    "Route",
+    "Scalar",
+    "Spec",
+    "State",
+    "System",
+    "const",
+    "constant",
+    "covariate",
+    "dose",
+    "empirical",
+    "halfnormal",
+    "logitnormal",
+    "lognormal",
+    "median",
+    "normal",
+    "output",
+    "parameter",
+    "route",
+    "signal",
+    "state",
+    "typical",
+]
 
 Scalar: TypeAlias = Float[Array, ""]
-
-# ---------------------------------------------------------------------------------------------- fields
-
-
-@dataclass(frozen=True)
-class StateField:
-    """A state as declared. `low` is its physical lower bound (0, or None)."""
-
-    unit: str
-    doc: str = ""
-    low: float | None = None
-    path: str = ""
-
-
-@dataclass(frozen=True)
-class DoseField:
-    """A dose input: amounts in `unit` enter the state `into`. `spread` ("5 g/min") makes a bolus record an infusion."""
-
-    unit: str
-    doc: str = ""
-    into: str = ""
-    cmt: int | None = None
-    spread: str | None = None
-    path: str = ""
-
-
-@dataclass(frozen=True)
-class CovariateField:
-    """A covariate, piecewise constant in time; required in the record unless it has a default."""
-
-    unit: str
-    doc: str = ""
-    default: float | None = None
-    path: str = ""
-
-
-@dataclass(frozen=True)
-class SignalField:
-    """An input that is a Signal over time."""
-
-    unit: str
-    doc: str = ""
-    default: float = 0.0
-    path: str = ""
-
-
-@dataclass(frozen=True)
-class ParameterField:
-    """A parameter as declared: its default prior (None: must be given), unit, range, and how it varies."""
-
-    prior: Any
-    unit: str
-    doc: str = ""
-    shared: bool = False
-    varies: str | None = None
-    spread: Any = None
-    low: float | None = None
-    high: float | None = None
-    source: str = ""
-    initial: bool = False
-    path: str = ""
-
-
-@dataclass(frozen=True)
-class ConstantField:
-    """A number with a unit, never inferred."""
-
-    value: float
-    unit: str
-    doc: str = ""
-    source: str = ""
-    low: float | None = None
-    high: float | None = None
-    path: str = ""
-
-
-@dataclass(frozen=True)
-class OutputField:
-    """A derived output as declared by `output`."""
-
-    unit: str
-    doc: str = ""
-    path: str = ""
-
-
-def state(unit: str, doc: str = "", *, positive: bool = True) -> Any:
-    """Declare a state in `class State`; a positive one has the physical lower bound 0."""
-    parse(unit)
-    return StateField(unit, doc, 0.0 if positive else None)
-
-
-def dose(unit: str, doc: str = "", *, into: str, cmt: int | None = None, spread: str | None = None) -> Any:
-    """Declare a dose in `class Input`: into which state, NONMEM's CMT, and how fast a bolus record really enters."""
-    parse(unit)
-    return DoseField(unit, doc, into, cmt, spread)
-
-
-def covariate(unit: str, doc: str = "", *, default: float | None = None) -> Any:
-    """Declare a covariate in `class Input` (`u.weight`), piecewise constant in time."""
-    parse(unit)
-    return CovariateField(unit, doc, default)
-
-
-def signal(unit: str, doc: str = "", *, default: float = 0.0) -> Any:
-    """Declare an input over time in `class Input` (`u.basal`)."""
-    parse(unit)
-    return SignalField(unit, doc, default)
-
-
-def parameter(prior: Any, unit: str, doc: str = "", **declared: Any) -> Any:
-    """Declare a parameter by its prior.
-
-    `prior`: a scalar numpyro distribution, or a `lambda` returning one (called when an instance is built: for those
-    whose construction starts a JAX backend). Keywords: `shared` (once for a cohort), `varies` ("day", "occasion", ...)
-    with `spread` (the log-normal deviations' sd: a number or a prior), `low`, `high`, `source`, `initial` (describes
-    only the state at the first row).
-    """
-    parse(unit)
-    if declared.get("varies") is not None and declared.get("spread") is None:
-        raise DeclarationError(f'a parameter that varies by {declared["varies"]} needs spread=, the sd of its log-normal deviations')
-    return ParameterField(prior, unit, doc, **declared)
-
-
-def constant(value: float, unit: str, doc: str = "", source: str = "") -> Any:
-    """Declare a number with a unit that is never inferred; a keyword of the constructor overrides it."""
-    parse(unit)
-    return ConstantField(float(value), unit, doc, source)
-
-
-class Output(eqx.Module):
-    """What `outputs` returns under each name: a value (any shape under vmap) in `unit`."""
-
-    value: Any
-    unit: str = eqx.field(static=True)
-    doc: str = eqx.field(static=True, default="")
-
-
-def output(value: Any, unit: str, doc: str = "") -> Output:
-    """A derived output with its unit."""
-    parse(unit)
-    return Output(value, unit, doc)
-
-
-class Route(eqx.Module):
-    """How doses of one input enter: lag [time], fraction [1], modelled rate [dose unit/time] or duration [time]."""
-
-    lag: Any = None
-    fraction: Any = None
-    rate: Any = None
-    duration: Any = None
-
-
-def route(*, lag: Any = None, fraction: Any = None, rate: Any = None, duration: Any = None) -> Route:
-    """How doses of one input enter the body; values may be personal. Not both `rate` and `duration`."""
-    if rate is not None and duration is not None:
-        raise DeclarationError("a route has both a rate and a duration. Give one: the other follows from the amount")
-    return Route(lag, fraction, rate, duration)
-
-
-def nearest(name: str, known, label: str = "Known") -> str:
-    """The end of an error message: the nearest of the known names, or all of them."""
-    known = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(name.lower(), known, 1, 0.5)
-    return f"Did you mean {known[close[0]]!r}?" if close else f"{label}: {', '.join(known.values()) or 'none'}"
 
 
 def _named(cls) -> str:
@@ -228,8 +103,10 @@ class _StructMeta(type(eqx.Module)):
             elif value is None and isinstance(annotation, _StructMeta):
                 declared[key] = annotation
             elif allowed:
-                raise DeclarationError(f"{namespace.get('__qualname__', name)}.{key} does not belong here. Declare it with "
-                                       + ("ht.state(...)" if StateField in allowed else "ht.dose, ht.covariate or ht.signal"))
+                raise DeclarationError(
+                    f"{namespace.get('__qualname__', name)}.{key} does not belong here. Declare it with "
+                    + ("ht.state(...)" if StateField in allowed else "ht.dose, ht.covariate or ht.signal")
+                )
             if isinstance(value, DoseField):
                 del annotations[key]
         cls = super().__new__(mcs, name, bases, namespace, **kwargs)
@@ -239,11 +116,13 @@ class _StructMeta(type(eqx.Module)):
     def __call__(cls, *args, **kwargs):
         names = [f.name for f in dataclasses.fields(cls)]
         wrong = [key for key in kwargs if key not in names]
-        lacking = [key for key in names[len(args):] if key not in kwargs]
+        lacking = [key for key in names[len(args) :] if key not in kwargs]
         if wrong:
             raise DeclarationError(f"{_named(cls)} has no field {wrong[0]!r}. {nearest(wrong[0], names)}")
         if lacking:
-            raise DeclarationError(f"{_named(cls)} lacks {', '.join(map(repr, lacking))}. Give a value for each; 0.0 for none")
+            raise DeclarationError(
+                f"{_named(cls)} lacks {', '.join(map(repr, lacking))}. Give a value for each; 0.0 for none"
+            )
         return super().__call__(*args, **kwargs)
 
 
@@ -270,7 +149,9 @@ class Input(eqx.Module, metaclass=_StructMeta):
 
     def __getattr__(self, name):
         if isinstance(type(self)._declared.get(name), DoseField):
-            raise AttributeError(f"{name!r} is a dose: it enters its state by itself. Declare ht.signal to read an input in rates")
+            raise AttributeError(
+                f"{name!r} is a dose: it enters its state by itself. Declare ht.signal to read an input in rates"
+            )
         raise _missing(type(self), name)
 
 
@@ -285,16 +166,22 @@ def _leaves_of(struct_type, kind, prefix="") -> Iterator[tuple[str, Any]]:
 
 
 def _pack(struct_type, values: Mapping[str, Any], prefix=""):
-    return struct_type(**{
-        name: _pack(declared, values, f"{prefix}{name}.") if isinstance(declared, _StructMeta) else values[prefix + name]
-        for name, declared in struct_type._declared.items() if not isinstance(declared, DoseField)})
+    return struct_type(
+        **{
+            name: _pack(declared, values, f"{prefix}{name}.")
+            if isinstance(declared, _StructMeta)
+            else values[prefix + name]
+            for name, declared in struct_type._declared.items()
+            if not isinstance(declared, DoseField)
+        }
+    )
 
 
 # ---------------------------------------------------------------------------------------------- modules with parameters
 
 
 class _ParametricMeta(type(eqx.Module)):
-    """Collects parameters and constants before Equinox makes the dataclass, and turns each prior into a default leaf."""
+    """Collects parameters and constants before Equinox makes the dataclass; each prior becomes a default leaf."""
 
     def __new__(mcs, name, bases, namespace, **kwargs):
         annotations = namespace.setdefault("__annotations__", {})
@@ -312,8 +199,14 @@ class _ParametricMeta(type(eqx.Module)):
                 namespace[key] = eqx.field(kw_only=True, default_factory=lambda d=value: d)
         for key, annotation in annotations.items():  # what is neither prior nor array is structure
             value = namespace.get(key)
-            if key not in declared and not isinstance(value, dataclasses.Field) and (
-                    annotation in (int, float, str, bool, "int", "float", "str", "bool") or isinstance(value, (int, float, str))):
+            if (
+                key not in declared
+                and not isinstance(value, dataclasses.Field)
+                and (
+                    annotation in (int, float, str, bool, "int", "float", "str", "bool")
+                    or isinstance(value, (int, float, str))
+                )
+            ):
                 namespace[key] = eqx.field(static=True, **({"default": value} if key in namespace else {}))
         own_init = "__init__" in namespace or any(getattr(base, "_own_init", False) for base in bases)
         cls = super().__new__(mcs, name, bases, namespace, **kwargs)
@@ -339,7 +232,7 @@ class Parametric(eqx.Module, metaclass=_ParametricMeta):
 
     def __check_init__(self):
         for name, declared in type(self)._declared.items():
-            object.__setattr__(self, name, _leaf(type(self).__name__, declared, getattr(self, name)))
+            object.__setattr__(self, name, checked_leaf(type(self).__name__, declared, getattr(self, name)))
 
     def fields(self, prefix: str = "") -> Iterator[tuple[str, ParameterField | ConstantField, Any]]:
         """(path, declaration, leaf) of every parameter and constant, those of parts namespaced."""
@@ -360,7 +253,7 @@ class Parametric(eqx.Module, metaclass=_ParametricMeta):
         return {path: value for path, _, value in self.fields() if not isinstance(value, dist.Distribution)}
 
     def with_values(self, values: Mapping[str, Any]):
-        """The same module with the leaves at these paths replaced; usable in jit, vmap and grad, so ranges are not checked."""
+        """The same module with the leaves at these paths replaced; for jit, vmap and grad, so unchecked."""
         own, parts = {}, {}
         for path, value in values.items():
             head, _, tail = path.partition(".")
@@ -369,7 +262,10 @@ class Parametric(eqx.Module, metaclass=_ParametricMeta):
             elif head in type(self)._declared and not tail:
                 own[head] = value
             else:
-                raise ParameterError(f"{type(self).__name__} has no parameter {path!r}. {nearest(path, [p for p, _, _ in self.fields()])}")
+                raise ParameterError(
+                    f"{type(self).__name__} has no parameter {path!r}. "
+                    f"{nearest(path, [p for p, _, _ in self.fields()])}"
+                )
         own |= {head: getattr(self, head).with_values(tail) for head, tail in parts.items()}
         copy = object.__new__(type(self))  # not the constructor: it checks ranges, which tracers do not have
         for f in dataclasses.fields(self):
@@ -379,32 +275,6 @@ class Parametric(eqx.Module, metaclass=_ParametricMeta):
     def typical(self):
         """The same module with every prior replaced by its median."""
         return self.with_values({path: median(prior) for path, prior in self.priors().items()})
-
-
-def _leaf(owner: str, declared, value):
-    """A leaf as given by the user, checked: a prior, or a number inside the declared range and in the declared unit."""
-    where = f"{owner}.{declared.path}"
-    if callable(value) and not isinstance(value, dist.Distribution):
-        value = value()
-    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str):
-        value = value[0] * factor(value[1], declared.unit)
-    if isinstance(value, dist.Distribution):
-        if value.batch_shape or value.event_shape:
-            raise ParameterError(f"the prior of {where} has shape {value.batch_shape + value.event_shape}. Give a scalar distribution")
-        return value
-    if isinstance(value, (np.ndarray, np.generic)) and np.ndim(value) == 0:
-        value = value.item()
-    if isinstance(value, jax.Array) or not isinstance(value, numbers.Real) and hasattr(value, "dtype"):
-        return value
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise ParameterError(f"{where} is {value!r}. Give a number in {declared.unit} or a numpyro distribution")
-    low, high = declared.low, declared.high
-    if low is None and isinstance(getattr(declared, "prior", None), (dist.LogNormal, dist.HalfNormal, dist.Gamma, dist.Exponential)):
-        low = 0.0  # a positive prior says that a negative number is a slip
-    if not (-math.inf if low is None else low) <= value <= (math.inf if high is None else high) or math.isinf(value):
-        raise ParameterError(f"{where} = {value:g} {declared.unit} lies outside its range "
-                             f"{'-inf' if low is None else low} to {'inf' if high is None else high}. Give a value inside it")
-    return float(value)
 
 
 # ---------------------------------------------------------------------------------------------- System
@@ -427,12 +297,12 @@ class Spec:
     outputs: dict[str, OutputField] = dataclasses.field(default_factory=dict)
     edges: tuple[tuple[str, str], ...] = ()
     unchecked: tuple[str, ...] = ()
-    linear: bool = False                  # rates affine in the states, and the same at all times
-    routes: tuple[str, ...] = ()          # doses in declared order
-    moving: tuple[str, ...] = ()          # doses whose time or rate depends on a parameter (lag, rate, duration)
+    linear: bool = False  # rates affine in the states, and the same at all times
+    routes: tuple[str, ...] = ()  # doses in declared order
+    moving: tuple[str, ...] = ()  # doses whose time or rate depends on a parameter (lag, rate, duration)
     defines: frozenset[str] = frozenset()  # which of initial, steady, dosing the author wrote
-    horizon: float | None = None          # declared validity, in `time`
-    grid: float | None = None             # default spacing of outputs, in `time`
+    horizon: float | None = None  # declared validity, in `time`
+    grid: float | None = None  # default spacing of outputs, in `time`
 
     def state(self, values: Mapping[str, Any]):
         """The State with these values by path."""
@@ -464,11 +334,16 @@ class _SystemMeta(_ParametricMeta):
     def __new__(mcs, name, bases, namespace, **kwargs):
         concrete = [b.__name__ for b in bases if isinstance(b, _SystemMeta) and b.__name__ != "System"]
         if concrete:
-            raise DeclarationError(f"{name} extends {concrete[0]}, which is final. Hold it as a field (a subsystem) instead")
+            raise DeclarationError(
+                f"{name} extends {concrete[0]}, which is final. Hold it as a field (a subsystem) instead"
+            )
         cls = super().__new__(mcs, name, bases, namespace, **kwargs)
         if any(isinstance(b, _SystemMeta) for b in bases):
             _check_declared(cls, namespace)
-            if all(f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING for f in dataclasses.fields(cls)):
+            if all(
+                f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
+                for f in dataclasses.fields(cls)
+            ):
                 _ = cls().spec
         return cls
 
@@ -495,14 +370,25 @@ def _check_declared(cls, namespace):
     compartments = {}
     for path, declared in _leaves_of(cls.Input, DoseField):
         if declared.into not in states:
-            raise DeclarationError(f"{name}: the dose {path!r} goes into {declared.into!r}, which is no state. {nearest(declared.into, states)}")
+            raise DeclarationError(
+                f"{name}: the dose {path!r} goes into {declared.into!r}, which is no state. "
+                f"{nearest(declared.into, states)}"
+            )
         if declared.cmt is not None and compartments.setdefault(declared.cmt, path) != path:
-            raise DeclarationError(f"{name}: doses {compartments[declared.cmt]!r} and {path!r} both have cmt={declared.cmt}. Give each its own")
+            raise DeclarationError(
+                f"{name}: doses {compartments[declared.cmt]!r} and {path!r} both have cmt={declared.cmt}. "
+                "Give each its own"
+            )
         unit, into = parse(declared.unit), parse(states[declared.into].unit)
         if not unit.same_dimension(into):
-            raise UnitError(f"{name}: the dose {path!r} [{unit.text}] cannot enter {declared.into!r} [{into.text}]. Declare both in one dimension")
+            raise UnitError(
+                f"{name}: the dose {path!r} [{unit.text}] cannot enter {declared.into!r} [{into.text}]. "
+                f"Declare both in one dimension"
+            )
         if declared.spread is not None and not parse(declared.spread).same_dimension(unit / parse(cls.time)):
-            raise UnitError(f'{name}: spread="{declared.spread}" of {path!r} is no rate of it. Write it like "5 {unit.text}/min"')
+            raise UnitError(
+                f'{name}: spread="{declared.spread}" of {path!r} is no rate of it. Write it like "5 {unit.text}/min"'
+            )
 
 
 _SPECS: dict[Any, Spec] = {}
@@ -544,7 +430,7 @@ class System(Parametric, metaclass=_SystemMeta):
 
     def initial(self, u):
         """The state before the first row; zero unless the author says otherwise."""
-        return self.spec.state({path: 0.0 for path in self.spec.states})
+        return self.spec.state(dict.fromkeys(self.spec.states, 0.0))
 
     def steady(self, u):
         """The state at rest under the inputs `u`; that of `initial` unless the author says otherwise."""
@@ -576,17 +462,29 @@ class System(Parametric, metaclass=_SystemMeta):
 def _spec(system: System) -> Spec:
     cls = type(system)
     declared = {path: f for path, f, _ in system.fields()}
-    span: Callable = lambda text: None if text is None else factor(text, cls.time)  # noqa: E731
+    span: Callable = lambda text: None if text is None else factor(text, cls.time)
     spec = Spec(
-        name=cls.__name__, time=cls.time, state_type=cls.State, input_type=cls.Input,
-        states=dict(_leaves_of(cls.State, StateField)), doses=dict(_leaves_of(cls.Input, DoseField)),
-        covariates=dict(_leaves_of(cls.Input, CovariateField)), signals=dict(_leaves_of(cls.Input, SignalField)),
+        name=cls.__name__,
+        time=cls.time,
+        state_type=cls.State,
+        input_type=cls.Input,
+        states=dict(_leaves_of(cls.State, StateField)),
+        doses=dict(_leaves_of(cls.Input, DoseField)),
+        covariates=dict(_leaves_of(cls.Input, CovariateField)),
+        signals=dict(_leaves_of(cls.Input, SignalField)),
         parameters={p: f for p, f in declared.items() if isinstance(f, ParameterField)},
         constants={p: f for p, f in declared.items() if isinstance(f, ConstantField)},
         defines=frozenset(n for n in ("initial", "steady", "dosing") if n in vars(cls)),
-        horizon=span(cls.horizon), grid=span(cls.grid))
+        horizon=span(cls.horizon),
+        grid=span(cls.grid),
+    )
     report = dimensions.check(system, spec)
     return dataclasses.replace(
-        spec, outputs={n: OutputField(unit, doc, n) for n, (unit, doc) in report.outputs.items()}, edges=report.graph,
-        unchecked=report.unchecked, linear=report.linear if cls.linear is None else cls.linear, routes=tuple(spec.doses),
-        moving=tuple(n for n in spec.doses if set(report.routes.get(n, ())) - {"fraction"}))
+        spec,
+        outputs={n: OutputField(unit, doc, n) for n, (unit, doc) in report.outputs.items()},
+        edges=report.graph,
+        unchecked=report.unchecked,
+        linear=report.linear if cls.linear is None else cls.linear,
+        routes=tuple(spec.doses),
+        moving=tuple(n for n in spec.doses if set(report.routes.get(n, ())) - {"fraction"}),
+    )

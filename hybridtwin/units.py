@@ -1,7 +1,7 @@
 """Clinical units: dimension and scale, exactly.
 
 A small registry of our own, in front of pint: the symbols a clinic writes are read here (`[IU]` is insulin's own
-dimension, `{1.73_m2}` is no area, a bare `U` is refused), anything else is looked up in pint, which is loaded only then.
+dimension, `{1.73_m2}` is no area, a bare `U` is refused); anything else is looked up in pint, loaded only then.
 Scales are kept as fractions, so that mg/dL to mg/L is 10 and not 10.000000000000002.
 """
 
@@ -20,33 +20,92 @@ _MMHG = Fraction("133.322387415") * 1000  # base mass is the gram
 
 # symbol: (dimensions, base units in one of it); base: g, m, s, mol, K, A, cd, [IU], Eq, {1.73_m2}
 _PREFIXABLE = {
-    "g": ({"mass": 1}, 1), "m": ({"length": 1}, 1), "s": ({"time": 1}, 1), "mol": ({"amount": 1}, 1),
-    "L": ({"length": 3}, Fraction(1, 1000)), "[IU]": ({"IU": 1}, 1), "Eq": ({"Eq": 1}, 1), "osm": ({"amount": 1}, 1),
-    "Pa": (_PASCAL, 1000), "Hz": ({"time": -1}, 1), "J": ({"mass": 1, "length": 2, "time": -2}, 1000),
-    "W": ({"mass": 1, "length": 2, "time": -3}, 1000), "N": ({"mass": 1, "length": 1, "time": -2}, 1000),
-    "cal": ({"mass": 1, "length": 2, "time": -2}, Fraction("4184")), "A": ({"current": 1}, 1),
-    "V": ({"mass": 1, "length": 2, "time": -3, "current": -1}, 1000), "K": ({"temperature": 1}, 1),
+    "g": ({"mass": 1}, 1),
+    "m": ({"length": 1}, 1),
+    "s": ({"time": 1}, 1),
+    "mol": ({"amount": 1}, 1),
+    "L": ({"length": 3}, Fraction(1, 1000)),
+    "[IU]": ({"IU": 1}, 1),
+    "Eq": ({"Eq": 1}, 1),
+    "osm": ({"amount": 1}, 1),
+    "Pa": (_PASCAL, 1000),
+    "Hz": ({"time": -1}, 1),
+    "J": ({"mass": 1, "length": 2, "time": -2}, 1000),
+    "W": ({"mass": 1, "length": 2, "time": -3}, 1000),
+    "N": ({"mass": 1, "length": 1, "time": -2}, 1000),
+    "cal": ({"mass": 1, "length": 2, "time": -2}, Fraction("4184")),
+    "A": ({"current": 1}, 1),
+    "V": ({"mass": 1, "length": 2, "time": -3, "current": -1}, 1000),
+    "K": ({"temperature": 1}, 1),
     "M": ({"amount": 1, "length": -3}, 1000),
 }
 _EXACT = {
-    "1": ({}, 1), "%": ({}, Fraction(1, 100)), "rad": ({}, 1), "{1.73_m2}": ({"bsa": 1}, 1),
-    "min": ({"time": 1}, 60), "h": ({"time": 1}, 3600), "d": ({"time": 1}, 86400), "wk": ({"time": 1}, 604800),
-    "mo": ({"time": 1}, Fraction("2629800")), "a": ({"time": 1}, Fraction("31557600")),
-    "bpm": ({"time": -1}, Fraction(1, 60)), "mmHg": (_PASCAL, _MMHG),
-    "cmH2O": (_PASCAL, Fraction("98.0665") * 1000), "lx": ({"luminosity": 1, "length": -2}, 1),
-    "lm": ({"luminosity": 1}, 1), "cd": ({"luminosity": 1}, 1), "degC": ({"temperature": 1}, 1),
-    "degF": ({"temperature": 1}, Fraction(5, 9)), "cell": ({}, 1),
+    "1": ({}, 1),
+    "%": ({}, Fraction(1, 100)),
+    "rad": ({}, 1),
+    "{1.73_m2}": ({"bsa": 1}, 1),
+    "min": ({"time": 1}, 60),
+    "h": ({"time": 1}, 3600),
+    "d": ({"time": 1}, 86400),
+    "wk": ({"time": 1}, 604800),
+    "mo": ({"time": 1}, Fraction("2629800")),
+    "a": ({"time": 1}, Fraction("31557600")),
+    "bpm": ({"time": -1}, Fraction(1, 60)),
+    "mmHg": (_PASCAL, _MMHG),
+    "cmH2O": (_PASCAL, Fraction("98.0665") * 1000),
+    "lx": ({"luminosity": 1, "length": -2}, 1),
+    "lm": ({"luminosity": 1}, 1),
+    "cd": ({"luminosity": 1}, 1),
+    "degC": ({"temperature": 1}, 1),
+    "degF": ({"temperature": 1}, Fraction(5, 9)),
+    "cell": ({}, 1),
 }
 _ALIAS = {
-    "hr": "h", "hrs": "h", "hour": "h", "hours": "h", "minute": "min", "minutes": "min", "mins": "min", "sec": "s",
-    "second": "s", "seconds": "s", "day": "d", "days": "d", "week": "wk", "weeks": "wk", "month": "mo", "months": "mo",
-    "year": "a", "years": "a", "yr": "a", "y": "a", "l": "L", "liter": "L", "litre": "L", "mcg": "ug", "cc": "mL",
-    "gram": "g", "grams": "g", "mcL": "uL", "cells": "cell", "percent": "%", "beats": "1", "beat": "1", "breaths": "1",
-    "°C": "degC", "°F": "degF", "Cel": "degC", "[degF]": "degF", "mm[Hg]": "mmHg", "lux": "lx",
+    "hr": "h",
+    "hrs": "h",
+    "hour": "h",
+    "hours": "h",
+    "minute": "min",
+    "minutes": "min",
+    "mins": "min",
+    "sec": "s",
+    "second": "s",
+    "seconds": "s",
+    "day": "d",
+    "days": "d",
+    "week": "wk",
+    "weeks": "wk",
+    "month": "mo",
+    "months": "mo",
+    "year": "a",
+    "years": "a",
+    "yr": "a",
+    "y": "a",
+    "l": "L",
+    "liter": "L",
+    "litre": "L",
+    "mcg": "ug",
+    "cc": "mL",
+    "gram": "g",
+    "grams": "g",
+    "mcL": "uL",
+    "cells": "cell",
+    "percent": "%",
+    "beats": "1",
+    "beat": "1",
+    "breaths": "1",
+    "°C": "degC",
+    "°F": "degF",
+    "Cel": "degC",
+    "[degF]": "degF",
+    "mm[Hg]": "mmHg",
+    "lux": "lx",
     "dimensionless": "1",
 }
 _ENZYME = re.compile(r"(?:[munpk]?U|units?|Units?)$")
-_TOKEN = re.compile(r"\s*(\*\*|\^|[*/().·⋅]|\{[^}]*\}|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|[A-Za-z%°]*\[[A-Za-z]+\]|[A-Za-z%°][A-Za-z%°0-9_]*)")
+_TOKEN = re.compile(
+    r"\s*(\*\*|\^|[*/().·⋅]|\{[^}]*\}|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|[A-Za-z%°]*\[[A-Za-z]+\]|[A-Za-z%°][A-Za-z%°0-9_]*)"
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +127,7 @@ class Unit:
     def text(self) -> str:
         def power(name, exponent):
             return name if exponent == 1 else f"{name}^{float(exponent):.6g}"
+
         over = [power(name, e) for name, e in self.parts if e > 0]
         under = [power(name, -e) for name, e in self.parts if e < 0]
         return "/".join([" ".join(over) or "1", *under])
@@ -84,7 +144,9 @@ class Unit:
         return self.dims == other.dims and abs(self.ratio / other.ratio - 1) < Fraction(1, 10**9)
 
     def __mul__(self, other: "Unit") -> "Unit":
-        return Unit(_merge(self.dims, other.dims, by_name=True), self.ratio * other.ratio, _merge(self.parts, other.parts))
+        return Unit(
+            _merge(self.dims, other.dims, by_name=True), self.ratio * other.ratio, _merge(self.parts, other.parts)
+        )
 
     def __truediv__(self, other: "Unit") -> "Unit":
         return self * other**-1
@@ -92,9 +154,11 @@ class Unit:
     def __pow__(self, exponent) -> "Unit":
         power = Fraction(exponent).limit_denominator(1000)
         ratio = self.ratio**power
-        return Unit(tuple((n, e * power) for n, e in self.dims if e * power),
-                    ratio if isinstance(ratio, Fraction) else Fraction(ratio),
-                    tuple((n, e * power) for n, e in self.parts if e * power))
+        return Unit(
+            tuple((n, e * power) for n, e in self.dims if e * power),
+            ratio if isinstance(ratio, Fraction) else Fraction(ratio),
+            tuple((n, e * power) for n, e in self.parts if e * power),
+        )
 
     def __repr__(self):
         return f"<unit {self.text}>"
@@ -178,17 +242,29 @@ def _symbol(token, text) -> Unit:
     if found is None and name[1:] == "l" and name[0] in _PREFIX:  # ml, dl
         return _symbol(name[0] + "L", text)
     dims, scale = found if found is not None else _from_pint(name, text)
-    return Unit(tuple(sorted((n, Fraction(e)) for n, e in dims.items())), Fraction(scale), () if name == "1" else ((name, Fraction(1)),))
+    return Unit(
+        tuple(sorted((n, Fraction(e)) for n, e in dims.items())),
+        Fraction(scale),
+        () if name == "1" else ((name, Fraction(1)),),
+    )
 
 
 @functools.cache
 def _pint():
     import pint
+
     return pint.UnitRegistry()
 
 
-_PINT_DIMENSION = {"[mass]": "mass", "[length]": "length", "[time]": "time", "[substance]": "amount",
-                   "[temperature]": "temperature", "[current]": "current", "[luminosity]": "luminosity"}
+_PINT_DIMENSION = {
+    "[mass]": "mass",
+    "[length]": "length",
+    "[time]": "time",
+    "[substance]": "amount",
+    "[temperature]": "temperature",
+    "[current]": "current",
+    "[luminosity]": "luminosity",
+}
 
 
 def _from_pint(name, text):
@@ -199,7 +275,9 @@ def _from_pint(name, text):
         dims = {_PINT_DIMENSION[n]: Fraction(e) for n, e in quantity.dimensionality.items()}
     except Exception:  # pint raises a dozen kinds, among them tokenizer errors: all mean that the symbol is unknown
         raise UnitError(f'unknown unit "{name}"' + (f' in "{text}"' if name != text else "") + f". {hint}") from None
-    return dims, Fraction(repr(quantity.magnitude)) * Fraction(1000) ** dims.get("mass", 0)  # pint's base mass is the kg
+    return dims, Fraction(repr(quantity.magnitude)) * Fraction(1000) ** dims.get(
+        "mass", 0
+    )  # pint's base mass is the kg
 
 
 def parse(text) -> Unit:
@@ -207,9 +285,9 @@ def parse(text) -> Unit:
     if isinstance(text, Unit):
         return text
     if text is None:
-        raise MissingUnit("a unit is missing. Give it as text, such as \"mg/L\"; write \"1\" for a plain number")
+        raise MissingUnit('a unit is missing. Give it as text, such as "mg/L"; write "1" for a plain number')
     if not isinstance(text, str):
-        raise UnitError(f"a unit is text, not {text!r}. Write it like \"mg/L\"")
+        raise UnitError(f'a unit is text, not {text!r}. Write it like "mg/L"')
     return _parse(text)
 
 
@@ -217,21 +295,41 @@ def parse(text) -> Unit:
 class Substance:
     """What links mass, amount, activity and charge of one substance. Molar masses: PubChem (IUPAC 2021 weights)."""
 
-    molar_mass: float                # g/mol
-    mol_per_iu: float | None = None  # insulin: 6.00 nmol per [IU] (Knopp, Holder-Pearson, Chase 2019, J Diabetes Sci Technol 13:597)
-    valence: int | None = None       # Eq per mol
+    molar_mass: float  # g/mol
+    mol_per_iu: float | None = (
+        None  # insulin: 6.00 nmol per [IU] (Knopp, Holder-Pearson, Chase 2019, J Diabetes Sci Technol 13:597)
+    )
+    valence: int | None = None  # Eq per mol
 
 
 SUBSTANCES = {
-    "glucose": Substance(180.156), "insulin": Substance(5807.6, mol_per_iu=6.0e-9), "theophylline": Substance(180.164),
-    "warfarin": Substance(308.33), "creatinine": Substance(113.12), "cortisol": Substance(362.46),
-    "cholesterol": Substance(386.65), "triglyceride": Substance(885.4), "urea": Substance(60.056),
-    "urea nitrogen": Substance(28.014), "uric acid": Substance(168.11), "bilirubin": Substance(584.66),
-    "lactate": Substance(89.07, valence=1), "vancomycin": Substance(1449.3), "gentamicin": Substance(477.6),
-    "digoxin": Substance(780.94), "phenytoin": Substance(252.27), "caffeine": Substance(194.19),
-    "acetaminophen": Substance(151.16), "ethanol": Substance(46.069), "melatonin": Substance(232.28),
-    "sodium": Substance(22.990, valence=1), "potassium": Substance(39.098, valence=1), "chloride": Substance(35.45, valence=1),
-    "calcium": Substance(40.078, valence=2), "magnesium": Substance(24.305, valence=2), "bicarbonate": Substance(61.017, valence=1),
+    "glucose": Substance(180.156),
+    "insulin": Substance(5807.6, mol_per_iu=6.0e-9),
+    "theophylline": Substance(180.164),
+    "warfarin": Substance(308.33),
+    "creatinine": Substance(113.12),
+    "cortisol": Substance(362.46),
+    "cholesterol": Substance(386.65),
+    "triglyceride": Substance(885.4),
+    "urea": Substance(60.056),
+    "urea nitrogen": Substance(28.014),
+    "uric acid": Substance(168.11),
+    "bilirubin": Substance(584.66),
+    "lactate": Substance(89.07, valence=1),
+    "vancomycin": Substance(1449.3),
+    "gentamicin": Substance(477.6),
+    "digoxin": Substance(780.94),
+    "phenytoin": Substance(252.27),
+    "caffeine": Substance(194.19),
+    "acetaminophen": Substance(151.16),
+    "ethanol": Substance(46.069),
+    "melatonin": Substance(232.28),
+    "sodium": Substance(22.990, valence=1),
+    "potassium": Substance(39.098, valence=1),
+    "chloride": Substance(35.45, valence=1),
+    "calcium": Substance(40.078, valence=2),
+    "magnesium": Substance(24.305, valence=2),
+    "bicarbonate": Substance(61.017, valence=1),
 }
 
 
@@ -243,7 +341,11 @@ def _in_moles(unit: Unit, of: str) -> Unit:
         near = difflib.get_close_matches(of.lower(), SUBSTANCES, 1)
         hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(sorted(SUBSTANCES))}"
         raise UnitError(f'the molar mass of "{of}" is not known. {hint}') from None
-    per_mol = {"mass": substance.molar_mass, "IU": substance.mol_per_iu and 1 / substance.mol_per_iu, "Eq": substance.valence}
+    per_mol = {
+        "mass": substance.molar_mass,
+        "IU": substance.mol_per_iu and 1 / substance.mol_per_iu,
+        "Eq": substance.valence,
+    }
     for name, exponent in unit.dims:
         if per_mol.get(name):
             in_mol = Unit((("amount", Fraction(1)),), 1 / Fraction(repr(per_mol[name])))
@@ -264,9 +366,14 @@ def factor(source, target, of: str | None = None) -> float:
     if not a.same_dimension(b):
         names = {n for n, _ in a.dims} ^ {n for n, _ in b.dims}
         chemical = names and names <= {"mass", "amount", "IU", "Eq"}
-        remedy = 'Name the substance, such as of="glucose"' if chemical and of is None else "Check which quantity is meant"
-        raise UnitError(f"{parse(source).text} cannot be converted to {parse(target).text}"
-                        + (f" for {of}" if of else "") + f": the dimensions differ. {remedy}")
+        remedy = (
+            'Name the substance, such as of="glucose"' if chemical and of is None else "Check which quantity is meant"
+        )
+        raise UnitError(
+            f"{parse(source).text} cannot be converted to {parse(target).text}"
+            + (f" for {of}" if of else "")
+            + f": the dimensions differ. {remedy}"
+        )
     return float(a.ratio / b.ratio)
 
 
@@ -291,15 +398,41 @@ def time_factor(source: str, target: str) -> float:
 
 # what no living body has outside of: used on records only, generous on purpose
 _PLAUSIBLE = {
-    "glucose": (10, 1000, "mg/dL"), "carbs": (0, 500, "g"), "bolus": (0, 100, "[IU]"), "basal": (0, 20, "[IU]/h"),
-    "weight": (0.3, 400, "kg"), "height": (20, 260, "cm"), "age": (0, 120, "a"), "heart rate": (10, 350, "bpm"),
-    "creatinine": (0.05, 50, "mg/dL"), "temperature": (20, 46, "degC"), "sodium": (80, 220, "mmol/L"),
-    "potassium": (0.5, 15, "mmol/L"), "insulin": (0, 10000, "m[IU]/L"), "pressure": (0, 350, "mmHg"),
+    "glucose": (10, 1000, "mg/dL"),
+    "carbs": (0, 500, "g"),
+    "bolus": (0, 100, "[IU]"),
+    "basal": (0, 20, "[IU]/h"),
+    "weight": (0.3, 400, "kg"),
+    "height": (20, 260, "cm"),
+    "age": (0, 120, "a"),
+    "heart rate": (10, 350, "bpm"),
+    "creatinine": (0.05, 50, "mg/dL"),
+    "temperature": (20, 46, "degC"),
+    "sodium": (80, 220, "mmol/L"),
+    "potassium": (0.5, 15, "mmol/L"),
+    "insulin": (0, 10000, "m[IU]/L"),
+    "pressure": (0, 350, "mmHg"),
 }
 _PLAUSIBLE_AS = {
-    "cgm": "glucose", "bg": "glucose", "smbg": "glucose", "meal": "carbs", "meals": "carbs", "cho": "carbs", "snack": "carbs",
-    "carbohydrates": "carbs", "wt": "weight", "bodyweight": "weight", "bw": "weight", "ht": "height", "hr": "heart rate",
-    "heart_rate": "heart rate", "scr": "creatinine", "sbp": "pressure", "dbp": "pressure", "map": "pressure", "temp": "temperature",
+    "cgm": "glucose",
+    "bg": "glucose",
+    "smbg": "glucose",
+    "meal": "carbs",
+    "meals": "carbs",
+    "cho": "carbs",
+    "snack": "carbs",
+    "carbohydrates": "carbs",
+    "wt": "weight",
+    "bodyweight": "weight",
+    "bw": "weight",
+    "ht": "height",
+    "hr": "heart rate",
+    "heart_rate": "heart rate",
+    "scr": "creatinine",
+    "sbp": "pressure",
+    "dbp": "pressure",
+    "map": "pressure",
+    "temp": "temperature",
 }
 
 

@@ -1,0 +1,211 @@
+"""What may be declared in a system or sensor: each field with its unit, and the checks of a leaf given by the user."""
+
+import difflib
+import math
+import numbers
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+import numpyro.distributions as dist
+
+from hybridtwin.errors import DeclarationError, ParameterError
+from hybridtwin.units import factor, parse
+
+
+@dataclass(frozen=True)
+class StateField:
+    """A state as declared. `low` is its physical lower bound (0, or None)."""
+
+    unit: str
+    doc: str = ""
+    low: float | None = None
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class DoseField:
+    """A dose input: amounts in `unit` enter the state `into`. `spread` ("5 g/min") makes a bolus record an infusion."""
+
+    unit: str
+    doc: str = ""
+    into: str = ""
+    cmt: int | None = None
+    spread: str | None = None
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class CovariateField:
+    """A covariate, piecewise constant in time; required in the record unless it has a default."""
+
+    unit: str
+    doc: str = ""
+    default: float | None = None
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class SignalField:
+    """An input that is a Signal over time."""
+
+    unit: str
+    doc: str = ""
+    default: float = 0.0
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class ParameterField:
+    """A parameter as declared: its default prior (None: must be given), unit, range, and how it varies."""
+
+    prior: Any
+    unit: str
+    doc: str = ""
+    shared: bool = False
+    varies: str | None = None
+    spread: Any = None
+    low: float | None = None
+    high: float | None = None
+    source: str = ""
+    initial: bool = False
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class ConstantField:
+    """A number with a unit, never inferred."""
+
+    value: float
+    unit: str
+    doc: str = ""
+    source: str = ""
+    low: float | None = None
+    high: float | None = None
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class OutputField:
+    """A derived output as declared by `output`."""
+
+    unit: str
+    doc: str = ""
+    path: str = ""
+
+
+def state(unit: str, doc: str = "", *, positive: bool = True) -> Any:
+    """Declare a state in `class State`; a positive one has the physical lower bound 0."""
+    parse(unit)
+    return StateField(unit, doc, 0.0 if positive else None)
+
+
+def dose(unit: str, doc: str = "", *, into: str, cmt: int | None = None, spread: str | None = None) -> Any:
+    """Declare a dose in `class Input`: into which state, NONMEM's CMT, and how fast a bolus record really enters."""
+    parse(unit)
+    return DoseField(unit, doc, into, cmt, spread)
+
+
+def covariate(unit: str, doc: str = "", *, default: float | None = None) -> Any:
+    """Declare a covariate in `class Input` (`u.weight`), piecewise constant in time."""
+    parse(unit)
+    return CovariateField(unit, doc, default)
+
+
+def signal(unit: str, doc: str = "", *, default: float = 0.0) -> Any:
+    """Declare an input over time in `class Input` (`u.basal`)."""
+    parse(unit)
+    return SignalField(unit, doc, default)
+
+
+def parameter(prior: Any, unit: str, doc: str = "", **declared: Any) -> Any:
+    """Declare a parameter by its prior.
+
+    `prior`: a scalar numpyro distribution, or a `lambda` returning one (called when an instance is built: for those
+    whose construction starts a JAX backend). Keywords: `shared` (once for a cohort), `varies` ("day", "occasion", ...)
+    with `spread` (the log-normal deviations' sd: a number or a prior), `low`, `high`, `source`, `initial` (describes
+    only the state at the first row).
+    """
+    parse(unit)
+    if declared.get("varies") is not None and declared.get("spread") is None:
+        raise DeclarationError(
+            f"a parameter that varies by {declared['varies']} needs spread=, the sd of its log-normal deviations"
+        )
+    return ParameterField(prior, unit, doc, **declared)
+
+
+def constant(value: float, unit: str, doc: str = "", source: str = "") -> Any:
+    """Declare a number with a unit that is never inferred; a keyword of the constructor overrides it."""
+    parse(unit)
+    return ConstantField(float(value), unit, doc, source)
+
+
+class Output(eqx.Module):
+    """What `outputs` returns under each name: a value (any shape under vmap) in `unit`."""
+
+    value: Any
+    unit: str = eqx.field(static=True)
+    doc: str = eqx.field(static=True, default="")
+
+
+def output(value: Any, unit: str, doc: str = "") -> Output:
+    """A derived output with its unit."""
+    parse(unit)
+    return Output(value, unit, doc)
+
+
+class Route(eqx.Module):
+    """How doses of one input enter: lag [time], fraction [1], modelled rate [dose unit/time] or duration [time]."""
+
+    lag: Any = None
+    fraction: Any = None
+    rate: Any = None
+    duration: Any = None
+
+
+def route(*, lag: Any = None, fraction: Any = None, rate: Any = None, duration: Any = None) -> Route:
+    """How doses of one input enter the body; values may be personal. Not both `rate` and `duration`."""
+    if rate is not None and duration is not None:
+        raise DeclarationError("a route has both a rate and a duration. Give one: the other follows from the amount")
+    return Route(lag, fraction, rate, duration)
+
+
+def nearest(name: str, known, label: str = "Known") -> str:
+    """The end of an error message: the nearest of the known names, or all of them."""
+    known = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), known, 1, 0.5)
+    return f"Did you mean {known[close[0]]!r}?" if close else f"{label}: {', '.join(known.values()) or 'none'}"
+
+
+def checked_leaf(owner: str, declared, value):
+    """A leaf as given by the user, checked: a prior, or a number inside the declared range and in the declared unit."""
+    where = f"{owner}.{declared.path}"
+    if callable(value) and not isinstance(value, dist.Distribution):
+        value = value()
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str):
+        value = value[0] * factor(value[1], declared.unit)
+    if isinstance(value, dist.Distribution):
+        if value.batch_shape or value.event_shape:
+            raise ParameterError(
+                f"the prior of {where} has shape {value.batch_shape + value.event_shape}. Give a scalar distribution"
+            )
+        return value
+    if isinstance(value, (np.ndarray, np.generic)) and np.ndim(value) == 0:
+        value = value.item()
+    if isinstance(value, jax.Array) or (not isinstance(value, numbers.Real) and hasattr(value, "dtype")):
+        return value
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ParameterError(f"{where} is {value!r}. Give a number in {declared.unit} or a numpyro distribution")
+    low, high = declared.low, declared.high
+    if low is None and isinstance(
+        getattr(declared, "prior", None), (dist.LogNormal, dist.HalfNormal, dist.Gamma, dist.Exponential)
+    ):
+        low = 0.0  # a positive prior says that a negative number is a slip
+    if not (-math.inf if low is None else low) <= value <= (math.inf if high is None else high) or math.isinf(value):
+        raise ParameterError(
+            f"{where} = {value:g} {declared.unit} lies outside its range "
+            f"{'-inf' if low is None else low} to {'inf' if high is None else high}. Give a value inside it"
+        )
+    return float(value)
