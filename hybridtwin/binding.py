@@ -110,6 +110,8 @@ def bind(person: Person, spec, sensors: Mapping[str, str | None]) -> Bound:
     for name, field in spec.signals.items():
         inputs[name] = _course(person, name, field, clock, notes, "signal")
     for name, field in spec.covariates.items():
+        if callable(field.default):  # worked out from the inputs bound so far: what is usual for this person
+            field = dataclasses.replace(field, default=float(field.default(inputs, clock.start, clock.stop)))
         inputs[name] = _course(person, name, field, clock, notes, "covariate")
     inputs, latent = _number_latent(person, inputs, spec.doses, notes)
     readings = _all_readings(person, sensors, scale, notes)
@@ -136,7 +138,10 @@ def _target(key, spec) -> str | None:
         return _default_input(spec)
     if isinstance(key, int):
         return next((name for name, f in spec.doses.items() if f.cmt == key), None)
-    return key if key in spec.doses else None
+    if key in spec.doses:
+        return key
+    into = [name for name, f in spec.doses.items() if f.into == key]
+    return into[0] if len(into) == 1 else None
 
 
 def _known_compartments(person, spec):
@@ -195,7 +200,7 @@ def _as_doses(person, name, series: Series, notes) -> Regimen:
     prior = person.missing.get(name)
     doses = tuple(
         Dose(float(given.time[k]), None if math.isnan(given.value[k]) else float(given.value[k]),
-             duration=float(given.duration[k]), order=int(given.order[k]), row=int(given.row[k]) or None,
+             duration=float(given.duration[k]), order=int(given.order[k]) + 2, row=int(given.row[k]) or None,
              amount_sd=float(given.amount_sd[k]), time_sd=float(given.time_sd[k]),
              prior=prior if math.isnan(given.value[k]) else None) for k in range(len(given)))
     return Regimen(doses, series.unit, person.clock.unit, person.clock)
@@ -317,4 +322,4 @@ def _readings(person, name, series: Series, unit, scale, notes) -> Readings:
     unit = unit or series.unit
     _noted(notes, name, series.unit, unit)
     value, limit, other = (convert(a, series.unit, unit, name, person.id) for a in (s.value, s.limit, s.other))
-    return Readings(s.time * scale, value, unit, s.censored, limit, s.order, s.row, s.session, other)
+    return Readings(s.time * scale, value, unit, s.censored, limit, s.order + 1, s.row, s.session, other)

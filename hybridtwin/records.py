@@ -30,6 +30,7 @@ from hybridtwin.errors import (
 )
 from hybridtwin.signals import Regimen, Signal
 
+ORDERS_A_ROW = 4  # ranks a row of a table takes: a reset, then its reading, then its dose
 NOTE_KINDS = ("conversion", "rejected", "no unit", "left out", "seen")
 
 
@@ -204,7 +205,7 @@ class Person:
         series = {name: _series(id, name, given, clock) for name, given in (readings or {}).items()}
         n = sum(len(s) for s in series.values())
         resolved = {name: dataclasses.replace(r, doses=tuple(
-                        dataclasses.replace(d, order=d.order or n + k) for k, d in enumerate(r.doses)))
+                        dataclasses.replace(d, order=d.order or n + 1 + k) for k, d in enumerate(r.doses)))
                     .resolve(clock, clock.unit, r.unit) for name, r in (doses or {}).items()}
         courses = {name: s.resolve(clock, clock.unit, s.unit) for name, s in (signals or {}).items()}
         fixed = {name: _covariate(name, given).resolve(clock, clock.unit, _covariate(name, given).unit)
