@@ -195,8 +195,14 @@ class _ParametricMeta(type(eqx.Module)):
                 default = value.prior if isinstance(value, ParameterField) else value.value
                 factory = {} if default is None else {"default_factory": lambda d=default: d}
                 namespace[key] = eqx.field(kw_only=True, **factory)
-            elif key in annotations and isinstance(value, Parametric):
+            elif isinstance(value, Parametric):
+                annotations.setdefault(key, type(value))
                 namespace[key] = eqx.field(kw_only=True, default_factory=lambda d=value: d)
+        reserved = {key for base in bases for c in base.__mro__ if c.__module__ == __name__ for key in vars(c)}
+        for key in sorted(reserved & annotations.keys()):
+            if key in declared:
+                raise DeclarationError(f"{name}.{key}: a field cannot be called {key!r}, a word of the library. Rename it")
+            del annotations[key]  # `time: str = "h"` is still no field
         for key, annotation in annotations.items():  # what is neither prior nor array is structure
             value = namespace.get(key)
             if (
@@ -219,7 +225,15 @@ class _ParametricMeta(type(eqx.Module)):
             for key in kwargs:
                 if key not in names:
                     raise ParameterError(f"{cls.__name__} has no parameter {key!r}. {nearest(key, names)}")
+            required = [f.name for f in dataclasses.fields(cls) if f.init and not _has_default(f)]
+            positional = [f.name for f in dataclasses.fields(cls) if f.init and not f.kw_only][: len(args)]
+            if lacking := [name for name in required if name not in kwargs and name not in positional]:
+                raise ParameterError(f"{cls.__name__} needs {', '.join(lacking)}. Give it in the constructor")
         return super().__call__(*args, **kwargs)
+
+
+def _has_default(f: dataclasses.Field) -> bool:
+    return f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
 
 
 class Parametric(eqx.Module, metaclass=_ParametricMeta):
@@ -340,10 +354,7 @@ class _SystemMeta(_ParametricMeta):
         cls = super().__new__(mcs, name, bases, namespace, **kwargs)
         if any(isinstance(b, _SystemMeta) for b in bases):
             _check_declared(cls, namespace)
-            if all(
-                f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
-                for f in dataclasses.fields(cls)
-            ):
+            if all(map(_has_default, dataclasses.fields(cls))):
                 _ = cls().spec
         return cls
 
@@ -478,7 +489,15 @@ def _spec(system: System) -> Spec:
         horizon=span(cls.horizon),
         grid=span(cls.grid),
     )
+    seen: dict[str, str] = {}
+    for kind in ("states", "doses", "covariates", "signals", "parameters", "constants"):
+        for path in getattr(spec, kind):
+            if seen.setdefault(path, kind) != kind:  # `do` could not tell which is meant
+                raise DeclarationError(f"{cls.__name__}: {path!r} is among the {seen[path]} and the {kind}. Rename one")
     report = dimensions.check(system, spec)
+    if cls.linear and not report.linear and not report.unchecked:
+        raise DeclarationError(f"{cls.__name__} says linear = True, but its rates are not affine in its states at all times. "
+                               "Leave it out")
     return dataclasses.replace(
         spec,
         outputs={n: OutputField(unit, doc, n) for n, (unit, doc) in report.outputs.items()},

@@ -390,7 +390,7 @@ def convert(value, source, target, of: str | None = None):
 
 
 def time_factor(source: str, target: str) -> float:
-    """`factor` between two times: time_factor("h", "min") is 60."""
+    """How many of one unit of time make the other: 60 from "h" to "min"."""
     if parse(source).dims != parse("s").dims:
         raise UnitError(f'"{source}" is not a unit of time. Write s, min, h, d or wk')
     return factor(source, target)
