@@ -195,7 +195,7 @@ class _ParametricMeta(type(eqx.Module)):
                 default = value.prior if isinstance(value, ParameterField) else value.value
                 factory = {} if default is None else {"default_factory": lambda d=default: d}
                 namespace[key] = eqx.field(kw_only=True, **factory)
-            elif isinstance(value, Parametric):
+            elif isinstance(type(value), _ParametricMeta):
                 annotations.setdefault(key, type(value))
                 namespace[key] = eqx.field(kw_only=True, default_factory=lambda d=value: d)
         reserved = {key for base in bases for c in base.__mro__ if c.__module__ == __name__ for key in vars(c)}
