@@ -5,7 +5,8 @@ re-implementation of the 2008 UVA/Padova simulator), and the same simulator's ow
 treatments that the demo asks about. `simglucose` is no dependency of hybridtwin, and no equation of
 hybridtwin was fitted to this person. To run it again:
 
-    python3 -m venv /tmp/sg && /tmp/sg/bin/pip install simglucose==0.2.11 && /tmp/sg/bin/python benchmarks/make_embedded_person.py
+    python3 -m venv /tmp/sg && /tmp/sg/bin/pip install simglucose==0.2.11
+    /tmp/sg/bin/python benchmarks/make_embedded_person.py
 
 Every world is the same simulation from the same first minute with other inputs, so worlds agree to
 the last bit until their first different input. Rules of the simulator: inputs are constant within a
@@ -70,7 +71,9 @@ def import_simglucose():
     registration = types.ModuleType("gym.envs.registration")
     registration.register = lambda **kwargs: None
     resources = types.ModuleType("pkg_resources")
-    resources.resource_filename = lambda package, path: str(Path(importlib.util.find_spec(package).origin).parent / path)
+    resources.resource_filename = lambda package, path: str(
+        Path(importlib.util.find_spec(package).origin).parent / path
+    )
     sys.modules.update({"gym": types.ModuleType("gym"), "gym.envs": types.ModuleType("gym.envs"),
                         "gym.envs.registration": registration, "pkg_resources": resources})  # fmt: skip
     from simglucose.patient.t1dpatient import Action, T1DPatient
@@ -104,7 +107,8 @@ def intervene(events, intervention, target):
         return events
     start, stop = WINDOW
     return {
-        time + intervention["shift_min"] * (start <= time < stop): amount * (intervention["times"] if start <= time < stop else 1.0)
+        time + intervention["shift_min"] * (start <= time < stop): amount
+        * (intervention["times"] if start <= time < stop else 1.0)
         for time, amount in events.items()
     }
 
@@ -159,7 +163,7 @@ def write_facts(body_weight):
         "window_rule": "events whose lived time lies in [start, stop) are changed; all others stay as lived",
         "provenance": {
             "made_by": "benchmarks/make_embedded_person.py",
-            "simulator": f"simglucose {VERSION} (MIT), a re-implementation of the UVA/Padova type 1 diabetes simulator of 2008",
+            "simulator": f"simglucose {VERSION} (MIT), a re-implementation of the UVA/Padova simulator of 2008",
             "patient": PATIENT,
             "sensor": f"{SENSOR}, seed {SENSOR_SEED}, every 5 min, rounded to whole mg/dL",
             "rest": f"{PREROLL} min at {BASAL} [IU]/h before the first row",
@@ -178,11 +182,11 @@ def main():
     write_record(readings)
     write_truth(worlds)
     write_facts(body_weight)
-    start, stop = WINDOW
     for name, values in worlds.items():
-        day = values[start : DAYS * DAY]
-        in_range = 100 * sum(70 <= g <= 180 for g in day) / len(day)
-        print(f"{name:12s} mean {sum(day) / len(day):6.1f}  peak {max(day):6.1f}  nadir {min(day):6.1f}  in range {in_range:5.1f} %")
+        day = values[WINDOW[0] : DAYS * DAY]
+        share = 100 * sum(70 <= g <= 180 for g in day) / len(day)
+        shown = f"mean {sum(day) / len(day):6.1f}  peak {max(day):6.1f}  nadir {min(day):6.1f}  in range {share:5.1f} %"
+        print(f"{name:12s} {shown}")
 
 
 if __name__ == "__main__":

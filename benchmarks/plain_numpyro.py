@@ -73,8 +73,8 @@ def make_model(args, tables, weight):
         diffrax.PIDController(rtol=1e-5, atol=1e-6), jump_ts=knots[1:], store_rejected_steps=None
     )
     priors = {
-        "SI": (9e-4, 0.6), "p2": (0.015, 0.4), "Gb": (130.0, 0.2), "SG": (0.010, 0.7), "f": (0.9, 0.08), "kemp": (0.14, 0.71),
-        "kabs": (0.012, 0.8), "kd": (0.030, 0.62), "ka2": (0.0137, 0.43), "ke": (0.135, 0.25), "tis": (8.0, 0.4),
+        "SI": (9e-4, 0.6), "p2": (0.015, 0.4), "Gb": (130.0, 0.2), "SG": (0.010, 0.7), "f": (0.9, 0.08),
+        "kemp": (0.14, 0.71), "kabs": (0.012, 0.8), "kd": (0.030, 0.62), "ka2": (0.0137, 0.43), "ke": (0.135, 0.25), "tis": (8.0, 0.4),
         "s_w": (3.0, 0.6), "s_ou": (10.0, 0.6), "tau": (40.0, 0.6),
     }  # fmt: skip
 
@@ -98,7 +98,8 @@ def make_model(args, tables, weight):
         rest = (zero, zero, zero, basal / p["kd"], basal / p["ka2"], basal / p["ke"], zero, p["Gb"], p["Gb"])
         return diffrax.diffeqsolve(
             diffrax.ODETerm(rates), diffrax.Tsit5(), 0.0, times[-1] + 1.0, 0.5, rest, args=p, adjoint=adjoint,
-            saveat=diffrax.SaveAt(ts=times, fn=lambda t, y, _: y[8]), stepsize_controller=controller, max_steps=8192, throw=False,
+            saveat=diffrax.SaveAt(ts=times, fn=lambda t, y, _: y[8]), stepsize_controller=controller,
+            max_steps=8192, throw=False,
         )  # fmt: skip
 
     def log_likelihood(residuals, p):
@@ -111,7 +112,9 @@ def make_model(args, tables, weight):
             mean, variance = decay * mean, decay**2 * variance + (1 - decay**2) * p["s_ou"] ** 2
             total = variance + p["s_w"] ** 2
             gain, surprise = variance / total, residual - mean
-            return (mean + gain * surprise, (1 - gain) * variance), -0.5 * (surprise**2 / total + jnp.log(2 * jnp.pi * total))
+            return (mean + gain * surprise, (1 - gain) * variance), -0.5 * (
+                surprise**2 / total + jnp.log(2 * jnp.pi * total)
+            )
 
         return jax.lax.scan(step, (jnp.zeros(()), p["s_ou"] ** 2), (residuals, keep))[1].sum()
 
@@ -175,7 +178,9 @@ def parse(argv=None):
     parser.add_argument("--chains", type=int, default=4)
     parser.add_argument("--warmup", type=int, default=500)
     parser.add_argument("--draws", type=int, default=500)
-    parser.add_argument("--thin", type=int, default=3, help="keep every n-th reading of the 5-minute record (3: 15 min)")
+    parser.add_argument(
+        "--thin", type=int, default=3, help="keep every n-th reading of the 5-minute record (3: 15 min)"
+    )
     parser.add_argument("--gradient", choices=["forward", "reverse"], default="forward")
     parser.add_argument("--chain-method", choices=["parallel", "vectorized", "sequential"], default="parallel")
     parser.add_argument("--seed", type=int, default=0)
@@ -189,7 +194,8 @@ def main():
     print(
         f"plain NumPyro + diffrax: {result['seconds']:.1f} s (compile + warm-up + {args.chains} x {args.draws} draws), "
         f"min bulk ESS {result['min_bulk_ess']:.0f}, {result['seconds_per_ess']:.2f} s per effective draw, "
-        f"{result['leapfrogs_per_draw']:.0f} leapfrogs a draw, max R-hat {result['max_rhat']:.3f}, {result['divergences']} divergences"
+        f"{result['leapfrogs_per_draw']:.0f} leapfrogs a draw, max R-hat {result['max_rhat']:.3f}, "
+        f"{result['divergences']} divergences"
     )
     if args.json:
         Path(args.json).write_text(json.dumps(result, indent=1) + "\n")
