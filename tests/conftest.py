@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 jax.config.update("jax_enable_x64", False)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_compilation_cache_dir", os.environ.get("HYBRIDTWIN_TEST_CACHE", str(ROOT / ".pytest_cache" / "xla")))
+jax.config.update(
+    "jax_compilation_cache_dir", os.environ.get("HYBRIDTWIN_TEST_CACHE", str(ROOT / ".pytest_cache" / "xla"))
+)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
