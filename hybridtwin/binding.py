@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
 
@@ -110,8 +111,9 @@ def bind(person: Person, spec, sensors: Mapping[str, str | None]) -> Bound:
     for name, field in spec.signals.items():
         inputs[name] = _course(person, name, field, clock, notes, "signal")
     for name, field in spec.covariates.items():
-        if callable(field.default):  # worked out from the inputs bound so far: what is usual for this person
-            field = dataclasses.replace(field, default=float(field.default(inputs, clock.start, clock.stop)))
+        usual: Any = field.default
+        if callable(usual):  # worked out from the inputs bound so far: what is usual for this person
+            field = dataclasses.replace(field, default=usual(inputs, clock.start, clock.stop))
         inputs[name] = _course(person, name, field, clock, notes, "covariate")
     inputs, latent = _number_latent(person, inputs, spec.doses, notes)
     readings = _all_readings(person, sensors, scale, notes)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from datetime import time as clock_time
 from numbers import Real
+from typing import TypeGuard
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from hybridtwin import units
@@ -23,6 +24,11 @@ _SPAN = re.compile(r"^\s*([+-]?\d+\.?\d*(?:[eE][+-]?\d+)?)\s*([A-Za-zµ]+)\s*$")
 _HOUR = re.compile(r"^\s*(\d{1,2}):(\d{2})(?::(\d{2}))?\s*$")
 _DAY = re.compile(r"^\s*day\s+(\d+)(?:\s+(\d{1,2}:\d{2}(?::\d{2})?))?\s*$", re.IGNORECASE)
 _FORMS = 'Write a number, "90 min", "11:30", "day 2 07:00", "2026-03-24 11:30" or "now"'
+
+
+def is_real(value: object) -> TypeGuard[float]:
+    """Whether `value` is a number (of Python or NumPy), and no truth value."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def zone(name: str) -> tzinfo:
@@ -54,7 +60,7 @@ def span(value: Span, unit: str | None) -> float:
 
     Errors: UnitError for text without a unit of time, MissingValue for NaN.
     """
-    if isinstance(value, Real) and not isinstance(value, bool):
+    if is_real(value):
         if math.isnan(value):
             raise MissingValue("a length of time is NaN", remedy='Give a number or text such as "12 h"')
         return float(value)
@@ -121,27 +127,29 @@ class Clock:
         if _HOUR.match(text):
             return self._last(_hour(text), place)
         if found := _DAY.match(text):
-            self._need_origin(moment, place)
+            self._placed(moment, place)
             on = self.when(self.start).date() + timedelta(days=int(found[1]) - 1)
             return self._since(datetime.combine(on, _hour(found[2] or "00:00")), place)
         return self._since(_iso(text, place), place)
 
-    def _need_origin(self, moment, place):
-        if self.origin is None:
+    def _placed(self, moment, place) -> tuple[datetime, tzinfo]:
+        """(origin, zone); AmbiguousTime where there is none."""
+        if self.origin is None or self.zone is None:
             raise AmbiguousTime(f"{moment!s} is a clock time, but this record only counts {self.unit} since its start",
                                 remedy=f'Give elapsed time such as "7.5 {self.unit}", or a record with timestamps',
                                 **place)
+        return self.origin, self.zone
 
     def _since(self, moment: datetime, place) -> float:
-        self._need_origin(moment, place)
+        origin, where = self._placed(moment, place)
         if moment.tzinfo is None:
-            moment = localize(moment, self.zone, **place)
+            moment = localize(moment, where, **place)
         # datetimes that share a tzinfo subtract as wall clocks, which is wrong across a change of the clock
-        seconds = (moment.astimezone(UTC) - self.origin.astimezone(UTC)).total_seconds()
+        seconds = (moment.astimezone(UTC) - origin.astimezone(UTC)).total_seconds()
         return seconds * units.time_factor("s", self.unit)
 
     def _last(self, hour: clock_time, place) -> float:
-        self._need_origin(hour.strftime("%H:%M"), place)
+        self._placed(hour.strftime("%H:%M"), place)
         for on in reversed(self.dates):
             try:
                 at = self._since(datetime.combine(on, hour), place)
@@ -157,9 +165,9 @@ class Clock:
 
     def when(self, t: float) -> datetime:
         """The local datetime of time `t` (clock unit). Needs an origin."""
-        self._need_origin(f"time {t:g}", {})
+        origin, where = self._placed(f"time {t:g}", {})
         seconds = t * units.time_factor(self.unit, "s")
-        return (self.origin.astimezone(UTC) + timedelta(seconds=seconds)).astimezone(self.zone)
+        return (origin.astimezone(UTC) + timedelta(seconds=seconds)).astimezone(where)
 
     @property
     def dates(self) -> list[date]:
@@ -200,9 +208,9 @@ class Clock:
 
 
 def _hour(text: str) -> clock_time:
-    hours, minutes, seconds = _HOUR.match(text).groups()
     try:
-        return clock_time(int(hours), int(minutes), int(seconds or 0))
+        hours, minutes, seconds = (int(part) for part in f"{text}:00".split(":")[:3])
+        return clock_time(hours, minutes, seconds)
     except ValueError as error:
         raise AmbiguousTime(f"{text!r} is no time of a day", remedy='Write "00:00" to "23:59"') from error
 

@@ -9,12 +9,12 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from numbers import Real
+from typing import Any
 
 import numpy as np
 
 from hybridtwin import units
-from hybridtwin.clock import Clock, Moment, Span, span
+from hybridtwin.clock import Clock, Moment, Span, is_real, span
 from hybridtwin.errors import (
     AmbiguousDose,
     AmbiguousTime,
@@ -49,11 +49,11 @@ class Dose:
     latent: index into `Bound.latent`, set when a record is bound.
     """
 
-    time: Moment
+    time: Any  # a Moment until resolved, then a float; so are duration, ii (Span) and rate
     amount: float | None
-    duration: Span = 0.0
-    rate: float | str | None = None
-    ii: Span = 0.0
+    duration: Any = 0.0
+    rate: Any = None
+    ii: Any = 0.0
     addl: int = 0
     ss: int = 0
     order: int = 0
@@ -69,7 +69,7 @@ class Dose:
     def __post_init__(self):
         place = {"row": self.row}
         if self.amount is not None:
-            if not isinstance(self.amount, Real) or isinstance(self.amount, bool):
+            if not is_real(self.amount):
                 raise NotANumber(f"the amount {self.amount!r} is not a number", remedy="Give a number, or None if "
                                  "it is unknown", **place)
             if not math.isfinite(self.amount):
@@ -80,7 +80,7 @@ class Dose:
                                        remedy="Amounts are 0 or more", **place)
         if self.rate is not None and _positive(self.duration):
             raise AmbiguousDose("a dose has a rate and a duration. Give one of the two.")
-        if isinstance(self.rate, Real) and self.rate <= 0:
+        if is_real(self.rate) and self.rate <= 0:
             raise ImplausibleValue(f"the rate {self.rate:g} of an infusion is not positive",
                                    remedy="Leave it out for a bolus", **place)
         if self.addl < 0 or (self.addl and not _positive(self.ii)):
@@ -147,13 +147,10 @@ class Regimen:
 
     def shift(self, by: Span, unit: str | None = None) -> "Regimen":
         """Every dose later by `by` (negative: earlier): a number with its unit, or text such as "-20 min"."""
-        text = by if unit is None else f"{by!r} {unit}" if isinstance(by, str) else f"{float(by)!r} {unit}"
-        if not isinstance(text, str) and self.time is None:
-            raise UnitError('shift by how much? Write shift(-20, "min").')
-        seconds = span(text, "s") if isinstance(text, str) else float(text) * units.time_factor(self.time, "s")
+        seconds = _seconds(by, unit or self.time)
 
         def later(dose):
-            if self.time is not None and isinstance(dose.time, Real):
+            if self.time is not None and is_real(dose.time):
                 return dataclasses.replace(dose, time=dose.time + seconds * units.time_factor("s", self.time))
             return dataclasses.replace(dose, moved=dose.moved + seconds)
         return self._map(later)
@@ -170,10 +167,10 @@ class Regimen:
 
     def _window(self, start, stop) -> Callable[[Dose], bool]:
         clock = self.clock
-        if clock is None and any(not isinstance(x, Real) for x in (start, stop, *(d.time for d in self.doses))):
+        if clock is None and any(not is_real(x) for x in (start, stop, *(d.time for d in self.doses))):
             raise AmbiguousTime("which day? this regimen is not tied to a record yet",
                                 remedy="Use numbers, or select inside do(...) where the record's clock is known")
-        low, high = (x if isinstance(x, Real) else clock.at(x) for x in (start, stop))
+        low, high = (x if clock is None else clock.at(x) for x in (start, stop))
         return lambda dose: low <= dose.time < high
 
     def __add__(self, other: "Regimen") -> "Regimen":
@@ -186,13 +183,13 @@ class Regimen:
             c = units.time_factor(other.time, self.time)
             doses = tuple(_retimed(d, c) for d in doses)
         both, time = self.doses + doses, self.time or other.time
-        if time is not None and all(isinstance(d.time, Real) and not d.moved for d in both):
+        if time is not None and all(is_real(d.time) and not d.moved for d in both):
             both = tuple(sorted(both, key=lambda d: (d.time, d.order)))
         return Regimen(both, self.unit, time, self.clock or other.clock)
 
     def __mul__(self, factor: float) -> "Regimen":
         """Every amount times `factor`, over the same time (an infusion's rate changes, not its duration)."""
-        if not isinstance(factor, Real) or isinstance(factor, bool):
+        if not is_real(factor):
             return NotImplemented
         return self._map(lambda d: _scaled(d, float(factor)))
 
@@ -223,7 +220,7 @@ class Regimen:
         k, c = units.factor(self.unit, unit, of=of), units.time_factor(own, time_unit)
         found = []
         for dose in self.doses:
-            at = dose.time * c if isinstance(dose.time, Real) else clock.at(dose.time, row=dose.row)
+            at = dose.time * c if is_real(dose.time) else clock.at(dose.time, row=dose.row)
             at += dose.moved * units.time_factor("s", time_unit)
             every = span(dose.ii, time_unit) if isinstance(dose.ii, str) else dose.ii * c
             over = span(dose.duration, time_unit) if isinstance(dose.duration, str) else dose.duration * c
@@ -241,7 +238,7 @@ class Regimen:
         """One row (dict) per dose, for people: time, amount, unit and what else was said."""
         rows = []
         for d in self.doses:
-            at = self.clock.label(d.time) if self.clock and isinstance(d.time, Real) else d.time
+            at = self.clock.label(d.time) if self.clock and is_real(d.time) else d.time
             row = {"time": at, "amount": "?" if d.amount is None else d.amount, "unit": self.unit}
             row |= {key: getattr(d, key) for key in ("duration", "rate", "ii", "addl", "ss", "product", "modelled")
                     if getattr(d, key)}
@@ -256,10 +253,17 @@ class Regimen:
         lines = [head + (f", {unknown} of unknown amount" if unknown else "")]
         for row in self.table()[:8]:
             extra = ", ".join(f"{k} {v}" for k, v in row.items() if k not in ("time", "amount", "unit"))
-            at = f"{row['time']:g} {self.time or ''}".strip() if isinstance(row["time"], Real) else str(row["time"])
+            at = f"{row['time']:g} {self.time or ''}".strip() if is_real(row["time"]) else str(row["time"])
             amount = row["amount"] if row["amount"] == "?" else f"{row['amount']:g}"
             lines.append(f"  {at}  {amount} {self.unit}" + (f"  ({extra})" if extra else ""))
         return "\n".join(lines + ["  ..."] * (len(self) > 8))
+
+
+def _seconds(by: Span, unit: str | None) -> float:
+    """How far to shift: text with its own unit, or a number in `unit`."""
+    if is_real(by) and unit is None:
+        raise UnitError('shift by how much? Write shift(-20, "min").')
+    return span(by, "s") if isinstance(by, str) else span(by, unit) * units.time_factor(unit or "s", "s")
 
 
 def _plain(value):
@@ -280,8 +284,8 @@ def _scaled(dose: Dose, k: float) -> Dose:
 
 def _retimed(dose: Dose, c: float) -> Dose:
     def over(value):
-        return value * c if isinstance(value, Real) else value
-    rate = dose.rate / c if isinstance(dose.rate, Real) else dose.rate
+        return value * c if is_real(value) else value
+    rate = dose.rate / c if is_real(dose.rate) else dose.rate
     return dataclasses.replace(dose, time=over(dose.time), duration=over(dose.duration), ii=over(dose.ii), rate=rate,
                                time_sd=dose.time_sd * c)
 
@@ -313,9 +317,9 @@ class Signal:
     `time` is the unit of the numbers in `starts` (None: the caller's).
     """
 
-    starts: tuple[Moment, ...]
-    left: np.ndarray
-    right: np.ndarray
+    starts: tuple[Any, ...]  # Moments until resolved, then floats
+    left: Any  # array-likes become (N,) float64
+    right: Any
     unit: str
     time: str | None = None
     clock: Clock | None = None
@@ -355,7 +359,7 @@ class Signal:
     @property
     def numeric(self) -> bool:
         """Whether all times are numbers (clock text needs `resolve`)."""
-        return all(isinstance(t, Real) for t in self.starts)
+        return all(is_real(t) for t in self.starts)
 
     @property
     def stepwise(self) -> bool:
@@ -385,7 +389,7 @@ class Signal:
             slope = np.where(width > 0, (self.right - self.left) / width, 0.0)
         return t, self.left, slope
 
-    def __call__(self, at):
+    def __call__(self, at) -> Any:
         """The value at time(s) `at` (number, array, or clock text once bound to a record); right-continuous."""
         if isinstance(at, str) and self.clock is not None:
             at = self.clock.at(at)
@@ -406,27 +410,28 @@ class Signal:
 
     def shift(self, by: Span, unit: str | None = None) -> "Signal":
         """The same course, later by `by` (negative: earlier); write `s.shift(-20, "min")` or `s.shift("-20 min")`."""
-        text = by if unit is None else f"{float(by)!r} {unit}"
-        if not isinstance(text, str):
-            if self.time is None:
-                raise UnitError('shift by how much? Write shift(-20, "min").')
-            text = f"{float(text)!r} {self.time}"
-        if self.time is not None:
-            return self._with_starts(tuple(t + span(text, self.time) for t in self.starts))
-        return dataclasses.replace(self, moved=self.moved + span(text, "s"))
+        seconds = _seconds(by, unit or self.time)
+        if self.time is not None and self.numeric:
+            later = seconds * units.time_factor("s", self.time)
+            return self._with_starts(tuple(t + later for t in self.starts))
+        return dataclasses.replace(self, moved=self.moved + seconds)
 
     def within(self, start: Moment, stop: Moment, other: "Signal") -> "Signal":
         """`other` on [start, stop), this signal elsewhere."""
         if self.clock is not None:
-            start, stop, other = self.clock.at(start), self.clock.at(stop), self._like(other)
-        if not all(isinstance(x, Real) for x in (start, stop)):
+            low, high = self.clock.at(start), self.clock.at(stop)
+        elif is_real(start) and is_real(stop):
+            low, high = float(start), float(stop)
+        else:
             raise AmbiguousTime("which day? this signal is not tied to a record yet",
                                 remedy="Use numbers, or splice inside do(...) where the record's clock is known")
+        if high < low:
+            raise InterventionError(f"a window from {low:g} to {high:g} ends before it begins. Swap start and stop.")
         outer, inner = self, self._like(other)
-        edges = np.unique(np.concatenate([outer.pieces()[0], inner.pieces()[0], [start, stop]]))
-        if edges[0] >= start:  # the course before the window must have a piece of its own
-            edges = np.append(start - 1.0, edges)
-        chosen = [inner if start <= t < stop else outer for t in edges]
+        edges = np.unique(np.concatenate([outer.pieces()[0], inner.pieces()[0], np.array([low, high])]))
+        if edges[0] >= low:  # the course before the window must have a piece of its own
+            edges = np.append(low - 1.0, edges)
+        chosen = [inner if low <= t < high else outer for t in edges]
         return self._joined(edges, [lambda t, s=s: s._sides(t) for s in chosen])
 
     def _sides(self, edges):
@@ -458,7 +463,7 @@ class Signal:
 
     def __add__(self, other):
         """Sum with a signal of the same dimension, or with a number in this signal's unit."""
-        if isinstance(other, Real):
+        if is_real(other):
             return dataclasses.replace(self, left=self.left + other, right=self.right + other)
         if not isinstance(other, Signal):
             return NotImplemented
@@ -476,7 +481,7 @@ class Signal:
         return dataclasses.replace(self, left=self.left * k, right=self.right * k, unit=unit)
 
     def __mul__(self, factor: float) -> "Signal":
-        if not isinstance(factor, Real) or isinstance(factor, bool):
+        if not is_real(factor):
             return NotImplemented
         return dataclasses.replace(self, left=self.left * factor, right=self.right * factor)
 
@@ -494,7 +499,7 @@ class Signal:
         clock = clock.to(time_unit)
         c = units.time_factor(self.time or time_unit, time_unit)
         late = self.moved * units.time_factor("s", time_unit)
-        starts = tuple((t * c if isinstance(t, Real) else clock.at(t)) + late for t in self.starts)
+        starts = tuple((t * c if is_real(t) else clock.at(t)) + late for t in self.starts)
         k = units.factor(self.unit, unit, of=of)
         return Signal(starts, self.left * k, self.right * k, unit, time_unit, clock)
 
@@ -503,6 +508,6 @@ class Signal:
             return f"Signal: {self.left[0]:g} {self.unit} throughout"
         kind = "steps" if self.stepwise else "pieces"
         low, high = min(self.left.min(), self.right.min()), max(self.left.max(), self.right.max())
-        first, last = ((self.clock.label(t) if self.clock and isinstance(t, Real) else f"{t}")
+        first, last = ((self.clock.label(t) if self.clock and is_real(t) else f"{t}")
                        for t in (self.starts[0], self.starts[-1]))
         return f"Signal: {len(self.starts)} {kind} from {first} to {last}, {low:g} to {high:g} {self.unit}"

@@ -19,7 +19,7 @@ Sources: NONMEM 7 user's guides VI and VIII; Monolix data format for CENS and LI
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from hybridtwin.binding import steps_of
 from hybridtwin.clock import Clock, localize, zone
@@ -32,7 +32,19 @@ from hybridtwin.errors import (
     RecordError,
     TimeOrder,
 )
-from hybridtwin.io.tables import Cells, Table, blank, blocks, identity, is_number, measured, nearest, number, read
+from hybridtwin.io.tables import (
+    Cells,
+    Table,
+    blank,
+    blocks,
+    identity,
+    is_number,
+    measured,
+    nearest,
+    needed,
+    number,
+    read,
+)
 from hybridtwin.records import ORDERS_A_ROW, Note, Person, Series, check_plausible, parsed
 from hybridtwin.signals import Dose, Regimen, Signal
 from hybridtwin.units import factor
@@ -160,7 +172,7 @@ def _times(reader: _Reader, person, at) -> tuple[Clock, list[float]]:
     if reader.tz is None and stamps[0].tzinfo is None:  # elapsed clock time, of a place unknown
         first = stamps[0].replace(hour=0, minute=0, second=0)
         return Clock(unit=unit), [(s - first).total_seconds() * factor("s", unit) for s in stamps]
-    where = zone(reader.tz) if reader.tz else stamps[0].tzinfo
+    where = zone(reader.tz) if reader.tz else stamps[0].tzinfo or UTC
     aware = [s if s.tzinfo else localize(s, where, **reader.place("TIME", k, person))
              for s, k in zip(stamps, at, strict=True)]
     clock = Clock(aware[0].astimezone(where).replace(hour=0, minute=0, second=0, microsecond=0), reader.tz, unit)
@@ -184,7 +196,7 @@ def _stamp(reader: _Reader, person, k) -> datetime:
     if day is None:
         return datetime(2000, 1, 1) + hours
     if is_number(day):
-        return datetime(2000, 1, 1) + timedelta(days=number(day, **place)) + hours
+        return datetime(2000, 1, 1) + timedelta(days=needed(day, **place)) + hours
     try:
         return datetime.fromisoformat(str(day).strip()) + hours
     except ValueError:
@@ -214,9 +226,7 @@ def _unrolled(reader, person, at, times, kinds, clock, notes) -> list[float]:
 
 def _kind(reader: _Reader, person, k) -> int:
     if "EVID" not in reader.names or blank(reader.cell("EVID", k)):
-        if reader.number("AMT", k, person) > 0:
-            return 1
-        return 2 if reader.whole("MDV", k, person) else 0
+        return 1 if reader.number("AMT", k, person) > 0 else 0
     kind = reader.whole("EVID", k, person)
     if kind not in (0, 1, 2, 3, 4):
         raise RecordError(f"EVID {kind} is unknown", remedy="Use 0 reading, 1 dose, 2 other, 3 reset, 4 reset and dose",
@@ -278,8 +288,9 @@ def _readings(reader, person, at, times, kinds, notes) -> dict[str, Series]:
         if kinds[p] != 0 or "DV" not in reader.names:
             continue
         if reader.whole("MDV", k, person):
-            notes.append(Note("rejected", "no reading: MDV is 1", reader.table.rows[k], reader.names["DV"],
-                              "Set MDV to 0 to use it"))
+            if not blank(reader.cell("DV", k)):
+                notes.append(Note("rejected", "no reading: MDV is 1", reader.table.rows[k], reader.names["DV"],
+                                  "Set MDV to 0 to use it"))
             continue
         name = _quantity(reader, person, k)
         place = reader.place("DV", k, person)

@@ -186,6 +186,14 @@ def number(cell, comma: bool = False, **place) -> float | None:
     return value
 
 
+def needed(cell, comma: bool = False, **place) -> float:
+    """The number of a cell that may not be blank."""
+    found = number(cell, comma, **place)
+    if found is None:
+        raise MissingValue("a number is missing", remedy="Give it, or delete the row", **place)
+    return found
+
+
 def is_number(cell, comma: bool = False) -> bool:
     """Whether a cell reads as a number or as the mark of a censored or unknown one."""
     if blank(cell):
@@ -222,9 +230,9 @@ def measured(cell, cells: Cells, name: str, comma: bool, **place) -> tuple[float
                              remedy=f"Say {option}={{{name!r}: ...}}, the limit of the device", **place)
         return float(limit), sign, float(limit)
     if found := _CENSORED.match(text):
-        limit = number(found[2], comma, **place)
+        limit = needed(found[2], comma, **place)
         return limit, (-1 if found[1] in "<≤" else 1), limit
-    value = number(cell, comma, **place)
+    value = needed(cell, comma, **place)
     if low is not None and value <= low:
         return float(low), -1, float(low)
     if high is not None and value >= high:
@@ -258,10 +266,12 @@ def blocks(table: Table, column: str) -> list[tuple[str, list[int]]]:
     return list(found.items())
 
 
-def moment(cell, **place) -> datetime | None:
-    """The timestamp of a cell (naive or aware), None if the text is none. Day-first dates are refused, not guessed."""
+def moment(cell: Any, **place) -> datetime:
+    """The timestamp of a cell (naive or aware). Day-first dates are refused, not guessed."""
+    if hasattr(cell, "to_pydatetime"):
+        return cell.to_pydatetime(warn=False)
     if isinstance(cell, datetime):
-        return cell.to_pydatetime() if hasattr(cell, "to_pydatetime") else cell
+        return cell
     if isinstance(cell, date):
         return datetime(cell.year, cell.month, cell.day)
     try:

@@ -1,14 +1,14 @@
 """Tidy tables: wide (a time column and a column a quantity) or long (time, variable, value)."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 
 import numpy as np
 
 from hybridtwin.binding import substance
 from hybridtwin.clock import Clock, localize, span, zone
 from hybridtwin.errors import AmbiguousTime, EmptyRecord, MissingColumn, MissingUnit, MissingValue, TimeOrder, UnitError
-from hybridtwin.io.tables import Cells, Table, blank, blocks, is_number, measured, moment, nearest, number, read
+from hybridtwin.io.tables import Cells, Table, blank, blocks, is_number, measured, moment, nearest, needed, read
 from hybridtwin.records import ORDERS_A_ROW, Note, Person, Series, check_plausible, one_of, parsed
 from hybridtwin.units import factor
 
@@ -82,7 +82,7 @@ def _times(table: Table, at, person, tz, unit) -> tuple[list[str], list[float], 
             raise MissingUnit(f"person {person!r}, column {used[-1]!r}: the times are numbers, but of what unit? "
                               'Say time="min" or time="h".')
         clock = Clock(unit=unit)
-        times = [number(cells[k], table.comma, person=person, row=table.rows[k], column=used[-1]) for k in at]
+        times = [needed(cells[k], table.comma, person=person, row=table.rows[k], column=used[-1]) for k in at]
     else:
         clock, times = _stamped([(cells[k], table.rows[k]) for k in at], person, used[-1], tz)
     for k in range(1, len(times)):
@@ -93,7 +93,7 @@ def _times(table: Table, at, person, tz, unit) -> tuple[list[str], list[float], 
 
 
 def _stamped(cells, person, column, tz) -> tuple[Clock, list[float]]:
-    where = zone(tz) if tz else None
+    where: tzinfo | None = zone(tz) if tz else None
     aware: list[datetime] = []
     for cell, row in cells:
         place = {"person": person, "row": row, "column": column}
@@ -104,9 +104,10 @@ def _stamped(cells, person, column, tz) -> tuple[Clock, list[float]]:
                                     remedy='Say tz="Europe/Rome", or write the offset: 2026-03-24T11:30+01:00', **place)
             stamp = localize(stamp, where, **place)
         aware.append(stamp)
-    first = aware[0].astimezone(where) if where else aware[0]
+    home = where or aware[0].tzinfo or UTC
+    first = aware[0].astimezone(home)
     try:
-        origin = localize(first.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None), first.tzinfo)
+        origin = localize(first.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None), home)
     except AmbiguousTime:  # the clock is changed at that midnight
         origin = first
     clock = Clock(origin, tz, "min")
@@ -120,7 +121,8 @@ def _unit_of(name: str, units: Mapping[str, str | None], person) -> str | None:
     if name not in units:
         raise MissingUnit(f"person {person!r}, column {name!r}: a quantity without a unit. Say "
                           f'units={{{name!r}: "..."}}, or units={{{name!r}: None}} to leave the column out.')
-    return None if units[name] is None else parsed(units[name], name)
+    unit = units[name]
+    return None if unit is None else parsed(unit, name)
 
 
 def _wide(table: Table, at, times, person, units, cells, used, notes) -> dict[str, Series]:
@@ -194,10 +196,9 @@ def _long(table: Table, at, times, clock, person, units, cells, columns, used, n
                 notes.append(note)
             continue
         written = table.columns[per_row][k] if per_row else None
-        if blank(written):
-            unit = _unit_of(name, units, person)
-        else:
-            unit = parsed(str(written).strip(), name)
+        unit = _unit_of(name, units, person) if blank(written) else parsed(str(written).strip(), name)
+        if unit is None:
+            continue
         cell = table.columns[value][k]
         found = measured("?" if blank(cell) else cell, cells, name, table.comma, **place)
         if own.setdefault(name, unit) != unit:
@@ -238,12 +239,13 @@ def _extra(table: Table, column, k, key, units, clock, person) -> float:
     if blank(cell):
         return 0.0
     if key == "amount_sd":
-        return number(cell, table.comma, **place)
+        return needed(cell, table.comma, **place)
     if not is_number(cell, table.comma):
         return span(cell, clock.unit)
-    if units.get(column) is None:
+    unit = units.get(column)
+    if unit is None:
         raise MissingUnit(f'person {person!r}, row {table.rows[k]}, column {column!r}: a time without a unit. '
                           f'Write "30 min" or say units={{{column!r}: "min"}}.')
-    return number(cell, table.comma, **place) * factor(units[column], clock.unit)
+    return needed(cell, table.comma, **place) * factor(unit, clock.unit)
 
 
