@@ -63,7 +63,7 @@ class _Tracer:
             ],
         )
 
-    def trace(self, method: str, fn, expected=None) -> dict[str, Term]:
+    def trace(self, method: str, fn, expected) -> dict[str, Term]:
         """Terms by target of `fn(body, t, x, u)`, which returns values by target.
 
         `expected()`, asked after the trace, gives the declared unit of each target and why it is that.

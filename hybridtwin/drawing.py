@@ -118,7 +118,7 @@ def svg(spec, row: int = 44, width: int = 150, gap: int = 110) -> str:
             f'<g><title>{title}</title><rect x="{x}" y="{y}" width="{width}" height="28" rx="6" '
             f'fill="{fill[node[0]]}" stroke="#7a869a"/>'
             f'<text x="{x + width / 2}" y="{y + 18}" text-anchor="middle">'
-            f'{escape(node[2:])} [{escape(declared.unit)}]</text></g>'
+            f"{escape(node[2:])} [{escape(declared.unit)}]</text></g>"
         )
     tip = (
         '<defs><marker id="ht-tip" markerWidth="7" markerHeight="7" refX="6" refY="3" orient="auto">'

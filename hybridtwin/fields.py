@@ -198,6 +198,7 @@ def checked_leaf(owner: str, declared, value):
         return value
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ParameterError(f"{where} is {value!r}. Give a number in {declared.unit} or a numpyro distribution")
+    value = float(value)
     low, high = declared.low, declared.high
     if low is None and isinstance(
         getattr(declared, "prior", None), (dist.LogNormal, dist.HalfNormal, dist.Gamma, dist.Exponential)
@@ -208,4 +209,4 @@ def checked_leaf(owner: str, declared, value):
             f"{where} = {value:g} {declared.unit} lies outside its range "
             f"{'-inf' if low is None else low} to {'inf' if high is None else high}. Give a value inside it"
         )
-    return float(value)
+    return value

@@ -6,6 +6,7 @@ multivariate normal) are given as a `lambda`.
 
 import math
 from statistics import NormalDist
+from typing import Any
 
 import jax
 import numpy as np
@@ -47,18 +48,24 @@ _MONOTONE = {
 }
 
 
-def quantile(prior: dist.Distribution, q: float) -> float | None:
+def _number(value: Any) -> float:
+    return float(value)
+
+
+def quantile(prior: Any, q: float) -> float | None:
     """The quantile of a scalar prior in plain Python (no backend); None where there is no closed form here."""
     if isinstance(prior, dist.LogNormal):
-        return math.exp(float(prior.loc)) * math.exp(float(prior.scale) * _STANDARD.inv_cdf(q))
+        return math.exp(_number(prior.loc)) * math.exp(_number(prior.scale) * _STANDARD.inv_cdf(q))
     if isinstance(prior, dist.Normal):
-        return float(prior.loc) + float(prior.scale) * _STANDARD.inv_cdf(q)
+        return _number(prior.loc) + _number(prior.scale) * _STANDARD.inv_cdf(q)
     if isinstance(prior, dist.HalfNormal):
-        return float(prior.scale) * _STANDARD.inv_cdf((1 + q) / 2)
+        return _number(prior.scale) * _STANDARD.inv_cdf((1 + q) / 2)
     if isinstance(prior, dist.Uniform):
-        return float(prior.low) + q * (float(prior.high) - float(prior.low))
+        return _number(prior.low) + q * (_number(prior.high) - _number(prior.low))
     if isinstance(prior, dist.TransformedDistribution) and all(type(t) in _MONOTONE for t in prior.transforms):
-        down = sum(isinstance(t, dist.transforms.AffineTransform) and float(t.scale) < 0 for t in prior.transforms) % 2
+        down = (
+            sum(isinstance(t, dist.transforms.AffineTransform) and _number(t.scale) < 0 for t in prior.transforms) % 2
+        )
         value = quantile(prior.base_dist, 1 - q if down else q)
         for transform in prior.transforms:
             value = None if value is None else _MONOTONE[type(transform)](transform, value)
@@ -98,11 +105,7 @@ def describe(prior) -> str:
         word = "logit-normal"
     values = [quantile(prior, q) for q in (0.5, 0.05, 0.95)]
     if any(v is None for v in values):
-        given = ", ".join(
-            f"{k}={getattr(prior, k)}"
-            for k in getattr(prior, "arg_constraints", {})
-            if np.ndim(getattr(prior, k, None)) == 0
-        )
+        given = ", ".join(f"{k}={getattr(prior, k)}" for k in prior.arg_constraints if hasattr(prior, k))
         return f"{word}({given})"
     middle, low, high = (f"{v:.3g}" for v in values)
     return f"{word} {middle} ({low} to {high})"

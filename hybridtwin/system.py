@@ -88,7 +88,7 @@ class _StructMeta(type(eqx.Module)):
 
     def __new__(mcs, name, bases, namespace, **kwargs):
         annotations = namespace.setdefault("__annotations__", {})
-        allowed = next((b._kinds for b in bases if isinstance(b, _StructMeta)), ())
+        allowed = next((getattr(b, "_kinds", ()) for b in bases if isinstance(b, _StructMeta)), ())
         declared = {}
         for key, value in namespace.items():
             if isinstance(value, (StateField, DoseField, CovariateField, SignalField)):
@@ -96,7 +96,7 @@ class _StructMeta(type(eqx.Module)):
         for key, annotation in list(annotations.items()):
             value = namespace.get(key)
             if isinstance(annotation, str):
-                annotation = _resolve(annotation, namespace.get("__module__"))
+                annotation = _resolve(annotation, namespace["__module__"])
             if isinstance(value, allowed):
                 declared[key] = dataclasses.replace(value, path=key)
                 del namespace[key]
@@ -126,7 +126,7 @@ class _StructMeta(type(eqx.Module)):
         return super().__call__(*args, **kwargs)
 
 
-def _resolve(annotation: str, module: str | None):
+def _resolve(annotation: str, module: str):
     try:
         return eval(annotation, dict(vars(sys.modules[module])))  # noqa: S307 as typing.get_type_hints does
     except Exception:  # an annotation that cannot be read is no nested State
@@ -146,6 +146,7 @@ class Input(eqx.Module, metaclass=_StructMeta):
     """Base of `class Input` inside a System: covariates and signals are read as `u.name`; doses are not visible."""
 
     _kinds: ClassVar = (DoseField, CovariateField, SignalField)
+    _declared: ClassVar[dict[str, Any]]
 
     def __getattr__(self, name):
         if isinstance(type(self)._declared.get(name), DoseField):
@@ -180,8 +181,15 @@ def _pack(struct_type, values: Mapping[str, Any], prefix=""):
 # ---------------------------------------------------------------------------------------------- modules with parameters
 
 
+def _with_default(value) -> Any:
+    return eqx.field(kw_only=True) if value is None else eqx.field(kw_only=True, default_factory=lambda: value)
+
+
 class _ParametricMeta(type(eqx.Module)):
     """Collects parameters and constants before Equinox makes the dataclass; each prior becomes a default leaf."""
+
+    _own_init: bool
+    _declared: dict[str, Any]
 
     def __new__(mcs, name, bases, namespace, **kwargs):
         annotations = namespace.setdefault("__annotations__", {})
@@ -193,15 +201,14 @@ class _ParametricMeta(type(eqx.Module)):
                 annotations.setdefault(key, Scalar)
                 declared[key] = dataclasses.replace(value, path=key)
                 default = value.prior if isinstance(value, ParameterField) else value.value
-                factory = {} if default is None else {"default_factory": lambda d=default: d}
-                namespace[key] = eqx.field(kw_only=True, **factory)
+                namespace[key] = _with_default(default)
             elif isinstance(type(value), _ParametricMeta):
                 annotations.setdefault(key, type(value))
-                namespace[key] = eqx.field(kw_only=True, default_factory=lambda d=value: d)
+                namespace[key] = _with_default(value)
         reserved = {key for base in bases for c in base.__mro__ if c.__module__ == __name__ for key in vars(c)}
         for key in sorted(reserved & annotations.keys()):
             if key in declared:
-                raise DeclarationError(f"{name}.{key}: a field cannot be called {key!r}, a word of the library. Rename it")
+                raise DeclarationError(f"{name}.{key}: {key!r} is a word of the library. Rename the field")
             del annotations[key]  # `time: str = "h"` is still no field
         for key, annotation in annotations.items():  # what is neither prior nor array is structure
             value = namespace.get(key)
@@ -213,7 +220,7 @@ class _ParametricMeta(type(eqx.Module)):
                     or isinstance(value, (int, float, str))
                 )
             ):
-                namespace[key] = eqx.field(static=True, **({"default": value} if key in namespace else {}))
+                namespace[key] = eqx.field(static=True, default=namespace.get(key, dataclasses.MISSING))
         own_init = "__init__" in namespace or any(getattr(base, "_own_init", False) for base in bases)
         cls = super().__new__(mcs, name, bases, namespace, **kwargs)
         cls._declared, cls._own_init = declared, own_init
@@ -428,8 +435,8 @@ class System(Parametric, metaclass=_SystemMeta):
     linear: ClassVar[bool | None] = None
     horizon: ClassVar[str | None] = None
     grid: ClassVar[str | None] = None
-    State: ClassVar[type[State]] = State
-    Input: ClassVar[type[Input]] = Input
+    State: ClassVar[Any] = State  # the author's own subclasses
+    Input: ClassVar[Any] = Input
 
     def rates(self, t, x, u):
         """dx/dt as a State, in state unit per `time`."""
@@ -496,8 +503,9 @@ def _spec(system: System) -> Spec:
                 raise DeclarationError(f"{cls.__name__}: {path!r} is among the {seen[path]} and the {kind}. Rename one")
     report = dimensions.check(system, spec)
     if cls.linear and not report.linear and not report.unchecked:
-        raise DeclarationError(f"{cls.__name__} says linear = True, but its rates are not affine in its states at all times. "
-                               "Leave it out")
+        raise DeclarationError(
+            f"{cls.__name__} says linear = True, but its rates are not affine in its states at all times. Leave it out"
+        )
     return dataclasses.replace(
         spec,
         outputs={n: OutputField(unit, doc, n) for n, (unit, doc) in report.outputs.items()},

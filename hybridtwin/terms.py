@@ -110,15 +110,15 @@ def times(a: Unit, b: Unit) -> str:
 
 
 def remedy_for(a: Term, b: Term) -> str:
-    for literal, other in ((a, b), (b, a)):
+    """How two terms of known units could be made to agree."""
+    first, second = a.unit or ONE, b.unit or ONE
+    for literal, unit in ((a, second), (b, first)):
         if literal.number is not None:
-            return f'A bare number is dimensionless: write ht.const({literal.number:g}, "{other.unit.text}")'
-    if a.unit.same_dimension(b.unit):
-        big, small = (a, b) if a.unit.ratio > b.unit.ratio else (b, a)
-        change = f'ht.const({float(big.unit.ratio / small.unit.ratio):.6g}, "{(small.unit / big.unit).text}")'
-        return (
-            f"{times(a.unit, b.unit)}. Multiply {_short(big.text, 30) or 'it'} by {change}, or declare both in one unit"
-        )
+            return f'A bare number is dimensionless: write ht.const({literal.number:g}, "{unit.text}")'
+    if first.same_dimension(second):
+        (big, unit), (_, small) = ((a, first), (b, second)) if first.ratio > second.ratio else ((b, second), (a, first))
+        change = f'ht.const({float(unit.ratio / small.ratio):.6g}, "{(small / unit).text}")'
+        return f"{times(first, second)}. Multiply {_short(big.text, 30)} by {change}, or declare both in one unit"
     return "Correct the term or a declared unit; a number with a unit is written ht.const(value, unit)"
 
 
@@ -503,7 +503,8 @@ _LIBRARIES = (os.path.dirname(eqx.__file__), __file__)  # the author's line is f
 
 def line_of(eqn) -> str:
     """' (model.py, line 12: "central=...")' of the author's line that made the equation; "" if it cannot be found."""
-    frames = source_info_util.user_frames(eqn.source_info.traceback) if eqn else ()
-    frame = next((f for f in frames if not f.file_name.startswith(_LIBRARIES)), None)
-    text = frame and linecache.getline(frame.file_name, frame.start_line).strip()
-    return f' ({os.path.basename(frame.file_name)}, line {frame.start_line}: "{_short(text, 100)}")' if text else ""
+    for frame in source_info_util.user_frames(eqn.source_info.traceback) if eqn else ():
+        if not frame.file_name.startswith(_LIBRARIES):
+            text = _short(linecache.getline(frame.file_name, frame.start_line).strip(), 100)
+            return f' ({os.path.basename(frame.file_name)}, line {frame.start_line}: "{text}")' if text else ""
+    return ""

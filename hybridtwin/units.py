@@ -10,6 +10,7 @@ import functools
 import re
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from hybridtwin.errors import MissingUnit, UnitError
 
@@ -231,7 +232,7 @@ def _symbol(token, text) -> Unit:
         return Unit((), value, () if value == 1 else ((token, 1),))
     if _ENZYME.match(token):
         raise UnitError(f'"{token}" in "{text}" may be an insulin unit or an enzyme unit: write [IU], as in m[IU]/L')
-    name = _ALIAS.get(token, token)
+    name: str = _ALIAS.get(token, token)
     name = re.sub(r"\[?[iI]U\]?$", "[IU]", name)
     found = _EXACT.get(name) or _PREFIXABLE.get(name)
     if found is None and name[1:] in _PREFIXABLE and name[0] in _PREFIX:
@@ -271,7 +272,7 @@ def _from_pint(name, text):
     remedy = difflib.get_close_matches(name, [*_EXACT, *_PREFIXABLE, "mg", "mL", "dL", "mmol", "kg", "mmHg"], 1, 0.5)
     hint = f"Did you mean {remedy[0]}?" if remedy else "Write it like mg/L, [IU]/h or mL/min/kg"
     try:
-        quantity = _pint().Quantity(1.0, name).to_base_units()
+        quantity: Any = _pint().Quantity(1.0, name).to_base_units()
         dims = {_PINT_DIMENSION[n]: Fraction(e) for n, e in quantity.dimensionality.items()}
     except Exception:  # pint raises a dozen kinds, among them tokenizer errors: all mean that the symbol is unknown
         raise UnitError(f'unknown unit "{name}"' + (f' in "{text}"' if name != text else "") + f". {hint}") from None
