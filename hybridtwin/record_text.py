@@ -64,7 +64,7 @@ def _series_line(person: Person, name: str, series: Series) -> str:
     known = series.value[~series.missing]
     low, high = (known.min(), known.max()) if known.size else (np.nan, np.nan)
     parts = [f"{len(series)} rows", f"{low:.4g} to {high:.4g} {series.unit}" if known.size else series.unit]
-    if _given(series):
+    if known.size and _given(series):
         parts.append(f"total {known.sum():.4g}")
     below, above = int(np.sum(series.censored < 0)), int(np.sum(series.censored > 0))
     if below or above:

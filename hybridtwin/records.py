@@ -210,6 +210,11 @@ class Person:
         courses = {name: s.resolve(clock, clock.unit, s.unit) for name, s in (signals or {}).items()}
         fixed = {name: _covariate(name, given).resolve(clock, clock.unit, _covariate(name, given).unit)
                  for name, given in (covariates or {}).items()}
+        for name, regimen in resolved.items():
+            amounts = [d.amount for d in regimen if d.amount is not None]
+            check_plausible(str(name), Series.of(np.zeros(len(amounts)), amounts, regimen.unit), id)
+        for name, course in (courses | fixed).items():
+            check_plausible(name, Series.of(np.zeros(len(course.left)), course.left, course.unit), id)
         events = [t for s in series.values() for t in s.time] + [d.time for r in resolved.values() for d in r]
         if not events and (start is None or stop is None):
             raise EmptyRecord("there is no reading and no dose", person=id,

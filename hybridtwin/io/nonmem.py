@@ -254,10 +254,11 @@ def _doses(reader, person, at, times, kinds, clock, notes) -> dict[str | int, Re
             raise ImplausibleValue(f"RATE {rate:g} means nothing", remedy="Use 0, a rate, -1 (modelled rate) or -2 "
                                    "(modelled duration)", **reader.place("RATE", k, person))
         try:
-            dose = _dose(reader, person, k, times[p], amount, rate, clock)
+            said = _dose(reader, person, k, times[p], amount, rate, clock)
+            dose = Dose(**said, order=ORDERS_A_ROW * p + 2, row=reader.table.rows[k])
         except RecordError as error:
-            raise type(error)(error.reason, remedy=error.remedy, **place) from error
-        dose = Dose(**{**dose, "order": ORDERS_A_ROW * p + 2, "row": reader.table.rows[k]})
+            where = place if error.column is None else place | {"column": error.column}
+            raise type(error)(error.reason, remedy=error.remedy, **where) from error
         found.setdefault(_compartment(reader, person, k), []).append(dose)
     if not found:
         return {}
