@@ -3,6 +3,7 @@
 from html import escape
 
 from hybridtwin.priors import describe
+from hybridtwin.units import bracketed
 
 
 def headline(system) -> str:
@@ -10,6 +11,13 @@ def headline(system) -> str:
     own = (type(system).__doc__ or "").strip()
     made_up = own.startswith(f"{type(system).__name__}(")  # dataclasses write the signature where there is no docstring
     return "" if made_up or not own else own.splitlines()[0].strip()
+
+
+def _named(fields) -> list[str]:
+    """Names with their unit, said once for neighbors that share it: "gut.q1, gut.q2 [g]"."""
+    items = list(fields.items())
+    last = [i + 1 == len(items) or items[i + 1][1].unit != f.unit for i, (_, f) in enumerate(items)]
+    return [f"{p} {bracketed(f.unit)}" if ends else p for (p, f), ends in zip(items, last, strict=True)]
 
 
 def _listed(label: str, items, width: int = 110) -> list[str]:
@@ -22,10 +30,10 @@ def text(system, most: int = 9) -> str:
     spec, leaves = system.spec, {p: v for p, _, v in system.fields()}
     title, kind = headline(system), "linear" if spec.linear else "nonlinear"
     lines = [f"{spec.name}: {title}" if title else spec.name]
-    lines += _listed("states", (f"{p} [{f.unit}]" for p, f in spec.states.items()))
-    lines += _listed("doses", (f"{p} [{f.unit}] into {f.into}" for p, f in spec.doses.items()))
-    lines += _listed("inputs", (f"{p} [{f.unit}]" for p, f in {**spec.covariates, **spec.signals}.items()))
-    lines += _listed("outputs", (f"{p} [{f.unit}]" for p, f in spec.outputs.items()))
+    lines += _listed("states", _named(spec.states))
+    lines += _listed("doses", (f"{p} {bracketed(f.unit)} into {f.into}" for p, f in spec.doses.items()))
+    lines += _listed("inputs", _named({**spec.covariates, **spec.signals}))
+    lines += _listed("outputs", _named(spec.outputs))
     fields = list({**spec.parameters, **spec.constants}.items())
     rows = [(p, f.unit, describe(leaves[p]), f.doc) for p, f in fields[:most]]
     widths = [max((len(r[i]) for r in rows), default=0) for i in range(3)]
@@ -86,8 +94,14 @@ def _nodes(spec, parameters=False) -> list[str]:
     return nodes + [p for p in (*spec.parameters, *spec.constants) if p in used] if parameters else nodes
 
 
-def svg(spec, row: int = 44, width: int = 150, gap: int = 110) -> str:
+def svg(spec, row: int = 44, gap: int = 110) -> str:
     """Inputs, states and outputs in three columns; the parameters of a rate are the tooltip of its state."""
+    fields = {"u": {**spec.doses, **spec.signals, **spec.covariates}, "x": spec.states, "y": spec.outputs}
+
+    def label(node):
+        return f"{node[2:]} {bracketed(fields[node[0]][node[2:]].unit)}"
+
+    width = max(110, 16 + 7 * max(map(len, map(label, _nodes(spec)))))
     columns = [[n for n in _nodes(spec) if n[0] == kind] for kind in "uxy"]
     height = row * max(map(len, columns))
     place = {
@@ -109,16 +123,14 @@ def svg(spec, row: int = 44, width: int = 150, gap: int = 110) -> str:
             path = f"M{xa + width},{ya} C{xa + width + gap / 2},{ya} {xb - gap / 2},{yb} {xb - 2},{yb}"
         parts.append(f'<path d="{path}" fill="none" stroke="#7a869a" marker-end="url(#ht-tip)"/>')
     for node, (x, y) in place.items():
-        declared = {"u": {**spec.doses, **spec.signals, **spec.covariates}, "x": spec.states, "y": spec.outputs}[
-            node[0]
-        ][node[2:]]
+        declared = fields[node[0]][node[2:]]
         needs = ", ".join(a for a, b in spec.edges if b == node and a not in place)
         title = escape(f"{declared.doc}{': depends on ' + needs if needs else ''}")
         parts.append(
             f'<g><title>{title}</title><rect x="{x}" y="{y}" width="{width}" height="28" rx="6" '
             f'fill="{fill[node[0]]}" stroke="#7a869a"/>'
             f'<text x="{x + width / 2}" y="{y + 18}" text-anchor="middle">'
-            f"{escape(node[2:])} [{escape(declared.unit)}]</text></g>"
+            f"{escape(label(node))}</text></g>"
         )
     tip = (
         '<defs><marker id="ht-tip" markerWidth="7" markerHeight="7" refX="6" refY="3" orient="auto">'

@@ -205,7 +205,8 @@ class _ParametricMeta(type(eqx.Module)):
             elif isinstance(type(value), _ParametricMeta):
                 annotations.setdefault(key, type(value))
                 namespace[key] = _with_default(value)
-        reserved = {key for base in bases for c in base.__mro__ if c.__module__ == __name__ for key in vars(c)}
+        own = [c for base in bases for c in base.__mro__ if c.__module__ == __name__]
+        reserved = {key for c in own for key in (*vars(c), *c.__annotations__)}
         for key in sorted(reserved & annotations.keys()):
             if key in declared:
                 raise DeclarationError(f"{name}.{key}: {key!r} is a word of the library. Rename the field")

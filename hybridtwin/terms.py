@@ -18,7 +18,7 @@ from jax._src import source_info_util  # the only private import: no public way 
 from jax.extend.core import Literal, Primitive
 
 from hybridtwin.errors import UnitError
-from hybridtwin.units import ONE, Unit, parse
+from hybridtwin.units import ONE, Unit, bracketed, parse
 
 # ---------------------------------------------------------------------------------------------- numbers with a unit
 
@@ -83,7 +83,13 @@ class Term:
 
     @property
     def quoted(self) -> str:
-        unit = "" if self.unit is None else " [a bare number]" if self.number is not None else f" [{self.unit.text}]"
+        unit = (
+            ""
+            if self.unit is None
+            else " [a bare number]"
+            if self.number is not None
+            else f" {bracketed(self.unit.text)}"
+        )
         return f'"{_short(self.text)}"{unit}'
 
 

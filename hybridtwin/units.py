@@ -378,6 +378,11 @@ def factor(source, target, of: str | None = None) -> float:
     return float(a.ratio / b.ratio)
 
 
+def bracketed(text: str) -> str:
+    """A unit after a name: "[mg/L]"; "[IU]" brings its own brackets."""
+    return text if text == "[IU]" else f"[{text}]"
+
+
 _ZERO_KELVIN = {"degC": 273.15, "degF": 459.67, "K": 0.0}
 
 

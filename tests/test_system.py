@@ -502,6 +502,19 @@ def test_bad_leaves():
 # ------------------------------------------------------------------------------------------ priors and how it shows
 
 
+def test_annotated_class_attributes_and_postponed_annotations():
+    """`time: str = "h"` is no field, and nested states are found when annotations are text."""
+    source = (
+        "from __future__ import annotations\nclass Whole(ht.System):\n time: str = 'min'\n class State(ht.State):\n"
+        "  gut: Gut.State\n gut: Gut = Gut()\n n: int = 3\n"
+        " def rates(self, t, x, u): return self.State(gut=self.gut.rates(t, x.gut, u))\n"
+    )
+    namespace = {"ht": ht, "Gut": Gut, "__name__": __name__}
+    exec(source, namespace)
+    assert list(namespace["Whole"].spec.states) == ["gut.q1", "gut.q2"]
+    assert len(jax.tree.leaves(namespace["Whole"]().typical())) == 2
+
+
 def test_priors():
     assert median(ht.halfnormal(1.0)) == pytest.approx(0.6744898)
     assert median(ht.logitnormal(0.2, 1.0)) == pytest.approx(0.2)
