@@ -91,8 +91,7 @@ def test_imports_run_downwards(path):
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_nothing_heavy_is_imported_at_module_level(path):
-    allowed = {"scipy"} if "jax.scipy" in path.read_text() else set()
-    heavy = {name.split(".")[0] for name in imports(path)} & LAZY - allowed
+    heavy = {name.split(".")[0] for name in imports(path)} & LAZY
     assert not heavy, f"{path} imports {heavy} at module level: do it inside the function that needs it"
 
 
