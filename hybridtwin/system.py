@@ -7,7 +7,7 @@ same tree of numbers (`with_values`). Units are checked when the class is declar
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
@@ -304,7 +304,10 @@ class Parametric(eqx.Module, metaclass=_ParametricMeta):
 
 @dataclass(frozen=True)
 class Spec:
-    """What a system declares, by path. Units are text; `time` is the unit of time of its rates."""
+    """What a system declares, by path. Units are text; `time` is the unit of time of its rates.
+
+    `parameters[path].prior` is the class's default (it may be a lambda); the leaves of an instance are `System.priors()`.
+    """
 
     name: str
     time: str
@@ -421,7 +424,7 @@ def _structure(module) -> tuple:
         if isinstance(value, Parametric):
             parts.append(_structure(value))
         elif f.metadata.get("static", False):
-            parts.append(value)
+            parts.append(value if isinstance(value, Hashable) else repr(value))
     return type(module), tuple(parts)
 
 

@@ -459,7 +459,10 @@ class Walk:
         if rule is None:
             self.unchecked.add(f"{self.where}: the operation {name}{line_of(self.top)}")
             return [_join(terms, None, f"{name}(...)")] * len(eqn.outvars)
-        return [rule(eqn, terms)] * len(eqn.outvars)
+        result = rule(eqn, terms)
+        if result.unit is None and not result.free and all(t.unit is not None or t.free for t in terms):
+            self.unchecked.add(f"{self.where}: {name} of mixed units{line_of(self.top)}")
+        return [result] * len(eqn.outvars)
 
     def branches(self, eqn, terms):
         index, *operands = terms

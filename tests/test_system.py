@@ -378,6 +378,11 @@ def test_unknown_primitives_are_reported():
     assert any("bessel_i1" in line and "test_system.py" in line for line in report.unchecked)
 
 
+def test_a_vector_of_mixed_units_is_reported():
+    spec = declare(first(lambda s, t, x, u: s.ka * x.depot + jnp.stack([x.depot, s.V])[1])).spec
+    assert any("mixed units" in line for line in spec.unchecked)
+
+
 def test_the_walk_leaves_no_mark_on_real_runs():
     """`per_mg` is jitted: its trace in the walk, with marked constants, must not be what a real run finds."""
     declare(first(lambda s, t, x, u: s.ka * x.depot * per_mg(x.depot)))
