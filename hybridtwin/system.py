@@ -306,7 +306,8 @@ class Parametric(eqx.Module, metaclass=_ParametricMeta):
 class Spec:
     """What a system declares, by path. Units are text; `time` is the unit of time of its rates.
 
-    `parameters[path].prior` is the class's default (it may be a lambda); the leaves of an instance are `System.priors()`.
+    `parameters[path].prior` is the class's default (it may be a lambda); an instance's own are
+    `System.priors()`.
     """
 
     name: str
