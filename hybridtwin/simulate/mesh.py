@@ -28,7 +28,7 @@ class Layout:
     rates: tuple[str, ...] = ()  # dose routes with infusions at times that are data
     moving: tuple[str, ...] = ()  # dose routes whose times depend on parameters (lag, modelled rate or duration)
     moving_infused: bool = False
-    overridden: tuple[str, ...] = ()  # parameters with another value in a window
+    overridden: tuple[str, ...] = ()  # parameters with another value in a window, one entry a window
     varying: tuple[tuple[str, str], ...] = ()  # (parameter, group) that take one value an occasion
     clamped: tuple[str, ...] = ()
     resets: bool = False
@@ -154,9 +154,29 @@ def layout_of(worlds, spec, *, varying=(), latents=0):
     return Layout(
         jumps=tuple(n for n in spec.routes if n in jumps), rates=tuple(n for n in spec.routes if n in rates),
         moving=tuple(n for n in spec.routes if n in moving), moving_infused=infused,
-        overridden=tuple(dict.fromkeys(o.path for w in worlds for o in w.overrides)), varying=tuple(varying),
+        overridden=_overridden(worlds), varying=tuple(varying),
         clamped=tuple(dict.fromkeys(c.state for w in worlds for c in w.clamps)), resets=any(w.resets for w in worlds),
         steady=steady, steady_pieces=pieces, latents=latents, rescue=rescue)
+
+
+def _overridden(worlds):
+    """One entry for each override that some world has, so that windows on one parameter keep apart."""
+    found: list[str] = []
+    for world in worlds:
+        paths = [o.path for o in world.overrides]
+        for path in dict.fromkeys(paths):
+            found += [path] * (paths.count(path) - found.count(path))
+    return tuple(found)
+
+
+def override_columns(world, layout):
+    """Column of `layout.overridden` for each override of a world."""
+    free = list(enumerate(layout.overridden))
+    columns = []
+    for o in world.overrides:
+        place = next(i for i, (_, path) in enumerate(free) if path == o.path)
+        columns.append(free.pop(place)[0])
+    return columns
 
 
 class _Nodes:
@@ -248,11 +268,11 @@ def lay(worlds, spec, layout, reads, *, max_step, occasions=None, knots=()):
     return [_lay_one(world, spec, layout, entries, nodes, read, occasions, checks) for world, entries in zip(worlds, tables, strict=True)]
 
 
-def _spans(nodes, parts, names, key, width):
-    """(K, P) booleans: is node k inside a window of part p?"""
-    inside = np.zeros((width, len(names)), bool)
-    for part in parts:
-        inside[:, names.index(key(part))] |= (nodes.t >= part.start - 1e-12) & (nodes.t < part.stop)
+def _spans(nodes, parts, columns, width, count):
+    """(K, P) booleans: is node k inside the window of the part in column p?"""
+    inside = np.zeros((width, count), bool)
+    for part, column in zip(parts, columns, strict=True):
+        inside[:, column] |= (nodes.t >= part.start - 1e-12) & (nodes.t < part.stop)
     return inside
 
 
@@ -339,8 +359,8 @@ def _lay_one(world, spec, layout, entries, nodes, read, occasions, checks):
     return Mesh(
         t=nodes.t, jump=jump, rate=rate, signal=columns([v for v, _ in signals]), slope=columns([s for _, s in signals]),
         covariate=columns(covariates), occasion=columns(occasion, np.int32), reset=reset,
-        override=_spans(nodes, world.overrides, layout.overridden, lambda o: o.path, width),
-        clamp=_spans(nodes, world.clamps, layout.clamped, lambda c: c.state, width),
+        override=_spans(nodes, world.overrides, override_columns(world, layout), width, len(layout.overridden)),
+        clamp=_spans(nodes, world.clamps, [layout.clamped.index(c.state) for c in world.clamps], width, len(layout.clamped)),
         clamp_value=columns([held[n][0] for n in layout.clamped]), clamp_slope=columns([held[n][1] for n in layout.clamped]),
         check=check, steady=_steady_of(layout, entries, nodes), moving=_moving_of(entries, world.start),
         latent_jump=latent_jump, latent_rate=latent_rate, read=read)

@@ -1,0 +1,160 @@
+"""Posterior modes by damped Gauss-Newton from several starts, and the Laplace approximation at the best of them."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hybridtwin.model import Kernel, finite
+
+_ROUNDS = 60
+LANES = 8  # width of every call of the compiled ascent
+_FLOOR = 1e-3  # smallest curvature kept: a direction flatter than this counts as one of sd 32 in prior units
+
+
+class Modes(NamedTuple):
+    """Where the starts of one person ended: S starts, d coordinates."""
+
+    z: np.ndarray  # (S, d)
+    log_density: np.ndarray  # (S,)
+    converged: np.ndarray  # (S,)
+
+
+class LaplaceFit(NamedTuple):
+    """Gaussian at a mode on the coordinates."""
+
+    mode: np.ndarray  # (d,)
+    scale: np.ndarray  # (d, d) with scale @ scale.T the covariance
+    log_density: float
+    log_evidence: float
+    floored: int  # directions whose curvature was not positive
+
+
+def _parts(kernel: Kernel, z, data, temper):
+    """Log density, and the vector whose Jacobian gives the Gauss-Newton curvature."""
+    terms = kernel.terms(kernel.constrain(z), data).values()
+    loglik = finite(sum(jnp.sum(t.loglik) for t in terms))
+    rows = []
+    for t in terms:
+        other = (t.residual == 0) & (t.log_sd == 0)  # censored and counted rows: outer product of their scores
+        rows += [t.residual, jnp.sqrt(2.0) * t.log_sd, jnp.where(other, t.loglik, 0.0)]
+    vector = jnp.concatenate(rows)
+    vector = jnp.where(jnp.isfinite(vector), vector, 0.0) / jnp.sqrt(temper)
+    return kernel.log_prior(z) + loglik / temper, vector
+
+
+@functools.lru_cache(maxsize=64)
+def slopes(kernel: Kernel):
+    """Compiled value, gradient and Gauss-Newton curvature of the log density, by forward mode.
+
+    (z (P, S, d), data (P, ...), temper) -> ((P, S), (P, S, d), (P, S, d, d)).
+    """
+    def lane(z, data, temper):
+        def evaluate(z):
+            out = _parts(kernel, z, data, temper)
+            return out, out[0]
+
+        (grad, jac), value = jax.jacfwd(evaluate, has_aux=True)(z)
+        jac = jnp.where(jnp.isfinite(jac), jac, 0.0)
+        return value, jnp.where(jnp.isfinite(grad), grad, 0.0), jac.T @ jac + jnp.eye(z.shape[0])
+
+    return jax.jit(jax.vmap(jax.vmap(lane, (0, None, None)), (0, 0, None)))
+
+
+def evaluate(kernel, z, data, temper):
+    """`slopes` at any number of lanes z (P, S, d), in groups of one width so that one program serves every call; NumPy out."""
+    parts = []
+    for i in range(0, z.shape[1], LANES):
+        group = z[:, i:i + LANES]
+        short = LANES - group.shape[1]
+        full = np.concatenate([group, np.repeat(group[:, -1:], short, axis=1)], axis=1) if short else group
+        parts.append([np.array(a)[:, :group.shape[1]] for a in slopes(kernel)(jnp.asarray(full), data, temper)])
+    return [np.concatenate(p, axis=1) for p in zip(*parts, strict=True)]
+
+
+def _solve(matrices, vectors):
+    return np.linalg.solve(matrices, vectors[..., None])[..., 0]
+
+
+def ascend(kernel: Kernel, z, data, temper, rounds=_ROUNDS) -> list[Modes]:
+    """Levenberg-Marquardt ascent of every start of every person, in step; the loop runs on the host.
+
+    **Arguments:** z (P, S, d) starts; data with a leading axis P. **Returns:** `Modes` a person.
+    """
+    z = np.array(z)
+    value, grad, curve = evaluate(kernel, z, data, temper)
+    damp, done = np.full(value.shape, 1e-2), ~np.isfinite(value)
+    for _ in range(rounds):
+        diagonal = np.einsum("psii->psi", curve)[..., None] * np.eye(z.shape[-1])
+        step = _solve(curve + damp[..., None, None] * diagonal, grad)
+        step *= np.minimum(1.0, 3.0 / np.maximum(np.abs(step).max(-1, keepdims=True), 1e-30))
+        step[done] = 0.0
+        new_value, new_grad, new_curve = evaluate(kernel, z + step, data, temper)
+        better = (new_value > value) & ~done
+        gain = np.where(better, new_value - value, 0.0)
+        z[better] += step[better]
+        value[better], grad[better], curve[better] = new_value[better], new_grad[better], new_curve[better]
+        damp = np.where(better, np.maximum(damp * 0.2, 1e-8), damp * 6.0)
+        done |= (better & (gain < 1e-3)) | (damp > 1e6)
+        if done.all():
+            break
+    return [Modes(z[p], value[p], done[p]) for p in range(len(z))]
+
+
+def polish(kernel, z, data, temper, rounds=4):
+    """Newton steps with the exact curvature from z (P, d): (z, log density, negative Hessian)."""
+    value = evaluate(kernel, z[:, None], data, temper)[0][:, 0]
+    for _ in range(rounds):
+        hessian, grad = curvature(kernel, z, data, temper)
+        values, vectors = np.linalg.eigh(hessian)
+        step = np.einsum("pij,pj->pi", vectors / np.maximum(values, 0.05)[:, None, :] @ np.swapaxes(vectors, 1, 2), grad)
+        step *= np.minimum(1.0, 1.0 / np.maximum(np.abs(step).max(-1, keepdims=True), 1e-30))
+        new_value = evaluate(kernel, (z + step)[:, None], data, temper)[0][:, 0]
+        better = new_value > value
+        z, value = np.where(better[:, None], z + step, z), np.where(better, new_value, value)
+        if not better.any() or np.abs(np.where(better[:, None], step, 0.0)).max() < 1e-6:
+            break
+    return z, value, curvature(kernel, z, data, temper)[0]
+
+
+def starts(keys, size, count):
+    """Starts for the ascent (P, S, d): the prior's median, then draws from the prior, narrowed."""
+    draws = jax.vmap(lambda k: 0.7 * jax.random.normal(k, (count, size), float))(keys)
+    return draws.at[:, 0].set(0.0)
+
+
+def curvature(kernel, z, data, temper, step=1e-4):
+    """Negative Hessian and gradient at z (P, d), the first by central differences of the exact gradient.
+
+    Differences of a forward-mode gradient reuse the program of the ascent; second-order forward mode would compile another,
+    three times as large, for the same digits.
+    """
+    d = z.shape[-1]
+    moves = step * np.concatenate([np.eye(d), -np.eye(d), np.zeros((1, d))])
+    grads = evaluate(kernel, z[:, None, :] + moves, data, temper)[1]
+    hessian = (grads[:, :d] - grads[:, d:2 * d]) / (2 * step)
+    return -0.5 * (hessian + np.swapaxes(hessian, 1, 2)), grads[:, -1]
+
+
+def laplace(mode, negative_hessian, log_density) -> LaplaceFit:
+    """Laplace approximation of one person from its mode and curvature."""
+    values, vectors = np.linalg.eigh(np.where(np.isfinite(negative_hessian), negative_hessian, 0.0))
+    floored = int(np.sum(values < _FLOOR))
+    values = np.maximum(values, _FLOOR)
+    scale = vectors / np.sqrt(values)
+    evidence = log_density + 0.5 * len(mode) * np.log(2 * np.pi) - 0.5 * np.sum(np.log(values))
+    return LaplaceFit(mode, scale, float(log_density), float(evidence), floored)
+
+
+def distinct(modes: Modes, within: float = 10.0) -> list[int]:
+    """Indices of modes that differ and lie within `within` log units of the best, best first."""
+    order = [int(i) for i in np.argsort(-modes.log_density) if np.isfinite(modes.log_density[i])]
+    found: list[int] = []
+    for i in order:
+        if modes.log_density[i] < modes.log_density[order[0]] - within:
+            break
+        if all(np.max(np.abs(modes.z[i] - modes.z[j])) > 0.05 for j in found):
+            found.append(i)
+    return found

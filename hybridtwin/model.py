@@ -1,0 +1,448 @@
+"""A model: a system, the sensors that read it, and their joint density with one person's unknowns.
+
+The unknowns of a person are *sites*: parameters of the system and sensors, deviations by occasion, uncertain amounts and
+times of events. Each site lives on unconstrained coordinates in which a normal-based prior is a standard normal (so the mode
+found there is the mode on the eta scale, as in pharmacometrics). A `Kernel` is everything static about one model on one shape
+of record, with the functions that are compiled; numbers of people and records enter it only as arguments.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from numpyro.distributions import biject_to
+
+from hybridtwin.binding import Bound
+from hybridtwin.errors import DeclarationError, NoReadings
+from hybridtwin.interventions import World
+from hybridtwin.sensors import AbstractSensor, Seen
+from hybridtwin.simulate.mesh import Layout, Mesh, lay, layout_of, pad
+from hybridtwin.simulate.solve import Extras, first, outputs, states
+from hybridtwin.simulate.steppers import RK4, AbstractStepper, Exact
+from hybridtwin.system import System, nearest
+from hybridtwin.units import time_factor
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """One block of unknowns: `size` numbers with the same prior. `kind`: system, sensor, deviation, spread, amount or time."""
+
+    name: str
+    prior: Any
+    size: int = 1
+    kind: str = "system"
+    shared: bool = False
+
+
+class Data(NamedTuple):
+    """What a kernel is told about one person: arrays only."""
+
+    mesh: Mesh
+    seen: dict[str, Seen]
+    read: dict[str, np.ndarray]  # sensor -> (N,) node of each reading
+    amount_sd: np.ndarray  # (E,) log-sd of each event's amount, 0 where the amount is certain
+    amount_at: np.ndarray  # (E,) place among the site "amounts", or -1
+    time_sd: np.ndarray  # (E,) sd of each event's time in system time
+    time_at: np.ndarray  # (E,)
+
+
+def _normal_based(prior):
+    """(loc, scale, transforms) if the prior is a transformed normal, else None."""
+    if isinstance(prior, dist.Normal):
+        return prior.loc, prior.scale, ()
+    if isinstance(prior, dist.TransformedDistribution) and isinstance(prior.base_dist, dist.Normal):
+        return prior.base_dist.loc, prior.base_dist.scale, tuple(prior.transforms)
+    return None
+
+
+def from_coordinate(prior, z):
+    """Value of a parameter at coordinate `z`."""
+    base = _normal_based(prior)
+    if base is None:
+        return biject_to(prior.support)(z)
+    value = base[0] + base[1] * z
+    for transform in base[2]:
+        value = transform(value)
+    return value
+
+
+def to_coordinate(prior, value):
+    """Coordinate of a parameter's value."""
+    base = _normal_based(prior)
+    if base is None:
+        return biject_to(prior.support).inv(value)
+    for transform in reversed(base[2]):
+        value = transform.inv(value)
+    return (value - base[0]) / base[1]
+
+
+def log_prior(prior, z):
+    """Log density of the prior on the coordinate, Jacobian included."""
+    if _normal_based(prior) is not None:
+        return -0.5 * z**2 - 0.5 * math.log(2 * math.pi)
+    transform = biject_to(prior.support)
+    value = transform(z)
+    return prior.log_prob(value) + transform.log_abs_det_jacobian(z, value)
+
+
+class Model:
+    """A system read by sensors.
+
+    **Arguments:** `system`: a `System` whose leaves are priors or numbers; `sensors`: name -> sensor, where the name is
+    that of the readings in a record (`cgm=ht.sensors.CGM("G_isf")`); `start`: how the first row begins: "free" (the
+    system's `initial`, with its own parameters for what is on board) or "steady" (at rest under the inputs of that moment).
+
+    A model is a NumPyro program: `numpyro.infer.NUTS(model)` run on a bound record (`model.bind(person)`) samples the same
+    posterior as `personalize`.
+    """
+
+    def __init__(self, system: System, *, start: str = "free", name: str | None = None, **sensors: AbstractSensor):
+        if not isinstance(system, System):
+            raise DeclarationError(f"a model is made of a System, not {type(system).__name__}. Write ht.Model(MySystem(), ...).")
+        if start not in ("free", "steady"):
+            raise DeclarationError(f'start is "free" or "steady", not {start!r}. "steady" begins at rest under the first inputs.')
+        spec = system.spec
+        for key, sensor in sensors.items():
+            if not isinstance(sensor, AbstractSensor):
+                raise DeclarationError(f"sensor {key!r} is {type(sensor).__name__}. Give a sensor, such as ht.sensors.Gaussian('C', sd=...).")
+            if sensor.of not in spec.outputs and sensor.of not in spec.states:
+                raise DeclarationError(f"sensor {key!r} reads {sensor.of!r}, which is no output of {spec.name}. "
+                                       f"{nearest(sensor.of, [*spec.outputs, *spec.states])}.")
+            missing = [path for path, field, leaf in sensor.fields() if leaf is None]
+            if missing:
+                raise DeclarationError(f"sensor {key!r} needs a prior or a number for {missing[0]!r}, such as "
+                                       f"{missing[0]}=ht.halfnormal(...).")
+        self.system, self.sensors, self.start = system, dict(sensors), start
+        self.name = name or spec.name
+
+    @property
+    def spec(self):
+        """What the system declares."""
+        return self.system.spec
+
+    @functools.cached_property
+    def key(self) -> str:
+        """A fingerprint of everything static: two models with the same key share compiled programs."""
+        leaves, tree = jax.tree.flatten((self.system, self.sensors))
+        text = repr((self.spec.name, id(type(self.system)), str(tree), [repr(leaf) for leaf in leaves], self.start))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @functools.cached_property
+    def medians(self) -> dict[str, float]:
+        """Median of every prior of the system."""
+        typical = self.system.typical().values()
+        return {path: typical[path] for path in self.system.priors()}
+
+    def unit_of(self, name: str) -> str:
+        """Unit of an output or state."""
+        spec = self.spec
+        return (spec.outputs.get(name) or spec.states[name]).unit
+
+    def sites(self, occasions: Mapping[str, int], amounts: int, times: int) -> tuple[Site, ...]:
+        """The unknowns of one person: `occasions`: group -> number; `amounts`, `times`: uncertain events."""
+        found = []
+        for path, prior in self.system.priors().items():
+            field = self.spec.parameters.get(path)
+            if field is not None and field.initial and self.start == "steady":
+                continue
+            found.append(Site(path, prior, shared=bool(field and field.shared)))
+        for path, group in self.varying:
+            spread = self.spec.parameters[path].spread
+            if isinstance(spread, dist.Distribution):
+                found.append(Site(f"{path}@{group}.spread", spread, kind="spread", shared=True))
+            found.append(Site(f"{path}@{group}", dist.Normal(0.0, 1.0), occasions[group], kind="deviation"))
+        for name, sensor in self.sensors.items():
+            for path, prior in sensor.priors().items():
+                found.append(Site(f"{name}.{path}", prior, kind="sensor", shared=True))
+        found += [Site("amounts", dist.Normal(0.0, 1.0), amounts, kind="amount")] if amounts else []
+        found += [Site("times", dist.Normal(0.0, 1.0), times, kind="time")] if times else []
+        return tuple(found)
+
+    @property
+    def varying(self) -> tuple[tuple[str, str], ...]:
+        """(parameter, group) of the parameters that take one value an occasion."""
+        return tuple((path, f.varies) for path, f in self.spec.parameters.items() if f.varies is not None)
+
+    def bind(self, person, *, max_step: float | None = None) -> "Problem":
+        """The record in this model's words, with its mesh; see `Problem`."""
+        return bind(self, person, max_step=max_step)
+
+    def __call__(self, problem: "Problem"):
+        """The NumPyro program: sample sites by name, the readings as a factor."""
+        kernel, data = problem.kernel, problem.data
+        values = {}
+        for site in kernel.sites:
+            prior = site.prior if site.size == 1 else site.prior.expand([site.size]).to_event(1)
+            values[site.name] = numpyro.sample(site.name, prior)
+        numpyro.factor("readings", kernel.log_likelihood_of(values, data))
+
+    def __repr__(self):
+        lines = [f"Model {self.name}, starts {self.start}"]
+        for name, sensor in self.sensors.items():
+            told = ", ".join(f"{p} ~ {_say(v)}" for p, v in sensor.priors().items())
+            lines.append(f"  {name}: {type(sensor).__name__} of {sensor.of} [{self.unit_of(sensor.of)}]" + (f", {told}" if told else ""))
+        return "\n".join([*lines, *("  " + line for line in repr(self.system).splitlines())])
+
+
+def _say(prior):
+    base = _normal_based(prior)
+    if base is not None:
+        return f"{type(prior).__name__}({float(base[0]):.3g}, {float(base[1]):.3g})"
+    return type(prior).__name__
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One person's record on one model: the lived world on its mesh, and what the sensors saw."""
+
+    model: Model
+    person: Any
+    bound: Bound
+    lived: World
+    kernel: "Kernel"
+    data: Data
+    used: Mapping[str, np.ndarray]  # sensor -> indices of the readings in the likelihood
+    occasions: Mapping[str, np.ndarray]  # group -> edges between occasions
+
+    @property
+    def n_readings(self) -> int:
+        return int(sum(len(i) for i in self.used.values()))
+
+    def with_stepper(self, stepper) -> "Problem":
+        """The same problem under another stepper."""
+        return dataclasses.replace(self, kernel=dataclasses.replace(self.kernel, stepper=stepper))
+
+
+def lived_world(bound: Bound) -> World:
+    """The world as it was lived."""
+    return World(bound.inputs, bound.start, bound.stop, bound.resets)
+
+
+def _thinned(times, every):
+    """Indices of readings at least `every` apart, the first always kept."""
+    if not every:
+        return np.arange(len(times))
+    kept, last = [], -np.inf
+    for i, t in enumerate(times):
+        if t - last >= every * (1 - 1e-9):
+            kept.append(i)
+            last = t
+    return np.array(kept, int)
+
+
+def natural_step(model) -> float:
+    """Step in system time that suits the fastest process of the system at typical values; inf where steps are exact."""
+    spec = model.spec
+    if spec.linear:
+        return math.inf
+    with jax.enable_x64(True):
+        system = model.system.typical()
+        u = spec.input(dict.fromkeys(spec.covariates, 1.0) | {n: f.default for n, f in spec.covariates.items() if isinstance(f.default, float)})
+        flat, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(jnp.asarray, system.initial(u), is_leaf=lambda leaf: isinstance(leaf, float)))
+        jacobian = jax.jacfwd(lambda v: jax.flatten_util.ravel_pytree(system.rates(0.0, unravel(v), u))[0])(flat)
+    jacobian = np.asarray(jacobian, float)
+    fastest = np.max(np.abs(np.linalg.eigvals(np.where(np.isfinite(jacobian), jacobian, 0.0))))
+    return 1.1 / fastest if fastest > 0 else math.inf
+
+
+def bind(model, person, *, max_step=None) -> Problem:
+    """See `Model.bind`. **Raises:** NoReadings, and whatever binding a record raises."""
+    return bind_all(model, [person], max_step=max_step)[0]
+
+
+def _read_by(model, bound):
+    """Readings of one person that enter the likelihood: sensor -> indices."""
+    if not sum(len(r) for r in bound.readings.values()):
+        wanted = ", ".join(f"{n!r} [{model.unit_of(s.of)}]" for n, s in model.sensors.items()) or "none: the model has no sensor"
+        raise NoReadings(f"no readings for any sensor of the model ({wanted})", person=bound.person,
+                         remedy="Name the sensor in ht.Model(...) as the column of readings is named")
+    minutes = time_factor(model.spec.time, "min")
+    return {name: _thinned(bound.readings[name].time * minutes, sensor.thin()) for name, sensor in model.sensors.items()
+            if len(bound.readings.get(name, ()))}
+
+
+def bind_all(model, people, *, max_step=None) -> list[Problem]:
+    """Records of several people on one kernel: laid out alike and padded to one shape, so that they compile once."""
+    spec = model.spec
+    minutes = time_factor(spec.time, "min")
+    units_of = {name: model.unit_of(s.of) for name, s in model.sensors.items()}
+    bounds = [person.bind(spec, units_of) for person in people]
+    used = [_read_by(model, bound) for bound in bounds]
+    worlds = [lived_world(bound) for bound in bounds]
+    occasions = [{g: np.asarray(b.occasion_edges(g), float) for _, g in model.varying} for b in bounds]
+    latents = max(len(b.latent) for b in bounds)
+    layout = layout_of(worlds, spec, varying=model.varying, latents=latents)
+    step = max_step or max(natural_step(model), 1e-9)
+    datas = []
+    for bound, world, index, edges in zip(bounds, worlds, used, occasions, strict=True):
+        reads = [(float(bound.readings[n].time[i]), int(bound.readings[n].order[i])) for n, rows in index.items() for i in rows]
+        mesh = lay([world], spec, layout, reads, max_step=min(step, bound.stop - bound.start + 1.0), occasions=edges)[0]
+        datas.append(_data(mesh, bound, index, latents, minutes))
+    sensors = sorted({n for index in used for n in index}, key=list(model.sensors).index)
+    datas = _alike(datas, sensors) if len(people) > 1 else datas
+    groups = {g: 1 + max(len(edges[g]) for edges in occasions) for _, g in model.varying}
+    kernel = Kernel(model, layout, Exact() if spec.linear else RK4(1), tuple(sorted(groups.items())),
+                    max(int(np.sum(d.amount_sd > 0)) for d in datas), max(int(np.sum(d.time_sd > 0)) for d in datas))
+    return [Problem(model, *parts, kernel=kernel, data=data, used=index, occasions=edges) for *parts, data, index, edges
+            in zip(people, bounds, worlds, datas, used, occasions, strict=True)]
+
+
+def _data(mesh, bound, index, latents, minutes) -> Data:
+    at, read = 0, {}
+    for name, rows in index.items():
+        read[name] = mesh.read[at:at + len(rows)]
+        at += len(rows)
+    seen = {name: _seen(bound.readings[name], rows, minutes) for name, rows in index.items()}
+    more = latents - len(bound.latent)
+    amount_sd, time_sd = (np.array([getattr(e, name) for e in bound.latent] + [0.0] * more) for name in ("amount_sd", "time_sd"))
+    places = [np.where(sd > 0, np.cumsum(sd > 0) - 1, -1).astype(np.int32) for sd in (amount_sd, time_sd)]
+    return Data(mesh, seen, read, amount_sd, places[0], time_sd, places[1])
+
+
+def _seen(readings, index, minutes):
+    session = np.unique(readings.session[index], return_inverse=True)[1] if len(index) else np.zeros(0, int)
+    return Seen(readings.value[index].astype(float), readings.time[index] * minutes, np.ones(len(index), bool),
+                readings.censored[index].astype(np.int32), session.astype(np.int32))
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """Static structure of a model on one shape of record, and its lane functions (one person, one draw).
+
+    Value-equal: two kernels of equal parts are the same key of a compiled program.
+    """
+
+    model: Model = dataclasses.field(compare=False)
+    layout: Layout
+    stepper: AbstractStepper
+    occasions: tuple[tuple[str, int], ...]
+    amounts: int
+    times: int
+    key: str = ""
+
+    def __post_init__(self):
+        object.__setattr__(self, "key", self.model.key)
+
+    @functools.cached_property
+    def sites(self) -> tuple[Site, ...]:
+        return self.model.sites(dict(self.occasions), self.amounts, self.times)
+
+    @property
+    def size(self) -> int:
+        """Number of unknowns."""
+        return sum(site.size for site in self.sites)
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """One name for each coordinate."""
+        return tuple(s.name if s.size == 1 else f"{s.name}[{i}]" for s in self.sites for i in range(s.size))
+
+    def split(self, z) -> dict[str, Any]:
+        """Coordinates by site; scalars where the size is 1."""
+        found, at = {}, 0
+        for site in self.sites:
+            found[site.name] = z[at] if site.size == 1 else z[at:at + site.size]
+            at += site.size
+        return found
+
+    def constrain(self, z) -> dict[str, Any]:
+        """Values of the sites at coordinates z (d,)."""
+        parts = self.split(z)
+        return {site.name: from_coordinate(site.prior, parts[site.name]) for site in self.sites}
+
+    def log_prior(self, z):
+        """Log density of the priors at coordinates z (d,)."""
+        parts = self.split(z)
+        return sum(jnp.sum(log_prior(site.prior, parts[site.name])) for site in self.sites)
+
+    def system_of(self, values):
+        """The system with the values of one draw; parameters that vary have one value an occasion."""
+        own = {s.name: values[s.name] for s in self.sites if s.kind == "system"}
+        typical = {p: v for p, v in self.model.medians.items() if p not in own}
+        for path, group in self.model.varying:
+            spread = values.get(f"{path}@{group}.spread", self.model.spec.parameters[path].spread)
+            deviation = jnp.atleast_1d(values[f"{path}@{group}"])
+            base = own[path] if path in own else self.model.system.values()[path]
+            own[path] = base * jnp.exp(spread * deviation)
+        return self.model.system.with_values({**typical, **own})
+
+    def sensor_of(self, name, values):
+        """A sensor with the values of one draw."""
+        sensor = self.model.sensors[name]
+        return sensor.with_values({path: values[f"{name}.{path}"] for path in sensor.priors()})
+
+    def extras(self, values, data: Data, overrides=None):
+        """Latent numbers of one draw."""
+        def placed(site, sd, at):
+            return sd * jnp.where(at >= 0, jnp.atleast_1d(values[site])[at], 0.0)
+
+        amounts = jnp.exp(placed("amounts", data.amount_sd, data.amount_at)) if self.amounts else jnp.ones(self.layout.latents)
+        shifts = placed("times", data.time_sd, data.time_at) if self.times else jnp.zeros(self.layout.latents)
+        return Extras(amounts, shifts, jnp.zeros(0) if overrides is None else overrides)
+
+    def start_state(self, system, mesh, extras):
+        """The state in front of the first node."""
+        here, u = first(system, self.layout, mesh, extras)
+        return here.steady(u) if self.model.start == "steady" else here.initial(u)
+
+    def modelled(self, values, data: Data):
+        """Modelled values at the readings: sensor -> (N,)."""
+        system, extras = self.system_of(values), self.extras(values, data)
+        path, _ = states(system, self.layout, self.stepper, data.mesh, self.start_state(system, data.mesh, extras), extras)
+        found = outputs(system, self.layout, data.mesh, path, extras) | self.model.spec.flatten(path)
+        return {name: found[self.model.sensors[name].of][node] for name, node in data.read.items()}
+
+    def terms(self, values, data: Data):
+        """What the readings say: sensor -> Terms."""
+        modelled = self.modelled(values, data)
+        return {name: self.sensor_of(name, values).terms(modelled[name], data.seen[name]) for name in data.read}
+
+    def log_likelihood_of(self, values, data: Data):
+        """Log likelihood at the values of the sites; -inf where the solve failed."""
+        return finite(sum(jnp.sum(t.loglik) for t in self.terms(values, data).values()))
+
+    def log_density(self, z, data: Data, temper):
+        """Log prior + log likelihood / temper at coordinates z (d,)."""
+        return self.log_prior(z) + self.log_likelihood_of(self.constrain(z), data) / temper
+
+
+def finite(log_likelihood):
+    """-inf for a failed solve (with a gradient of zero, so that a sampler only rejects)."""
+    good = jnp.isfinite(log_likelihood)
+    return jnp.where(good, jnp.where(good, log_likelihood, 0.0), -jnp.inf)
+
+
+def bucket(n: int) -> int:
+    """A padded length: few distinct shapes, at most an eighth of waste."""
+    if n <= 16:
+        return 16
+    step = 2 ** max(int(math.floor(math.log2(n))) - 3, 1)
+    return -(-n // step) * step
+
+
+def _alike(datas, sensors) -> list[Data]:
+    """The same data padded to one shape: nodes of zero length, readings and moving doses that count for nothing."""
+    width = bucket(max(len(d.mesh.t) for d in datas))
+    moving = max(len(d.mesh.moving.time) for d in datas)
+    counts = {n: bucket(max(len(d.read.get(n, ())) for d in datas)) for n in sensors}
+    reads = max(len(d.mesh.read) for d in datas)
+    empty = Seen(np.ones(1), np.zeros(1), np.zeros(1, bool), np.zeros(1, np.int32), np.zeros(1, np.int32))
+
+    def grow(s, n):
+        fills = (1.0, s.time[-1], False, 0, s.session[-1])
+        return Seen(*(np.concatenate([a, np.full(n - len(a), fill, a.dtype)]) for a, fill in zip(s, fills, strict=True)))
+
+    return [d._replace(
+        mesh=pad(d.mesh, width, reads, moving),
+        seen={n: grow(d.seen.get(n, empty), counts[n]) for n in sensors},
+        read={n: np.concatenate([r := d.read.get(n, np.zeros(0, np.int32)), np.zeros(counts[n] - len(r), np.int32)])
+              for n in sensors}) for d in datas]
