@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from jax.flatten_util import ravel_pytree
 from numpyro.distributions import biject_to
 
 from hybridtwin.binding import Bound
@@ -26,8 +26,8 @@ from hybridtwin.errors import DeclarationError, NoReadings
 from hybridtwin.interventions import World
 from hybridtwin.sensors import AbstractSensor, Seen
 from hybridtwin.simulate.mesh import Layout, Mesh, lay, layout_of, pad
-from hybridtwin.simulate.solve import Extras, first, outputs, states
-from hybridtwin.simulate.steppers import RK4, AbstractStepper, Exact
+from hybridtwin.simulate.solve import Extras, first, observer, states
+from hybridtwin.simulate.steppers import RK4, AbstractStepper, Chebyshev, Exact
 from hybridtwin.system import System, nearest
 from hybridtwin.units import time_factor
 
@@ -239,19 +239,32 @@ def _thinned(times, every):
     return np.array(kept, int)
 
 
-def natural_step(model) -> float:
-    """Step in system time that suits the fastest process of the system at typical values; inf where steps are exact."""
+def fastest_rate(model) -> float:
+    """Largest rate constant of the system at typical values, per system time."""
     spec = model.spec
-    if spec.linear:
-        return math.inf
     with jax.enable_x64(True):
         system = model.system.typical()
-        u = spec.input(dict.fromkeys(spec.covariates, 1.0) | {n: f.default for n, f in spec.covariates.items() if isinstance(f.default, float)})
-        flat, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(jnp.asarray, system.initial(u), is_leaf=lambda leaf: isinstance(leaf, float)))
-        jacobian = jax.jacfwd(lambda v: jax.flatten_util.ravel_pytree(system.rates(0.0, unravel(v), u))[0])(flat)
+        u = spec.input(dict.fromkeys(spec.covariates, 1.0))
+        flat, unravel = ravel_pytree(jax.tree.map(jnp.asarray, system.initial(u)))
+        jacobian = jax.jacfwd(lambda v: ravel_pytree(system.rates(0.0, unravel(v), u))[0])(flat)
     jacobian = np.asarray(jacobian, float)
-    fastest = np.max(np.abs(np.linalg.eigvals(np.where(np.isfinite(jacobian), jacobian, 0.0))))
-    return 1.1 / fastest if fastest > 0 else math.inf
+    return float(np.max(np.abs(np.linalg.eigvals(np.where(np.isfinite(jacobian), jacobian, 0.0)))))
+
+
+_AFFORDABLE = 500  # segments of accurate steps a record may need before a stabilized method takes longer ones
+
+
+def choose_stepper(model, span) -> tuple[AbstractStepper, float]:
+    """How to integrate in inference, and the longest segment: exact, accurate, or stable for long records.
+
+    Whatever is chosen here, `personalize` computes the log density of the kept draws again with twice the steps.
+    """
+    if model.spec.linear:
+        return Exact(), math.inf
+    rate = max(fastest_rate(model), 1e-12)
+    if 0.7 / rate * _AFFORDABLE >= span:
+        return RK4(1), 0.7 / rate
+    return Chebyshev(4), 1.2 / rate  # stable while a draw's fastest rate is under eight times the typical one
 
 
 def bind(model, person, *, max_step=None) -> Problem:
@@ -281,7 +294,8 @@ def bind_all(model, people, *, max_step=None) -> list[Problem]:
     occasions = [{g: np.asarray(b.occasion_edges(g), float) for _, g in model.varying} for b in bounds]
     latents = max(len(b.latent) for b in bounds)
     layout = layout_of(worlds, spec, varying=model.varying, latents=latents)
-    step = max_step or max(natural_step(model), 1e-9)
+    stepper, step = choose_stepper(model, max(b.stop - b.start for b in bounds))
+    step = max_step or step
     datas = []
     for bound, world, index, edges in zip(bounds, worlds, used, occasions, strict=True):
         reads = [(float(bound.readings[n].time[i]), int(bound.readings[n].order[i])) for n, rows in index.items() for i in rows]
@@ -290,7 +304,7 @@ def bind_all(model, people, *, max_step=None) -> list[Problem]:
     sensors = sorted({n for index in used for n in index}, key=list(model.sensors).index)
     datas = _alike(datas, sensors) if len(people) > 1 else datas
     groups = {g: 1 + max(len(edges[g]) for edges in occasions) for _, g in model.varying}
-    kernel = Kernel(model, layout, Exact() if spec.linear else RK4(1), tuple(sorted(groups.items())),
+    kernel = Kernel(model, layout, stepper, tuple(sorted(groups.items())),
                     max(int(np.sum(d.amount_sd > 0)) for d in datas), max(int(np.sum(d.time_sd > 0)) for d in datas))
     return [Problem(model, *parts, kernel=kernel, data=data, used=index, occasions=edges) for *parts, data, index, edges
             in zip(people, bounds, worlds, datas, used, occasions, strict=True)]
@@ -397,9 +411,10 @@ class Kernel:
     def modelled(self, values, data: Data):
         """Modelled values at the readings: sensor -> (N,)."""
         system, extras = self.system_of(values), self.extras(values, data)
-        path, _ = states(system, self.layout, self.stepper, data.mesh, self.start_state(system, data.mesh, extras), extras)
-        found = outputs(system, self.layout, data.mesh, path, extras) | self.model.spec.flatten(path)
-        return {name: found[self.model.sensors[name].of][node] for name, node in data.read.items()}
+        wanted = tuple(dict.fromkeys(self.model.sensors[name].of for name in data.read))
+        x0 = self.start_state(system, data.mesh, extras)
+        path, _ = states(system, self.layout, self.stepper, data.mesh, x0, extras, observer(wanted))
+        return {name: path[node, wanted.index(self.model.sensors[name].of)] for name, node in data.read.items()}
 
     def terms(self, values, data: Data):
         """What the readings say: sensor -> Terms."""

@@ -159,13 +159,6 @@ class Poisson(AbstractSensor):
         return jax.vmap(at)(seen.time, jnp.maximum(mean, 1e-10)).astype(mean.dtype)
 
 
-class _Belief(NamedTuple):
-    """Kalman filter's belief about (correlated error, offset, gain - 1)."""
-
-    mean: jax.Array  # (3,)
-    cov: jax.Array  # (3, 3)
-
-
 class CGM(AbstractSensor):
     r"""Continuous glucose sensor: correlated error, and a gain and an offset for each sensor session.
 
@@ -173,11 +166,13 @@ class CGM(AbstractSensor):
     `drift` and correlation time `tau`.
 
     Errors 6 minutes apart correlate by about .93 in recordings, so taking them as independent makes bands three to four
-    times too narrow. The three slow errors are Gaussian given the output and are integrated out exactly by a Kalman filter.
-    A LOW or HIGH reading counts by its tail probability and leaves the filter's belief as it is.
+    times too narrow. The three slow errors are Gaussian given the output and are integrated out exactly: the correlated one by a
+    Kalman filter, gain and offset by the regression that remains. A LOW or HIGH reading counts by its tail probability and
+    leaves those estimates as they are.
 
     `every`: readings closer together than this (minutes) are left out of the likelihood: differences finer than the
-    mechanism resolves are not to be trusted (docs/design.md). `independent=True` drops the correlated part.
+    mechanism resolves are not to be trusted (docs/design.md). `independent=True` drops the correlated part. `sessions` is the
+    largest number of sensor sessions in one record.
     """
 
     of: str
@@ -188,62 +183,74 @@ class CGM(AbstractSensor):
     offset_sd: float = 3.0
     every: float = 15.0
     independent: bool = False
+    sessions: int = 4
 
     def thin(self):
         return self.every
 
-    def _start(self, dtype):
-        variance = jnp.stack([jnp.asarray(0.0 if self.independent else self.drift**2, dtype),
-                              jnp.asarray(self.offset_sd**2, dtype), jnp.asarray(self.gain_sd**2, dtype)])
-        return _Belief(jnp.zeros(3, dtype), jnp.diag(variance))
+    def _decay(self, seen):
+        """What is left of the correlated error from row to row (N,); nothing at a new sensor, which starts afresh."""
+        new = jnp.concatenate([jnp.ones(1, bool), seen.session[1:] != seen.session[:-1]])
+        gap = jnp.concatenate([jnp.zeros(1, seen.time.dtype), jnp.diff(seen.time)])
+        return jnp.where(new, 0.0, jnp.exp(-gap / self.tau))
 
-    def _filter(self, mean, seen):
-        """Mean and standard deviation of each reading given the readings before it, less the modelled value."""
-        start = self._start(mean.dtype)
-        calibrated = self.gain_sd > 0 or self.offset_sd > 0
+    def _whiten(self, columns, seen):
+        """Each column (N,) less its prediction from the rows before it, over the rows' predictive sd; and that sd (N,).
+
+        Kalman filter of the correlated error alone; its gains do not depend on what it filters, so the readings and the
+        two directions of calibration pass through it side by side.
+        """
+        dtype = columns[0].dtype
+        stationary = jnp.asarray(0.0 if self.independent else 1.0, dtype) * self.drift**2
+        used = (seen.mask & (seen.censored == 0)).astype(dtype)
+        rows = jnp.stack([self._decay(seen), used, *columns], axis=-1)
 
         def visit(carry, row):
-            belief, time, session = carry
-            output, value, t, mask, censored, this = row
-            decay = jnp.exp(-(t - time) / self.tau)
-            shrink = jnp.stack([decay, jnp.ones_like(decay), jnp.ones_like(decay)])
-            cov = belief.cov * shrink[:, None] * shrink[None, :]
-            cov = cov.at[0, 0].add(start.cov[0, 0] * (1 - decay**2))
-            new = this != session
-            m = jnp.where(new, start.mean, belief.mean * shrink)
-            cov = jnp.where(new, start.cov, cov)
-            h = jnp.stack([jnp.ones_like(output), jnp.ones_like(output), output]) if calibrated \
-                else jnp.stack([jnp.ones_like(output), jnp.zeros_like(output), jnp.zeros_like(output)])
-            ph = cov @ h
-            variance = h @ ph + self.white**2
-            guess = h @ m
-            used = mask & (censored == 0)
-            weight = jnp.where(used, 1.0 / variance, 0.0)
-            after = _Belief(m + ph * weight * (value - output - guess), cov - weight * ph[:, None] * ph[None, :])
-            return (after, t, this), (guess, jnp.sqrt(variance))
+            spread, *errors = carry
+            decay, used, *values = tuple(row)
+            spread = decay**2 * spread + stationary * (1 - decay**2)
+            errors = [decay * e for e in errors]
+            variance = spread + self.white**2
+            gain = used * spread / variance
+            misses = [v - e for v, e in zip(values, errors, strict=True)]
+            after = (spread * (1 - gain), *(e + gain * m for e, m in zip(errors, misses, strict=True)))
+            return after, jnp.stack([variance, *misses])
 
-        first = (start, seen.time[0], seen.session[0])
-        rows = (mean, seen.value, seen.time, seen.mask, seen.censored, seen.session)
-        return lax.scan(visit, first, rows)[1]
+        start = (stationary, *(jnp.zeros((), dtype) for _ in columns))
+        found = lax.scan(visit, start, rows)[1]
+        sd = jnp.sqrt(found[:, 0])
+        return [found[:, i + 1] / sd for i in range(len(columns))], sd
 
     def terms(self, mean, seen):
-        guess, sd = self._filter(mean, seen)
-        return _gaussian_terms(mean + guess, sd, seen)
+        if not (self.gain_sd or self.offset_sd):
+            (miss,), sd = self._whiten([seen.value - mean], seen)
+            return _gaussian_terms(seen.value - sd * miss, sd, seen)
+        (miss, ones, slope), sd = self._whiten([seen.value - mean, jnp.ones_like(mean), mean], seen)
+        plain = (seen.mask & (seen.censored == 0)).astype(mean.dtype)
+        # Offset o and gain error g of each session: a regression of the whitened readings, with prior N(0, sd**2).
+        by = jax.nn.one_hot(seen.session, self.sessions, dtype=mean.dtype).T * plain
+        a, b = self.offset_sd, self.gain_sd
+        oo, og, gg = 1 + a * a * (by @ ones**2), a * b * (by @ (ones * slope)), 1 + b * b * (by @ slope**2)
+        vo, vg = a * (by @ (ones * miss)), b * (by @ (slope * miss))
+        det = oo * gg - og**2
+        o, g = (gg * vo - og * vg) / det, (oo * vg - og * vo) / det  # in units of their prior sd
+        own = seen.session
+        centered = miss - ones * a * o[own] - slope * b * g[own]
+        found = _gaussian_terms(seen.value - sd * centered, sd, seen)
+        lump = -0.5 * jnp.sum(o**2 + g**2 + jnp.log(det))
+        return found._replace(loglik=found.loglik.at[0].add(lump))
 
     def sample(self, key, mean, seen):
         noise = _noise(key, seen.time, 2)
         calibration = jax.vmap(lambda s: jax.random.normal(jax.random.fold_in(key, s.astype(jnp.uint32)), (2,), mean.dtype))(
             seen.session.astype(jnp.uint32))
 
-        def visit(carry, row):
-            error, time = carry
-            t, e = row
-            decay = jnp.exp(-(t - time) / self.tau)
+        def visit(error, row):
+            decay, e = row
             error = decay * error + self.drift * jnp.sqrt(1 - decay**2) * e
-            return (error, t), error
+            return error, error
 
-        # The first row comes after an infinite wait: its error is a draw from the stationary law.
-        _, slow = lax.scan(visit, (jnp.zeros((), mean.dtype), jnp.asarray(-jnp.inf, mean.dtype)), (seen.time, noise[:, 0]))
+        _, slow = lax.scan(visit, jnp.zeros((), mean.dtype), (self._decay(seen), noise[:, 0]))
         slow = jnp.zeros_like(slow) if self.independent else slow
         return (mean * (1 + self.gain_sd * calibration[:, 1]) + self.offset_sd * calibration[:, 0] + slow
                 + self.white * noise[:, 1])

@@ -66,8 +66,11 @@ class SubcutaneousInsulin(System):
     ds1/dt = basal + bolus - kd s1      ds2/dt = kd s1 - ka2 s2      dl/dt = long_acting - kl l
     dI/dt = (ka2 s2 + kl l) / (VI W) - ke I
 
-    Rapid analogs by default. For regular human insulin give `SubcutaneousInsulin(kd=ht.lognormal(.018, .5),
-    ka2=ht.lognormal(.009, .4))`. `kl` is the first-order rate of glargine (half-life 13 h).
+    kd = ka2 (1 + lead). The flow into plasma is the same when kd and ka2 trade places, so the two orders are one
+    explanation seen twice; like ReplayBG the first depot is taken as the faster one.
+
+    Rapid analogs by default. For regular human insulin give `SubcutaneousInsulin(ka2=ht.lognormal(.008, .4))`. `kl` is the
+    first-order rate of glargine (half-life 13 h).
 
     Source: the subcutaneous model of ReplayBG (Cappon 2023); plasma as in Hovorka 2004.
     """
@@ -87,11 +90,16 @@ class SubcutaneousInsulin(System):
         weight: Scalar = covariate("kg", "body weight")
         usual_slow: Scalar = covariate("[IU]/h", "long-acting insulin an hour, on average", default=0.0)
 
-    kd: Scalar = parameter(lognormal(0.030, 0.62), "1/min", "transfer between depots", source=_REPLAY)
+    lead: Scalar = parameter(lognormal(1.2, 0.8), "1", "how much faster the first depot empties: kd / ka2 - 1",
+                             source=_REPLAY + " medians .030, .0137")
     ka2: Scalar = parameter(lognormal(0.0137, 0.43), "1/min", "absorption into plasma", source=_REPLAY)
     ke: Scalar = parameter(lognormal(0.135, 0.25), "1/min", "insulin elimination", source=_HOVORKA)
     kl: Scalar = constant(0.0009, "1/min", "absorption of long-acting insulin", source="half-life 13 h, glargine")
     VI: Scalar = constant(0.12, "L/kg", "insulin volume", source=_HOVORKA)
+
+    @property
+    def kd(self):
+        return self.ka2 * (1.0 + self.lead)
 
     def rates(self, t, x, u):
         basal = u.basal * const(1 / 60, "h/min")

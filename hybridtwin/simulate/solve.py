@@ -58,7 +58,7 @@ def _inputs(system, node):
 
 
 def _inputs_at(system, node, t):
-    if not system.spec.signals:
+    if not system.spec.signals or "slope" not in node:
         return _inputs(system, node)
     return _inputs(system, {**node, "signal": node["signal"] + node["slope"] * (t - node["t"])})
 
@@ -209,13 +209,66 @@ def _rescue(system, layout, x, node, waited, scales, u):
     return x, jnp.where(give, 0.0, waited), amount
 
 
-def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras):
+class _Packed:
+    """Per-node arrays as columns of one matrix: a scan step then slices one row instead of a dozen arrays.
+
+    On a CPU the slices, not the arithmetic, are most of a step for a few lanes.
+    """
+
+    def __init__(self, nodes):
+        self._places, columns, at = {}, [], 0
+        for name, a in nodes.items():
+            if a.size:
+                width = a[0].size
+                self._places[name] = (at, width, a.shape[1:], a.dtype)
+                columns.append(a.reshape(a.shape[0], width).astype(float))
+                at += width
+        self.rows = jnp.concatenate(columns, axis=1)
+
+    def node(self, row):
+        """The named values of one row."""
+        return {name: row[at:at + width].reshape(shape).astype(kind) if shape else row[at].astype(kind)
+                for name, (at, width, shape, kind) in self._places.items()}
+
+
+def _idle(layout):
+    """Node arrays that this layout never reads."""
+    idle = {"reset"} if not layout.resets else set()
+    idle |= {"check"} if layout.rescue is None else set()
+    idle |= {"index"} if not layout.steady else set()
+    return idle
+
+
+def _give(x, here, layout, node, extras, fraction, scales):
+    """Boluses of this node into the state, and the infusions that run from it on (route -> state units per time)."""
+    spec, flow = here.spec, {}
+    share = {name: fraction[i] * scales[name] for i, name in enumerate(spec.routes)} if spec.defines & {"dosing"} else scales
+    for i, name in enumerate(layout.jumps):
+        amount = node["jump"][i]
+        if layout.latents:
+            amount = amount + node["latent_jump"][:, i] @ extras.amounts
+        into = spec.doses[name].into
+        x = put(x, into, get(x, into) + share[name] * amount)
+    for i, name in enumerate(layout.rates):
+        rate = node["rate"][i]
+        if layout.latents:
+            rate = rate + node["latent_rate"][:, i] @ extras.amounts
+        flow[name] = share[name] * rate
+    for name in layout.moving:
+        i, into = spec.routes.index(name), spec.doses[name].into
+        x = put(x, into, get(x, into) + scales[name] * node["moved"][i])
+        if layout.moving_infused:
+            flow[name] = flow.get(name, 0.0) + scales[name] * node["running"][i]
+    return x, flow
+
+
+def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, observe=None):
     """States after what happens at each node of `mesh`, for one lane.
 
     **Arguments:** `system`: values in its leaves (a parameter that varies by occasion has one value an occasion);
-    `x0`: state in front of the first node.
+    `x0`: state in front of the first node; `observe(here, x, u)`: what to record at a node instead of the state.
 
-    **Returns:** states with leading axis K, and the rescue doses given at each node (K,) in dose units.
+    **Returns:** what was recorded, with leading axis K, and the rescue doses given at each node (K,) in dose units.
     A failed solve leaves non-finite states from the failure on; nothing raises.
     """
     spec = system.spec
@@ -223,37 +276,20 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras):
     start_system, start_inputs = first(system, layout, mesh, extras)
     routes = _routes(start_system, spec, start_inputs)
     nodes, place = _nodes(layout, mesh, routes, extras)
-    h = jnp.append(jnp.diff(nodes["t"]), 0.0)
     if layout.steady:
         steady, unravel = _steady_states(start_system, layout, stepper, mesh, spec, routes, scales, start_inputs)
+    packed = _Packed({name: a for name, a in {**nodes, "h": jnp.append(jnp.diff(nodes["t"]), 0.0)}.items() if name not in _idle(layout)})
 
-    def visit(carry, node):
+    def visit(carry, row):
         x, waited = carry
+        node = packed.node(row)
         here = _here(system, layout, node, extras)
         u = _inputs(here, node)
-        _, fraction, _, _ = _routes(here, spec, u)
-        share = dict(zip(spec.routes, fraction, strict=True)) if spec.routes else {}
         if layout.resets:
             x = jax.tree.map(lambda leaf: jnp.where(node["reset"], jnp.zeros_like(leaf), leaf), x)
         if layout.steady:
             x = _apply_steady(x, node, mesh.steady, steady, unravel)
-        flow = {}
-        for i, name in enumerate(layout.jumps):
-            amount = node["jump"][i]
-            if layout.latents:
-                amount = amount + node["latent_jump"][:, i] @ extras.amounts
-            into = spec.doses[name].into
-            x = put(x, into, get(x, into) + share[name] * scales[name] * amount)
-        for i, name in enumerate(layout.rates):
-            rate = node["rate"][i]
-            if layout.latents:
-                rate = rate + node["latent_rate"][:, i] @ extras.amounts
-            flow[name] = share[name] * scales[name] * rate
-        for name in layout.moving:
-            i, into = spec.routes.index(name), spec.doses[name].into
-            x = put(x, into, get(x, into) + scales[name] * node["moved"][i])
-            if layout.moving_infused:
-                flow[name] = flow.get(name, 0.0) + scales[name] * node["running"][i]
+        x, flow = _give(x, here, layout, node, extras, _routes(here, spec, u)[1], scales)
         for i, name in enumerate(layout.clamped):
             x = put(x, name, jnp.where(node["clamp"][i], node["clamp_value"][i], get(x, name)))
         given = jnp.zeros(())
@@ -269,20 +305,20 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras):
                 dx = put(dx, name, jnp.where(node["clamp"][i], node["clamp_slope"][i], get(dx, name)))
             return dx
 
-        return (stepper.advance(f, node["t"], node["h"], x), waited + node["h"]), (x, given)
+        seen = x if observe is None else observe(here, x, u)
+        record = (seen, given) if layout.rescue is not None else (seen, None)
+        return (stepper.advance(f, node["t"], node["h"], x), waited + node["h"] if layout.rescue is not None else waited), record
 
-    forever = jnp.asarray(jnp.inf)
-    _, (path, given) = lax.scan(visit, (x0, forever), {**nodes, "h": h})
+    _, (path, given) = lax.scan(visit, (x0, jnp.asarray(jnp.inf)), packed.rows)
     if place is not None:
         path, given = jax.tree.map(lambda leaf: leaf[place], (path, given))
     return path, given
 
 
-def outputs(system, layout: Layout, mesh: Mesh, path, extras: Extras):
-    """Outputs of the system at every node, name -> (K,)."""
-    def at(node, x):
-        here = _here(system, layout, node, extras)
-        return {name: out.value for name, out in here.outputs(x, _inputs(here, node)).items()}
+def observer(names):
+    """Record outputs (or states) by name, as one vector a node."""
+    def observe(here, x, u):
+        found = here.outputs(x, u)
+        return jnp.stack([jnp.asarray(found[n].value if n in found else get(x, n), float) for n in names])
 
-    node = {name: getattr(mesh, name) for name in ("t", "signal", "slope", "covariate", "occasion", "override")}
-    return jax.vmap(at)(node, path)
+    return observe

@@ -6,14 +6,17 @@ scalar becomes one contiguous array over people, which is what a CPU and a GPU w
 """
 
 import abc
+import functools
 from typing import ClassVar
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
+from numpy.polynomial import chebyshev
 
 
 class AbstractStepper(eqx.Module):
@@ -48,8 +51,10 @@ def _explicit_step(a, b, c, f, t, h, x):
 def _explicit_advance(tableau, substeps, f, t, h, x):
     a, b, c = tableau
     step = h / substeps
-    if substeps == 1:
-        return _explicit_step(a, b, c, f, t, step, x)
+    if substeps <= 2:  # a loop inside the scan costs more than it saves
+        for i in range(substeps):
+            x = _explicit_step(a, b, c, f, t + i * step, step, x)
+        return x
 
     def body(carry, i):
         return _explicit_step(a, b, c, f, t + i * step, step, carry), None
@@ -110,6 +115,46 @@ class Heun(AbstractStepper):
 
     def refined(self):
         return Heun(2 * self.substeps)
+
+
+@functools.lru_cache(maxsize=16)
+def _chebyshev_tableau(stages):
+    """Runge-Kutta-Chebyshev method of order 2 as an explicit tableau (Sommeijer, Shampine and Verwer 1998)."""
+    def t(j, derivative=0):
+        series = [0.0] * j + [1.0]
+        return chebyshev.chebval(w0, chebyshev.chebder(series, derivative) if derivative else series)
+
+    w0 = 1 + 2 / 13 / stages**2
+    w1 = t(stages, 1) / t(stages, 2)
+    b = [0.0, 0.0] + [t(j, 2) / t(j, 1) ** 2 for j in range(2, stages + 1)]
+    b[0] = b[1] = b[2]
+    rows = np.zeros((stages + 1, stages))
+    rows[1, 0] = b[1] * w1
+    for j in range(2, stages + 1):
+        push = 2 * b[j] * w1 / b[j - 1]
+        rows[j] = 2 * b[j] * w0 / b[j - 1] * rows[j - 1] - b[j] / b[j - 2] * rows[j - 2]
+        rows[j, j - 1] += push
+        rows[j, 0] -= (1 - b[j - 1] * t(j - 1)) * push
+    a = tuple(tuple(float(v) for v in rows[j, :j]) for j in range(stages))
+    return a, tuple(float(v) for v in rows[stages]), tuple(float(v) for v in rows[:stages].sum(axis=1))
+
+
+class Chebyshev(AbstractStepper):
+    """Runge-Kutta-Chebyshev, order 2: explicit, with a real stability interval that grows as the square of `stages`.
+
+    For long records of systems with one fast compartment (a stomach that empties in minutes under three days of glucose):
+    four stages are stable to 9.8 on the negative axis, where RK4's four reach 2.8. Doi 10.1016/S0377-0427(97)00219-7.
+    """
+
+    stages: int = eqx.field(static=True, default=4)
+    substeps: int = eqx.field(static=True, default=1)
+    order: ClassVar[int | None] = 2
+
+    def advance(self, f, t, h, x):
+        return _explicit_advance(_chebyshev_tableau(self.stages), self.substeps, f, t, h, x)
+
+    def refined(self):
+        return Chebyshev(self.stages, 2 * self.substeps)
 
 
 _TAYLOR = 18  # terms; with the norm scaled below 1/2 the remainder is under 1e-21

@@ -1,0 +1,71 @@
+"""What a simulation returns: labelled outputs over time, draw by draw, world by world."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from hybridtwin.clock import Clock
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Outputs of one world: `values[name]` has shape (draws, times), in `units[name]`; NaN rows are failed draws.
+
+    `structure` (draws,) says which model each draw comes from; `error` is the largest relative change of any output when
+    the steps were halved.
+    """
+
+    time: np.ndarray
+    values: Mapping[str, np.ndarray]
+    units: Mapping[str, str]
+    clock: Clock
+    structure: np.ndarray
+    failed: np.ndarray
+    error: float
+    label: str = "as lived"
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Values of one output, (draws, times)."""
+        if name not in self.values:
+            raise KeyError(f"no output {name!r}. Outputs: {', '.join(self.values)}.")
+        return self.values[name]
+
+    def quantile(self, name: str, q) -> np.ndarray:
+        """Quantiles over the draws that could be solved: (..., times)."""
+        return np.quantile(self[name][~self.failed], q, axis=0)
+
+    def to_xarray(self):
+        """An `xarray.Dataset` with dims draw and time; units in the attributes."""
+        import xarray as xr
+
+        data = {name: (("draw", "time"), v, {"units": self.units[name]}) for name, v in self.values.items()}
+        coords = {"time": ("time", self.time, {"units": self.clock.unit}), "structure": ("draw", self.structure)}
+        return xr.Dataset(data, coords, {"world": self.label})
+
+    def to_dataframe(self):
+        """One row a time: median and 90 % interval of each output."""
+        import pandas as pd
+
+        columns = {"time": self.time}
+        for name in self.values:
+            low, middle, high = self.quantile(name, [0.05, 0.5, 0.95])
+            columns |= {name: middle, f"{name}_q05": low, f"{name}_q95": high}
+        return pd.DataFrame(columns)
+
+    def plot(self, *names, ax=None):
+        """Median and 90 % band of outputs over time; returns the matplotlib axes."""
+        from hybridtwin import plots
+
+        return plots.trajectory(self, names or (next(iter(self.values)),), ax=ax)
+
+    def __repr__(self):
+        solved = int((~self.failed).sum())
+        lines = [f"Trajectory ({self.label}): {len(self.time)} times from {self.clock.label(float(self.time[0]))} to "
+                 f"{self.clock.label(float(self.time[-1]))}, {solved} of {len(self.failed)} draws solved"]
+        for name in self.values:
+            if solved:
+                low, middle, high = np.quantile(self[name][~self.failed], [0.05, 0.5, 0.95])
+                lines.append(f"  {name} [{self.units[name]}]: {middle:.4g} (90 % of values {low:.4g} to {high:.4g})")
+        return "\n".join(lines + [f"  {note}" for note in self.notes])
