@@ -55,7 +55,7 @@ class Data(NamedTuple):
     time_at: np.ndarray  # (E,)
 
 
-def _normal_based(prior):
+def normal_based(prior):
     """(loc, scale, transforms) if the prior is a transformed normal, else None."""
     if isinstance(prior, dist.Normal):
         return prior.loc, prior.scale, ()
@@ -66,7 +66,7 @@ def _normal_based(prior):
 
 def from_coordinate(prior, z):
     """Value of a parameter at coordinate `z`."""
-    base = _normal_based(prior)
+    base = normal_based(prior)
     if base is None:
         return biject_to(prior.support)(z)
     value = base[0] + base[1] * z
@@ -77,7 +77,7 @@ def from_coordinate(prior, z):
 
 def to_coordinate(prior, value):
     """Coordinate of a parameter's value."""
-    base = _normal_based(prior)
+    base = normal_based(prior)
     if base is None:
         return biject_to(prior.support).inv(value)
     for transform in reversed(base[2]):
@@ -87,7 +87,7 @@ def to_coordinate(prior, value):
 
 def log_prior(prior, z):
     """Log density of the prior on the coordinate, Jacobian included."""
-    if _normal_based(prior) is not None:
+    if normal_based(prior) is not None:
         return -0.5 * z**2 - 0.5 * math.log(2 * math.pi)
     transform = biject_to(prior.support)
     value = transform(z)
@@ -135,6 +135,10 @@ class Model:
         leaves, tree = jax.tree.flatten((self.system, self.sensors))
         text = repr((self.spec.name, id(type(self.system)), str(tree), [repr(leaf) for leaf in leaves], self.start))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def starting(self, start: str) -> "Model":
+        """The same model with another way to begin."""
+        return self if start == self.start else Model(self.system, start=start, name=self.name, **self.sensors)
 
     @functools.cached_property
     def medians(self) -> dict[str, float]:
@@ -194,7 +198,7 @@ class Model:
 
 
 def _say(prior):
-    base = _normal_based(prior)
+    base = normal_based(prior)
     if base is not None:
         return f"{type(prior).__name__}({float(base[0]):.3g}, {float(base[1]):.3g})"
     return type(prior).__name__
@@ -239,6 +243,7 @@ def _thinned(times, every):
     return np.array(kept, int)
 
 
+@functools.lru_cache(maxsize=64)
 def fastest_rate(model) -> float:
     """Largest rate constant of the system at typical values, per system time."""
     spec = model.spec

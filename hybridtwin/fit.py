@@ -1,0 +1,145 @@
+"""What inference leaves behind for one model on one person, and the verdict on it."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hybridtwin.model import Kernel, Model, Problem
+
+LEVELS = ("OK", "CAUTION", "DO NOT USE")
+PARTS = ("computed", "fits", "informed", "supported")
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One part of a verdict: a level of `LEVELS` and the reasons for it."""
+
+    level: str = "OK"
+    reasons: tuple[str, ...] = ()
+
+    def join(self, other: "Part") -> "Part":
+        """The worse of two levels, with all reasons."""
+        level = max(self.level, other.level, key=LEVELS.index)
+        return Part(level, tuple(dict.fromkeys(self.reasons + other.reasons)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """May this answer be used? Four parts; the worst is the headline.
+
+    computed: did the computation converge? fits: does the model fit what was seen? informed: did the readings narrow what
+    is asked? supported: does the question lie inside what was seen?
+    """
+
+    parts: Mapping[str, Part]
+
+    @property
+    def headline(self) -> str:
+        """The worst level."""
+        return max((p.level for p in self.parts.values()), key=LEVELS.index)
+
+    def join(self, other: "Verdict") -> "Verdict":
+        """Part by part the worse of two verdicts."""
+        return Verdict({name: self.parts[name].join(other.parts[name]) for name in PARTS})
+
+    def __repr__(self):
+        lines = [f"verdict: {self.headline}"]
+        for name, part in self.parts.items():
+            lines.append(f"  {name:<9} {part.level}" + (f": {'; '.join(part.reasons)}" if part.reasons else ""))
+        return "\n".join(lines)
+
+
+class Judgment:
+    """Collects findings into a part: `judge(value, caution, red, text)`."""
+
+    def __init__(self):
+        self._level, self._reasons = 0, []
+
+    def say(self, level: str, reason: str):
+        """Add a reason at a level."""
+        self._level = max(self._level, LEVELS.index(level))
+        if level != "OK":
+            self._reasons.append(reason)
+
+    def above(self, value, caution, red, text):
+        """CAUTION above one bound, DO NOT USE above another; what is not a number is red."""
+        if not np.isfinite(value) or value > red:
+            self.say("DO NOT USE", text)
+        elif value > caution:
+            self.say("CAUTION", text)
+
+    @property
+    def part(self) -> Part:
+        """What was found."""
+        return Part(LEVELS[self._level], tuple(self._reasons))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fit:
+    """Posterior draws of one model for one person.
+
+    `values` and `prior_values`: site -> (n,) or (n, size); `z`: the same posterior draws as coordinates by chain (C, N, d);
+    `stats`: name -> (d,) array or number (rhat, ess_bulk, ess_tail, divergent, bfmi, ...); `shares`: how much of the draws
+    counts after the correction from n to 2n sub-steps.
+    """
+
+    problem: Problem
+    values: Mapping[str, np.ndarray]
+    prior_values: Mapping[str, np.ndarray]
+    z: np.ndarray
+    log_density: np.ndarray
+    stats: Mapping[str, Any]
+    method: Any
+    temper: float
+    log_evidence: float
+    parts: Mapping[str, Part]
+
+    @property
+    def model(self) -> Model:
+        """The model that was fitted."""
+        return self.problem.model
+
+    @property
+    def kernel(self) -> Kernel:
+        """Its static structure."""
+        return self.problem.kernel
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One name a coordinate."""
+        return self.kernel.names
+
+    @property
+    def count(self) -> int:
+        """Number of posterior draws."""
+        return self.z.shape[0] * self.z.shape[1]
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row a coordinate: prior and posterior quantiles, their ratio of standard deviations, diagnostics."""
+        rows, at = [], 0
+        for site in self.kernel.sites:
+            post, prior = (np.asarray(v[site.name]).reshape(-1, site.size) for v in (self.values, self.prior_values))
+            for i in range(site.size):
+                quantiles = [*np.quantile(prior[:, i], (0.05, 0.5, 0.95)), *np.quantile(post[:, i], (0.05, 0.5, 0.95))]
+                row = {"structure": self.model.name, "parameter": self.names[at], "unit": unit_of(self.model, site.name)}
+                row |= dict(zip(("prior_q05", "prior_q50", "prior_q95", "q05", "q50", "q95"), map(float, quantiles), strict=True))
+                row["sd_ratio"] = float(self.z[..., at].std() / self.stats["prior_sd"][at])
+                row |= {name: float(self.stats[name][at]) for name in ("rhat", "ess_bulk", "ess_tail") if name in self.stats}
+                rows.append(row)
+                at += 1
+        return rows
+
+
+def unit_of(model: Model, site: str) -> str:
+    """Unit of a site's values."""
+    field = model.spec.parameters.get(site)
+    if field is not None:
+        return field.unit
+    name, _, path = site.partition(".")
+    sensor = model.sensors.get(name)
+    if sensor is None:
+        return "1"
+    unit = {p: f.unit for p, f, _ in sensor.fields()}[path]
+    return model.unit_of(sensor.of) if unit == "1" and path in ("sd", "add") else unit

@@ -1,0 +1,295 @@
+"""Personalize: from a record and a model to posterior draws of this body's parameters."""
+
+import dataclasses
+import functools
+import threading
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hybridtwin import progress as bars
+from hybridtwin.errors import DeclarationError, ParameterError
+from hybridtwin.fit import Fit
+from hybridtwin.inference import diagnostics, modes, nuts, verdict
+from hybridtwin.inference.methods import NUTS, Laplace
+from hybridtwin.model import Kernel, Model, bind_all, normal_based, to_coordinate
+from hybridtwin.records import Cohort, Person
+from hybridtwin.simulate.run import TILE, stack
+from hybridtwin.twin import Twin, Twins
+
+PEOPLE = 8  # people in one call of the sampler for a cohort; fixed, so that a person's bits do not depend on the others
+
+
+def as_key(key):
+    """A JAX key from an int or a key. **Raises:** ParameterError for anything else: chance needs a key, never a default."""
+    if isinstance(key, int | np.integer) and not isinstance(key, bool):
+        return jax.random.key(int(key))
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key
+    raise ParameterError(f"key={key!r} is no key. Give an int such as key=0, or jax.random.key(0).")
+
+
+def person_key(key, person_id):
+    """The key of one person: folded from a stable hash of the id, whoever else is in the cohort."""
+    return jax.random.fold_in(key, zlib.crc32(str(person_id).encode()))
+
+
+@functools.lru_cache(maxsize=64)
+def _readings_program(kernel: Kernel):
+    """Compiled: (z (TILE, d), data) -> (log likelihood (TILE,), residuals: sensor -> (TILE, N), modelled likewise)."""
+    def lane(z, data):
+        values = kernel.constrain(z)
+        modelled = kernel.modelled(values, data)
+        terms = {n: kernel.sensor_of(n, values).terms(modelled[n], data.seen[n]) for n in data.read}
+        residuals = {n: jnp.where(data.seen[n].mask & (data.seen[n].censored == 0), t.residual, jnp.nan) for n, t in terms.items()}
+        return sum(jnp.sum(t.loglik) for t in terms.values()), residuals, modelled
+
+    return jax.jit(jax.vmap(lane, (0, None)))
+
+
+def at_readings(kernel, z, data):
+    """Log likelihood, residuals and modelled values at many draws z (n, d) of one person; NumPy."""
+    program, parts = _readings_program(kernel), []
+    for i in range(0, len(z), TILE):
+        group = z[i:i + TILE]
+        full = np.concatenate([group, np.repeat(group[:1], TILE - len(group), axis=0)])
+        parts.append(jax.tree.map(lambda a, n=len(group): np.array(a)[:n], program(jnp.asarray(full), data)))
+    return jax.tree.map(lambda *a: np.concatenate(a), *parts)
+
+
+@functools.lru_cache(maxsize=64)
+def _constrain_program(kernel: Kernel):
+    return jax.jit(jax.vmap(kernel.constrain))
+
+
+def values_of(kernel, z):
+    """Values of the sites at draws z (n, d)."""
+    return {name: np.array(v) for name, v in _constrain_program(kernel)(jnp.asarray(z)).items()}
+
+
+def prior_draws(kernel, key, count):
+    """Draws from the prior as coordinates (count, d)."""
+    columns = []
+    for i, site in enumerate(kernel.sites):
+        k = jax.random.fold_in(key, i)
+        if normal_based(site.prior) is not None:
+            columns.append(jax.random.normal(k, (count, site.size), float))
+        else:
+            columns.append(to_coordinate(site.prior, site.prior.sample(k, (count, site.size))))
+    return np.array(jnp.concatenate(columns, axis=1)) if columns else np.zeros((count, 0))
+
+
+class _Tally:
+    """One progress line for several models that run side by side."""
+
+    def __init__(self, tell, count):
+        self._tell, self._state, self._lock, self.stop = tell, [(0, 1, 0)] * count, threading.Lock(), False
+
+    def report(self, which, done, total, diverging):
+        """Called by a sampler after each chunk."""
+        if self.stop:
+            raise KeyboardInterrupt
+        with self._lock:
+            self._state[which] = (done, total, diverging)
+            parts = self._state
+            share = sum(d / t for d, t, _ in parts) / len(parts)
+            self._tell(share, 1.0, f"{sum(v for *_, v in parts)} diverging")
+
+
+def _search(kernel, data, keys, starts, temper):
+    """Modes, polished best mode and Laplace approximation for every person of a tile."""
+    start_keys = jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys)
+    found = modes.ascend(kernel, modes.starts(start_keys, kernel.size, starts), data, temper)
+    best = np.stack([m.z[int(np.argmax(np.where(np.isfinite(m.log_density), m.log_density, -np.inf)))] for m in found])
+    z, value, hessian = modes.polish(kernel, best, data, temper)
+    fits = [modes.laplace(z[p], hessian[p], value[p]) for p in range(len(z))]
+    rivals = [_rivals(kernel, m, fit, data, p, temper) for p, (m, fit) in enumerate(zip(found, fits, strict=True))]
+    _, grad = modes.curvature(kernel, z, data, temper)
+    left = [float(np.linalg.norm(fit.scale.T @ g)) for fit, g in zip(fits, grad, strict=True)]
+    return fits, rivals, left
+
+
+def _rivals(kernel, found, best, data, p, temper):
+    """Share of the posterior that other modes hold, by their Laplace evidence."""
+    others = [i for i in modes.distinct(found, within=6.0) if np.max(np.abs(np.linalg.solve(best.scale, found.z[i] - best.mode))) > 6]
+    if not others:
+        return 0.0
+    one = jax.tree.map(lambda a: a[p:p + 1], data)
+    weights = []
+    for i in others[:3]:
+        z, value, hessian = modes.polish(kernel, found.z[i][None], one, temper)
+        rival = modes.laplace(z[0], hessian[0], value[0])
+        if np.max(np.abs(np.linalg.solve(best.scale, rival.mode - best.mode))) > 6:
+            weights.append(np.exp(min(rival.log_evidence - best.log_evidence, 50.0)))
+    share = sum(weights) / (1 + sum(weights))
+    return float(share) if share > 0.05 else 0.0
+
+
+def _tile(model, problems, keys, method, temper, report):
+    """Fit one tile of people on one kernel. Returns a Fit a person."""
+    with jax.enable_x64(True):
+        kernel = problems[0].kernel
+        data = jax.tree.map(jnp.asarray, stack([p.data for p in problems]))
+        keys = jnp.stack(keys)
+        laplaces, rivals, left = _search(kernel, data, keys, method.starts, temper)
+        report(1, 20, 0)
+        if isinstance(method, Laplace):
+            fits = [_from_laplace(problem, fit, data, p, keys[p], method, temper)
+                    for p, (problem, fit) in enumerate(zip(problems, laplaces, strict=True))]
+        else:
+            fits = _from_nuts(problems, kernel, laplaces, data, keys, method, temper, report)
+        return [_finish(problem, z, extra | {"rivals": rivals[p], "gradient": left[p]}, laplaces[p], data, p, keys[p], method, temper)
+                for p, (problem, (z, extra)) in enumerate(zip(problems, fits, strict=True))]
+
+
+def _from_laplace(problem, fit, data, p, key, method, temper):
+    kernel, d = problem.kernel, len(fit.mode)
+    noise = np.array(jax.random.normal(jax.random.fold_in(key, 2), (method.draws, d), float))
+    z = fit.mode + noise @ fit.scale.T
+    return z[None], {"noise": noise}
+
+
+def _from_nuts(problems, kernel, laplaces, data, keys, method, temper, report):
+    frames = nuts.Frame(jnp.asarray(np.stack([f.mode for f in laplaces])), jnp.asarray(np.stack([f.scale for f in laplaces])))
+    y = nuts.overdispersed(jax.vmap(lambda k: jax.random.fold_in(k, 3))(keys), kernel.size, method.chains)
+    found, interrupted = nuts.run(
+        kernel, jax.vmap(lambda k: jax.random.fold_in(k, 4))(keys), y, data, frames, temper, draws=method.draws,
+        warmup=method.warmup, target=method.target, depth=method.depth, chunk=25, report=report)
+    out = []
+    for draws in found:
+        names = ("rhat", "ess_bulk", "ess_tail")
+        by_chain = np.moveaxis(draws.z, -1, 0)
+        stats = {name: getattr(diagnostics, name)(by_chain) for name in names}
+        stats |= {"divergent": float(draws.diverging.mean()), "bfmi": diagnostics.bfmi(draws.energy), "interrupted": interrupted,
+                  "leapfrogs": float(draws.leapfrogs.mean())}
+        out.append((draws.z, stats))
+    return out
+
+
+def _finish(problem, z, extra, laplace, data, p, key, method, temper) -> Fit:
+    """Correct from n to 2n sub-steps, draw from the prior, and judge."""
+    kernel = problem.kernel
+    one = jax.tree.map(lambda a: a[p], data)
+    flat = z.reshape(-1, z.shape[-1])
+    loglik, residuals, _ = at_readings(kernel, flat, one)
+    fine, stats = _corrected(kernel, flat, loglik, one, temper, extra)
+    if stats["mesh_share"] < 0.999:
+        rng = np.random.default_rng(np.array(jax.random.key_data(jax.random.fold_in(key, 5))))
+        pick = np.sort(rng.choice(len(flat), len(flat), p=stats.pop("weights")))
+        chosen = flat[pick].reshape(z.shape)
+    else:
+        stats.pop("weights")
+        chosen = z
+    prior = prior_draws(kernel, jax.random.fold_in(key, 6), max(400, min(len(flat), 1000)))
+    prior_sd = prior.std(axis=0)
+    roles = [site.kind for site in kernel.sites for _ in range(site.size)]
+    stats |= {"names": kernel.names, "prior_sd": prior_sd}
+    mean_residuals = {n: np.nanmean(r, axis=0) if np.isfinite(r).any() else r[0] for n, r in residuals.items()}
+    spread = flat.std(axis=0) / prior_sd
+    parts = {"computed": verdict.computed(stats, type(method).__name__),
+             "fits": verdict.fits(mean_residuals, (flat.mean(axis=0) - prior.mean(axis=0)) / prior_sd, kernel.names, roles),
+             "informed": verdict.informed(spread, kernel.names, roles), "supported": verdict.supported(problem)}
+    log_density = fine / temper
+    return Fit(problem, values_of(kernel, chosen.reshape(flat.shape)), values_of(kernel, prior), chosen, log_density, stats, method,
+               temper, laplace.log_evidence, parts)
+
+
+def _corrected(kernel, z, loglik, data, temper, extra):
+    """Importance weights of the draws: for the step size, and for a Laplace approximation how well it stands for the posterior."""
+    stats = {k: v for k, v in extra.items() if k != "noise"}
+    finer = kernel.stepper.refined()
+    fine = loglik
+    if finer is not None:
+        fine = at_readings(dataclasses.replace(kernel, stepper=finer), z, data)[0]
+    usable = np.isfinite(fine) & np.isfinite(loglik)
+    stats["failed"] = float(1 - usable.mean())
+    move = np.where(usable, (fine - loglik) / temper, -np.inf)
+    weights = _weights(move)
+    stats["mesh_share"] = float(1 / np.sum(weights**2) / len(weights)) if usable.any() else 0.0
+    stats["weights"] = weights
+    if "noise" in extra:
+        density = np.array(jax.vmap(kernel.log_prior)(jnp.asarray(z))) + loglik / temper
+        stats["share"] = float(1 / np.sum(_weights(density + 0.5 * np.sum(extra["noise"] ** 2, axis=1)) ** 2) / len(z))
+    return fine, stats
+
+
+def _weights(log_weights):
+    usable = np.isfinite(log_weights)
+    if not usable.any():
+        return np.full(len(log_weights), 1 / len(log_weights))
+    w = np.where(usable, np.exp(np.where(usable, log_weights, 0.0) - log_weights[usable].max()), 0.0)
+    return w / w.sum()
+
+
+def _fit_all(model, people, key, method, temper, report) -> list[Fit]:
+    """Fit one model to every person, a tile at a time."""
+    with jax.enable_x64(True):
+        problems = bind_all(model, people)
+        keys = [person_key(key, person.id) for person in people]
+    width = 1 if len(people) == 1 else PEOPLE
+    found: list[Fit] = []
+    tiles = range(0, len(people), width)
+    for number, i in enumerate(tiles):
+        group, group_keys = problems[i:i + width], keys[i:i + width]
+        short = width - len(group)
+        full, full_keys = group + [group[0]] * short, group_keys + [group_keys[0]] * short
+
+        def tell(done, total, diverging, number=number):
+            report(number * total + done, len(tiles) * total, diverging)
+
+        found += _tile(model, full, full_keys, method, temper, tell)[:len(group)]
+    return found
+
+
+def personalize(model, data, method=None, *, key, temper: float = 1.0, progress: bool = True):
+    """What a record says about a body: posterior draws of the model's unknowns.
+
+    **Arguments:**
+
+    - `model`: a `Model`, or several: rival structures of one body, pooled with equal weight in one twin.
+    - `data`: a `Person` (gives a `Twin`) or a `Cohort` (gives `Twins`, one a person, `twins["anna"]`).
+    - `method`: `NUTS()` (default) or `Laplace()`.
+    - `key`: an int or a JAX key; each person's own key is folded from it and a hash of the id.
+    - `temper`: the likelihood counts to the power 1/temper; above 1 it says that the model is known to be wrong. Shown in
+      every result.
+
+    **Raises:** NoReadings and whatever binding the record raises; ParameterError for a bad key or temper. A failed solve
+    is never an exception here: it is counted in the verdict.
+    """
+    models = list(model) if isinstance(model, list | tuple) else [model]
+    if not models or not all(isinstance(m, Model) for m in models):
+        raise DeclarationError("personalize needs a Model or a list of them. Write ht.Model(T1DMinimal(), cgm=ht.sensors.CGM('G_isf')).")
+    if not isinstance(data, Person | Cohort):
+        raise DeclarationError(f"personalize needs a Person or a Cohort, not {type(data).__name__}. Read one with ht.Person.from_csv(...).")
+    if not temper >= 1:
+        raise ParameterError(f"temper={temper} is below 1: a likelihood cannot count for more than it says. Use temper=1 or more.")
+    method = method or NUTS()
+    people = [data] if isinstance(data, Person) else list(data.people)
+    root = as_key(key)
+    title = f"personalizing {people[0].id}" if len(people) == 1 else f"personalizing {len(people)} people"
+    with bars.bar(title, enabled=progress) as tell:
+        tally = _Tally(tell, len(models))
+        jobs = [functools.partial(_fit_all, m, people, jax.random.fold_in(root, i), method, float(temper),
+                                  functools.partial(tally.report, i)) for i, m in enumerate(models)]
+        columns = _side_by_side(jobs, tally)
+    seed = key if isinstance(key, int | np.integer) else "key"
+    twins = [Twin.of(person, [column[i] for column in columns], person_key(root, person.id), str(seed))
+             for i, person in enumerate(people)]
+    return twins[0] if isinstance(data, Person) else Twins({t.id: t for t in twins})
+
+
+def _side_by_side(jobs, tally):
+    """Run the models in threads: JAX lets go of Python's lock while it computes. Ctrl-C stops each after its chunk."""
+    if len(jobs) == 1:
+        return [jobs[0]()]
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        futures = [pool.submit(job) for job in jobs]
+        try:
+            return [f.result() for f in futures]
+        except KeyboardInterrupt:
+            tally.stop = True
+            return [f.result() for f in futures]
+

@@ -1,0 +1,413 @@
+"""The twin: posterior draws of one body, the record it learned from, and what was done.
+
+A twin is immutable. `do` gives a twin in another world, `on` the same body on another day; both keep the draws and the key of
+the noise, so that two worlds of one twin differ by the treatment alone.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hybridtwin.errors import InterventionError, SolveError
+from hybridtwin.fit import PARTS, Fit, Part, Verdict
+from hybridtwin.interventions import Do, Rescue, World, enact
+from hybridtwin.records import Person
+from hybridtwin.sensors import Seen
+from hybridtwin.signals import Signal
+from hybridtwin.simulate.trajectory import Trajectory
+from hybridtwin.units import factor, time_factor
+from hybridtwin.worlds import Day, solve
+
+DRAWS = 250  # draws of each structure that simulations use
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predicted:
+    """What one sensor was expected to read, and what it read.
+
+    `expectation` (draws, N) is the modelled output, `readings` (draws, N) new readings with the sensor's noise.
+    """
+
+    sensor: str
+    time: np.ndarray
+    unit: str
+    expectation: np.ndarray
+    readings: np.ndarray
+    observed_time: np.ndarray
+    observed_value: np.ndarray
+    censored: np.ndarray
+
+    def coverage(self, level: float = 0.95) -> float:
+        """Share of the uncensored readings inside their central predictive band."""
+        low, high = np.nanquantile(self.readings, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        at = np.searchsorted(self.time, self.observed_time)
+        inside = (self.observed_value >= low[at]) & (self.observed_value <= high[at])
+        return float(inside[self.censored == 0].mean())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Twin:
+    """One body, personalized. Made by `personalize`; see the module."""
+
+    record: Person
+    fits: tuple[Fit, ...]
+    days: tuple[Day, ...]
+    key: Any
+    seed: str
+    root: str
+    dos: tuple[Do, ...] = ()
+    rescue: Rescue | None = None
+    draws: int = DRAWS
+
+    @classmethod
+    def of(cls, record: Person, fits: Sequence[Fit], key, seed: str) -> "Twin":
+        """A twin of fits made on one record."""
+        root = f"{record.hash()}/{seed}/" + "+".join(f.model.key for f in fits)
+        return cls(record, tuple(fits), tuple(Day(f.problem.bound, f.problem.lived) for f in fits), key, seed, root)
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def id(self) -> str:
+        """The person's id."""
+        return self.record.id
+
+    @property
+    def clock(self):
+        """Clock of the day the twin is on, in the time unit of its first structure."""
+        return self.days[0].bound.clock
+
+    @property
+    def start(self) -> float:
+        """First time of the day, in system time."""
+        return self.days[0].bound.start
+
+    @property
+    def stop(self) -> float:
+        """Last time of the day, in system time."""
+        return self.days[0].bound.stop
+
+    @property
+    def temper(self) -> float:
+        """The likelihood counted to the power 1/temper."""
+        return self.fits[0].temper
+
+    @property
+    def method(self):
+        """How it was personalized."""
+        return self.fits[0].method
+
+    @property
+    def data_hash(self) -> str:
+        """SHA-256 of the record."""
+        return self.record.hash()
+
+    @property
+    def label(self) -> str:
+        """The world this twin is in, in words."""
+        done = "; ".join(str(do) for do in self.dos) or "as lived"
+        return done + (f"; respond: {self.rescue}" if self.rescue else "")
+
+    @functools.cached_property
+    def verdict(self) -> Verdict:
+        """May answers of this twin be used? Of several structures the worst, with its name."""
+        parts = {name: Part() for name in PARTS}
+        for fit in self.fits:
+            who = f"{fit.model.name}: " if len(self.fits) > 1 else ""
+            for name in PARTS:
+                part = fit.parts[name]
+                parts[name] = parts[name].join(Part(part.level, tuple(who + r for r in part.reasons)))
+        return Verdict(parts)
+
+    def world(self, which: int = 0) -> World:
+        """The world of one structure: the day's inputs with everything that was done. Errors as in `do`."""
+        day = self.days[which]
+        return enact(day.world, self.dos, self.fits[which].model.spec, day.bound.clock, self.rescue)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the interventions did beyond what was asked."""
+        return self.world().notes
+
+    # ------------------------------------------------------------------ verbs
+
+    def do(self, *, start=None, stop=None, respond: Rescue | None = None, **targets) -> "Twin":
+        """The same body, the same day, with something done.
+
+        **Arguments:** `targets`: input, parameter or state by name -> what it becomes: a function of the old
+        (`bolus=lambda b: b.shift(-20, "min")`), a `Regimen` or `Signal`, a number where a number has one meaning, or
+        (number, unit). `start`, `stop`: window of lived time: numbers of the record's unit, "07:30" (the last such time in
+        the record), "2026-03-24 07:30", "day 2 07:30". `respond`: a `Rescue` rule of care; without it later decisions are
+        kept as lived. For dotted names write `twin.do(**{"gut.kabs": ...})`.
+
+        **Raises:** UnknownTarget, AmbiguousDose, PastHorizon, InterventionError, UnitError.
+        """
+        dos = (*self.dos, Do(targets, start, stop)) if targets else self.dos
+        other = dataclasses.replace(self, dos=dos, rescue=respond or self.rescue)
+        for which in range(len(self.fits)):
+            other.world(which)  # a mistake is told here, not when somebody simulates
+        return other
+
+    def on(self, record: Person, start: str | Mapping[str, float] = "steady") -> "Twin":
+        """The same body on another day's inputs.
+
+        **Arguments:** `record`: inputs and covariates (readings are not needed; what is usual for this person, such as the
+        usual basal rate, is carried over where the record is silent). `start`: "steady" (at rest under the day's first
+        inputs), "lived" (goes on from the end of this twin's day), or state -> number for every state.
+        """
+        if isinstance(start, str) and start not in ("steady", "lived"):
+            raise InterventionError(f'on: start is "steady", "lived" or a state, not {start!r}. "steady" begins at rest.')
+        days = []
+        for i, fit in enumerate(self.fits):
+            record_i = _carry_over(record, self.days[i], fit.model.spec)
+            day = Day.of(fit.model, record_i, start="steady", lived=False)
+            if start == "lived":
+                day = dataclasses.replace(day, start=self.last_state(i))
+            elif not isinstance(start, str):
+                missing = set(fit.model.spec.states) - set(start)
+                if missing:
+                    raise InterventionError(f"on: the start lacks the states {', '.join(sorted(missing))}. Give a number for each.")
+                day = dataclasses.replace(day, start=dict(start))
+            days.append(day)
+        return dataclasses.replace(self, days=tuple(days), dos=(), rescue=None, root=f"{self.root}|{record.hash()}|{start}")
+
+    def forecast(self, until, **inputs) -> "Twin":
+        """The body from the end of its day on: the twin on a new record that goes on from the lived state.
+
+        **Arguments:** `until`: "24 h" or a time; `inputs`: doses (`Regimen`) and signals (`Signal`, number or (number,
+        unit)) of the time to come. A signal that is not given stays as it was; a dose that is not given is none.
+        """
+        from hybridtwin.clock import span
+
+        spec, bound, world = self.fits[0].model.spec, self.days[0].bound, self.world()
+        clock = bound.clock
+        stop = bound.stop + span(until, clock.unit) if isinstance(until, str) and not _is_moment(until) else clock.at(until)
+        doses, signals, covariates = {}, {}, {}
+        for name, given in inputs.items():
+            if name in spec.doses:
+                doses[name] = given
+            elif name in spec.signals:
+                signals[name] = given if isinstance(given, Signal) else _constant(given, spec.signals[name].unit)
+            else:
+                raise InterventionError(f"forecast: {name!r} is no dose or signal. Inputs: {', '.join((*spec.doses, *spec.signals))}.")
+        for name in spec.signals:
+            signals.setdefault(name, Signal.constant(float(world.inputs[name](bound.stop)), spec.signals[name].unit))
+        for name in spec.covariates:
+            covariates[name] = (float(world.inputs[name](bound.stop)), spec.covariates[name].unit)
+        ahead = Person.of(self.id, start=bound.stop, stop=stop, time=clock.spanning(bound.stop, stop), doses=doses,
+                          signals=signals, covariates=covariates)
+        return self.on(ahead, start="lived")
+
+    # ------------------------------------------------------------------ answers
+
+    def simulate(self, at=None, *, prior: bool = False) -> Trajectory:
+        """Outputs over the day in this world, draw by draw. `at`: times (numbers in system time); default a fine grid."""
+        return simulate_worlds([self], at=at, prior=prior)[0]
+
+    def predict(self) -> dict[str, Predicted]:
+        """What each sensor was expected to read over the day, beside what it read."""
+        found = {}
+        for name in self.fits[0].model.sensors:
+            bound = self.days[0].bound
+            seen = bound.readings.get(name)
+            times = np.unique(np.concatenate([np.linspace(bound.start, bound.stop, 289), seen.time if seen is not None else []]))
+            found[name] = self._predict(name, times, seen)
+        return found
+
+    def _predict(self, name, times, seen) -> Predicted:
+        expectations, readings = [], []
+        for fit, day, world in zip(self.fits, self.days, self._worlds(), strict=True):
+            sensor = fit.model.sensors[name]
+            with jax.enable_x64(True):
+                _, _, solved, _ = solve(fit, day, [world], draws=self.draws, key=self.key, at=times, names=(sensor.of,))
+                mean = solved.values[0, :, :, 0]
+                expectations.append(mean)
+                readings.append(_new_readings(fit, name, mean, times, seen, self.key))
+        unit = self.fits[0].model.unit_of(self.fits[0].model.sensors[name].of)
+        empty = np.zeros(0)
+        return Predicted(name, times, unit, np.concatenate(expectations), np.concatenate(readings),
+                         empty if seen is None else seen.time, empty if seen is None else seen.value,
+                         np.zeros(0, int) if seen is None else seen.censored)
+
+    def _worlds(self):
+        return [self.world(i) for i in range(len(self.fits))]
+
+    def last_state(self, which: int = 0) -> dict[str, np.ndarray]:
+        """States at the end of the day, path -> (draws,)."""
+        fit, day = self.fits[which], self.days[which]
+        names = tuple(fit.model.spec.states)
+        _, _, solved, _ = solve(fit, day, [self.world(which)], draws=self.draws, key=self.key, at=[day.bound.stop], names=names)
+        return {path: solved.values[0, :, -1, i] for i, path in enumerate(names)}
+
+    def summary(self):
+        """Parameters: prior and posterior quantiles with units, as a data frame."""
+        import pandas as pd
+
+        return pd.DataFrame([row for fit in self.fits for row in fit.table()])
+
+    def to_dataframe(self):
+        """The same as `summary`."""
+        return self.summary()
+
+    def to_datatree(self, structure: int = 0):
+        """Posterior, prior and sample statistics of one structure as an `xarray.DataTree`."""
+        import xarray as xr
+
+        fit = self.fits[structure]
+        chains, count = fit.z.shape[:2]
+
+        def group(values, shape):
+            data = {}
+            for site in fit.kernel.sites:
+                v = np.asarray(values[site.name]).reshape(*shape, *(() if site.size == 1 else (site.size,)))
+                data[site.name] = (("chain", "draw", *(() if site.size == 1 else (f"{site.name}_dim",))), v)
+            return xr.Dataset(data, {"chain": np.arange(shape[0]), "draw": np.arange(shape[1])})
+
+        prior_count = len(next(iter(fit.prior_values.values())))
+        stats = xr.Dataset({"lp": (("chain", "draw"), fit.log_density.reshape(chains, count))})
+        return xr.DataTree.from_dict({"posterior": group(fit.values, (chains, count)), "prior": group(fit.prior_values, (1, prior_count)),
+                                      "sample_stats": stats})
+
+    def to_arviz(self, structure: int = 0):
+        """One structure for ArviZ: `InferenceData` on ArviZ 0.23, the `DataTree` itself on 1.x."""
+        import arviz as az
+
+        tree = self.to_datatree(structure)
+        return az.from_datatree(tree) if hasattr(az, "InferenceData") else tree
+
+    def plot(self):
+        """The fit: expectation band, predictive band and readings; a matplotlib figure."""
+        from hybridtwin import plots
+
+        return plots.fit(self)
+
+    def report(self, path, contrasts=()):
+        """Write one self-contained HTML file; returns its path."""
+        from hybridtwin import report
+
+        return report.write(self, path, contrasts)
+
+    def __repr__(self):
+        models = " + ".join(f.model.name for f in self.fits)
+        seen = ", ".join(f"{len(i)} of {len(f.problem.bound.readings[n])} {n} readings" for f in self.fits[:1] for n, i in f.problem.used.items())
+        lines = [f"Twin of {self.id}: {models}, {seen}, {type(self.method).__name__}, temper {self.temper:g}, seed {self.seed}",
+                 f"  world: {self.label}", *("  " + line for line in repr(self.verdict).splitlines())]
+        for row in [r for f in self.fits for r in f.table() if "." not in r["parameter"].split("@")[0] or r["sd_ratio"] < 0.8][:14]:
+            lines.append(f"  {row['structure'][:12]:<12} {row['parameter']:<16} {row['q50']:.3g} ({row['q05']:.3g} to {row['q95']:.3g}) "
+                         f"{row['unit']}, prior {row['prior_q50']:.3g} ({row['prior_q05']:.3g} to {row['prior_q95']:.3g})")
+        return "\n".join(lines)
+
+
+class Twins(Mapping):
+    """Twins of a cohort by id: `twins["anna"]`."""
+
+    def __init__(self, twins: Mapping[str, Twin]):
+        self._twins = dict(twins)
+
+    def __getitem__(self, person: str) -> Twin:
+        return self._twins[person]
+
+    def __iter__(self):
+        return iter(self._twins)
+
+    def __len__(self):
+        return len(self._twins)
+
+    def summary(self):
+        """Every person's parameters, with a column `person`."""
+        import pandas as pd
+
+        return pd.concat([twin.summary().assign(person=name) for name, twin in self.items()], ignore_index=True)
+
+    def __repr__(self):
+        levels = [twin.verdict.headline for twin in self.values()]
+        told = ", ".join(f"{levels.count(level)} {level}" for level in dict.fromkeys(levels))
+        return f"Twins of {len(self)} people: {told}\n  {', '.join(list(self)[:20])}{' ...' if len(self) > 20 else ''}"
+
+
+def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, names=None) -> list[Trajectory]:
+    """Simulate twins of one root together, on the union of their nodes, with the same draws: one trajectory each."""
+    first = twins[0]
+    columns, failed, structures, error = [], [], [], 0.0
+    notes: list[list[str]] = [[] for _ in twins]
+    outputs = names or _common_outputs(first.fits)
+    for i, (fit, day) in enumerate(zip(first.fits, first.days, strict=True)):
+        worlds = [twin.world(i) for twin in twins]
+        reads, _, solved, nodes = solve(fit, day, worlds, draws=first.draws, key=first.key, at=at, prior=prior, names=outputs)
+        if solved.failed.all():
+            raise SolveError(f"no draw of {fit.model.name} could be solved for {first.id}. Check the units of the inputs, or fix "
+                             "extreme parameters, as in T1DMinimal(SG=.01).")
+        columns.append(solved.values)
+        failed.append(solved.failed)
+        structures.append(np.full(len(solved.failed), fit.model.name))
+        good = solved.error[np.isfinite(solved.error)]
+        error = max(error, float(good.max(initial=0.0)))
+        for w, world in enumerate(worlds):
+            notes[w] += [n for n in world.notes if n not in notes[w]]
+            if solved.failed.any():
+                notes[w].append(f"{int(solved.failed.sum())} draws of {fit.model.name} could not be solved and are left out")
+            if world.rescue is not None:
+                notes[w].append(_told_rescue(world.rescue, solved.given[w], fit.model.name))
+    values = np.concatenate(columns, axis=1)
+    units = {n: first.fits[0].model.unit_of(n) for n in outputs}
+    time = np.array([t for t, _ in reads])
+    return [Trajectory(time, {n: values[w, :, :, i] for i, n in enumerate(outputs)}, units, first.clock, np.concatenate(structures),
+                       np.concatenate(failed), error, twin.label, tuple(notes[w])) for w, twin in enumerate(twins)]
+
+
+def _told_rescue(rescue, given, who):
+    total = np.asarray(given).sum(axis=-1)
+    return (f"{who}: {rescue.give} given by the rescue rule in {100 * np.mean(total > 0):.0f} % of the draws, "
+            f"{np.mean(total):.3g} {rescue.amount_unit} on average")
+
+
+def _common_outputs(fits) -> tuple[str, ...]:
+    """Outputs that every structure has in one unit."""
+    shared = set.intersection(*[set(f.model.spec.outputs) for f in fits])
+    return tuple(n for n, o in fits[0].model.spec.outputs.items() if n in shared
+                 and all(f.model.spec.outputs[n].unit == o.unit for f in fits))
+
+
+def _carry_over(record: Person, day: Day, spec) -> Person:
+    """The new record with the covariates of the lived day where it has none of its own."""
+    known = {**record.covariates, **record.signals, **record.series}
+    usual = {name: day.world.inputs[name] for name in spec.covariates if name not in known}
+    fresh = {name: Signal.constant(float(s(day.bound.stop)), spec.covariates[name].unit) for name, s in usual.items()}
+    return dataclasses.replace(record, covariates={**record.covariates, **fresh}) if fresh else record
+
+
+def _constant(given, unit) -> Signal:
+    if isinstance(given, tuple):
+        return Signal.constant(float(given[0]) * factor(given[1], unit), unit)
+    return Signal.constant(float(given), unit)
+
+
+def _is_moment(text: str) -> bool:
+    return ":" in text or text == "now"
+
+
+def _new_readings(fit, name, mean, times, seen, key):
+    """New readings of one sensor for each draw: (draws, N)."""
+    spec = fit.model.spec
+    minutes = jnp.asarray(times * time_factor(spec.time, "min"))
+    n = len(times)
+    session = np.zeros(n, np.int32)
+    if seen is not None and len(seen):
+        session = np.searchsorted(np.unique(seen.session), seen.session[np.clip(np.searchsorted(seen.time, times, "right") - 1, 0, None)])
+    rows = Seen(jnp.zeros(n), minutes, jnp.ones(n, bool), jnp.zeros(n, jnp.int32), jnp.asarray(session, jnp.int32))
+    index = np.unique(np.linspace(0, fit.count - 1, len(mean)).round().astype(int))
+    sites = [s.name for s in fit.kernel.sites if s.name.startswith(f"{name}.")]
+    values = {s: jnp.asarray(np.asarray(fit.values[s])[index]) for s in sites}
+    keys = jax.random.split(jax.random.fold_in(key, 11), len(mean))
+
+    def one(k, m, v):
+        return fit.kernel.sensor_of(name, v).sample(k, m, rows)
+
+    return np.array(jax.jit(jax.vmap(one))(keys, jnp.asarray(mean), values))
+
+

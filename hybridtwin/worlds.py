@@ -1,0 +1,167 @@
+"""Solve the worlds of one fit: the same draws of the same body, on one day, under several sets of inputs."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hybridtwin.binding import Bound
+from hybridtwin.errors import InterventionError
+from hybridtwin.fit import Fit
+from hybridtwin.interventions import World
+from hybridtwin.model import Data, Kernel, Model, fastest_rate, lived_world
+from hybridtwin.simulate.mesh import FIRST, LAST, lay, layout_of, override_columns
+from hybridtwin.simulate.run import Solved, solve_draws, stack
+from hybridtwin.simulate.solve import observer, states
+from hybridtwin.simulate.steppers import RK4, Exact
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Day:
+    """A record bound to one fit's model, and how its first row begins.
+
+    `start`: "model" (as the model says), "steady", or states by path, (n,) each or one number for every draw. `lived`: is
+    it the record that the fit was made on (then latent events and occasions have posterior draws)?
+    """
+
+    bound: Bound
+    world: World
+    start: str | Mapping[str, Any] = "model"
+    lived: bool = True
+
+    @classmethod
+    def of(cls, model: Model, person, start="model", lived=True) -> "Day":
+        """Bind a record to a model."""
+        sensors = {name: model.unit_of(s.of) for name, s in model.sensors.items()}
+        bound = person.bind(model.spec, sensors)
+        return cls(bound, lived_world(bound), start, lived)
+
+
+def thinned(count: int, wanted: int) -> np.ndarray:
+    """Evenly spaced indices of `wanted` draws among `count`."""
+    return np.unique(np.linspace(0, count - 1, min(wanted, count)).round().astype(int))
+
+
+def reading_times(worlds, spec, span, at=None) -> list[tuple[float, int]]:
+    """Times and ranks at which worlds are read: `at`, or a grid with both sides of every dose."""
+    if at is not None:
+        return [(float(t), LAST) for t in at]
+    start, stop = span
+    step = spec.grid or (stop - start) / 400
+    reads = {(float(t), LAST) for t in np.arange(start, stop, step)} | {(float(stop), LAST)}
+    for world in worlds:
+        for name in spec.doses:
+            for dose in world.inputs[name].doses:
+                if start <= dose.time <= stop:
+                    reads |= {(float(dose.time), FIRST), (float(dose.time), LAST)}
+                end = dose.time + (dose.duration or 0.0)
+                reads |= {(float(end), LAST)} if dose.duration and start <= end <= stop else set()
+    return sorted(reads)
+
+
+@functools.lru_cache(maxsize=64)
+def _program(kernel: Kernel, names: tuple[str, ...], given_start: bool):
+    """Compiled: (draws (TILE, ...), worlds (W, ...)) -> (values (W, TILE, N, M), rescue doses (W, TILE, K or 0))."""
+    def lane(draw, overrides, data):
+        values = draw["values"]
+        system, extras = kernel.system_of(values), kernel.extras(values, data, overrides)
+        x0 = kernel.model.spec.state(draw["x0"]) if given_start else kernel.start_state(system, data.mesh, extras)
+        path, given = states(system, kernel.layout, kernel.stepper, data.mesh, x0, extras, observer(names))
+        return path[data.mesh.read], jnp.zeros(0) if given is None else given
+
+    def every(draws, worlds):
+        by_world = jnp.moveaxis(draws["overrides"], 1, 0)
+        one_world = jax.vmap(lane, (0, 0, None))
+        return jax.vmap(one_world, (None, 0, 0))(draws, by_world, worlds)
+
+    return jax.jit(every)
+
+
+def _kernel(fit: Fit, day: Day, worlds) -> Kernel:
+    model = fit.model
+    if isinstance(day.start, str) and day.start == "steady":
+        model = model.starting("steady")
+    layout = layout_of(worlds, model.spec, varying=model.varying, latents=len(day.bound.latent))
+    groups = {g: 1 + len(day.bound.occasion_edges(g)) for _, g in model.varying}
+    if day.lived:
+        groups = dict(fit.kernel.occasions)
+    exact = model.spec.linear and all(world.inputs[n].stepwise for world in worlds for n in model.spec.signals)
+    exact = exact and not layout.clamped and layout.rescue is None
+    amounts, times = (sum(getattr(e, name) > 0 for e in day.bound.latent) for name in ("amount_sd", "time_sd"))
+    return Kernel(model, layout, Exact() if exact else RK4(1), tuple(sorted(groups.items())), amounts, times)
+
+
+def _values(fit, day, kernel, index, prior, key):
+    """Values of every site of the day's kernel for the chosen draws."""
+    source = fit.prior_values if prior else fit.values
+    found = {}
+    for i, site in enumerate(kernel.sites):
+        of_day = site.kind in ("deviation", "amount", "time")
+        if site.name in source and (day.lived or not of_day):
+            found[site.name] = np.asarray(source[site.name])[index]
+        else:  # another day: its occasions and uncertain events are new, the same in all of its worlds
+            shape = (len(index),) if site.size == 1 else (len(index), site.size)
+            found[site.name] = np.array(jax.random.normal(jax.random.fold_in(key, i), shape, float))
+    return found
+
+
+def _overrides(worlds, layout, values, model):
+    """(L, W, P) values of overridden parameters; a function sees the draws of the parameter it changes."""
+    count = len(next(iter(values.values()))) if values else 1
+    found = np.zeros((count, len(worlds), len(layout.overridden)))
+    fixed = model.system.values() | model.medians
+    for w, world in enumerate(worlds):
+        for o, column in zip(world.overrides, override_columns(world, layout), strict=True):
+            old = values.get(o.path, np.full(count, float(fixed.get(o.path, np.nan))))
+            new = o.change(old) if callable(o.change) else o.change
+            try:
+                found[:, w, column] = np.broadcast_to(np.asarray(new, float), (count,))
+            except (TypeError, ValueError):
+                raise InterventionError(f"do: the function for {o.path!r} must return numbers, one a draw. "
+                                        "Write something like lambda v: 1.2 * v.") from None
+    return found
+
+
+def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, names=None, tol=1e-4):
+    """Solve worlds of one fit on the union of their nodes.
+
+    **Returns:** (reads [(time, rank)], names, `Solved`, rescue dose per world as (W, L, K) with the node times).
+    """
+    spec = fit.model.spec
+    with jax.enable_x64(True):
+        kernel = _kernel(fit, day, worlds)
+        total = len(next(iter((fit.prior_values if prior else fit.values).values()), np.zeros(1)))
+        index = thinned(total, draws)
+        values = _values(fit, day, kernel, index, prior, key)
+        reads = reading_times(worlds, spec, (day.bound.start, day.bound.stop), at)
+        edges = {g: np.asarray(day.bound.occasion_edges(g), float) for _, g in kernel.model.varying}
+        step = np.inf if isinstance(kernel.stepper, Exact) else min(0.35 / max(fastest_rate(fit.model), 1e-12), spec.grid or np.inf)
+        meshes = lay(worlds, spec, kernel.layout, reads, max_step=min(step, day.bound.stop - day.bound.start + 1.0), occasions=edges)
+        latent = day.bound.latent
+        sds = [np.array([getattr(e, name) for e in latent], float) for name in ("amount_sd", "time_sd")]
+        places = [np.where(sd > 0, np.cumsum(sd > 0) - 1, -1).astype(np.int32) for sd in sds]
+        datas = stack([Data(mesh, {}, {}, sds[0], places[0], sds[1], places[1]) for mesh in meshes])
+        names = tuple(names or spec.outputs)
+        lanes: dict[str, Any] = {"values": values, "overrides": _overrides(worlds, kernel.layout, values, fit.model)}
+        given_start = not isinstance(day.start, str)
+        if given_start:
+            lanes["x0"] = {path: _column(day.start[path], len(index), total) for path in spec.states}
+
+        def program(stepper):
+            return _program(dataclasses.replace(kernel, stepper=stepper), names, given_start)
+
+        solved: Solved = solve_draws(program, lanes, datas, kernel.stepper, tol=tol)
+    return reads, names, solved, meshes[0].t
+
+
+def _column(value, count, total):
+    """A start value for each of the chosen draws."""
+    value = np.asarray(value, float)
+    if value.ndim == 0:
+        return np.full(count, float(value))
+    return value if len(value) == count else value[thinned(total, count)]
+
