@@ -13,6 +13,7 @@ import time
 
 _EVERY = 5.0  # seconds between plain lines
 _FIRST = 1.5  # what is over sooner says nothing
+_ENOUGH = 0.1  # share of the work that must be seen before a pace is told
 
 
 def _clock(seconds: float) -> str:
@@ -36,7 +37,7 @@ class _Pace:
         now = time.monotonic()
         if self._first is None and share > 0:
             self._first = (now, share)
-        if self._first is None or share <= self._first[1]:
+        if self._first is None or share < self._first[1] + _ENOUGH:
             return None
         return (now - self._first[0]) * (1 - share) / (share - self._first[1])
 
