@@ -8,7 +8,9 @@ A node is a time *and* a place in the record's order: a trough drawn at 09:00 be
 own, in front of the dose's node. The state recorded at a node is the state after what happens there.
 """
 
+import bisect
 import dataclasses
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +19,7 @@ from hybridtwin.interventions import Rescue
 from hybridtwin.units import time_factor
 
 FIRST, LAST = -1, 2**30  # ranks of what has no place in the record's order: before, and after, everything at that time
-_PREDECESSORS = 3  # doses of a steady train that can still be on their way when it is declared (lag or infusion > interval)
+_PREDECESSORS = 6  # doses of a steady train that can still be on their way when it is declared (lag or infusion > interval)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +65,9 @@ class Moving(NamedTuple):
     floor: np.ndarray  # earliest time at which the dose can act (a steady train acts after its declaration)
     latent: np.ndarray  # (M,) index of the latent factor of the amount or -1
     shift: np.ndarray  # (M,) index of the latent shift in time or -1
+    ceiling: np.ndarray  # time of the reset (or SS = 1) that cancels what of the dose is still to come; inf: none
+    node: np.ndarray  # (M,) node of the record, whose inputs decide lag, fraction, rate and duration
+    back: np.ndarray  # (M,) 0: the dose of the record; k: the k-th before it in a steady train
 
 
 class Mesh(NamedTuple):
@@ -105,11 +110,28 @@ class _Entry:
     latent: int
     shift: int
     fixed: bool  # its times are data
+    cut: tuple[float, int] | None  # (time, rank) of the reset or SS = 1 that cancels what is still to come of it
+
+    @property
+    def endless(self):
+        """An infusion since for ever that ends at the record (SS = 1 or 2, AMT = 0, RATE > 0)."""
+        return bool(self.steady and not self.amount)
+
+    @property
+    def end(self):
+        """When a fixed infusion ends by itself."""
+        return self.time + self.duration
+
+    @property
+    def ceiling(self):
+        return self.cut[0] if self.cut else math.inf
 
 
 def _entries(world, spec):
     """All doses of a world."""
     found = []
+    cuts = sorted([*world.resets, *((float(d.time), int(d.order)) for name in spec.routes
+                                    for d in world.inputs[name].doses if d.ss == 1)])
     for route, name in enumerate(spec.routes):
         regimen = world.inputs[name]
         spread = spec.spread(name)
@@ -123,11 +145,18 @@ def _entries(world, spec):
             duration = float(dose.duration or 0.0)
             if spread and not duration and not rate and not modelled:
                 duration = amount / spread  # of the amount as recorded, so that a latent amount moves no node
-            fixed = name not in spec.moving and shift < 0 and not modelled and not rate
-            if rate and fixed is False and name not in spec.moving and shift < 0 and not modelled:
-                duration, rate, fixed = (amount / rate if amount else np.inf), 0.0, True
-            found.append(_Entry(float(dose.time), int(dose.order), route, name, amount, duration, rate, modelled,
-                                float(dose.ii or 0.0), int(dose.ss or 0), number, shift, fixed))
+            fixed = name not in spec.moving and shift < 0 and not modelled
+            if rate and not amount and dose.ss:
+                duration = np.inf
+            elif rate and fixed:
+                if "dosing" in spec.defines:  # it lasts fraction * amount / rate, and the fraction may be personal
+                    fixed = False
+                else:
+                    duration, rate = amount / rate, 0.0
+            time, order = float(dose.time), int(dose.order)
+            later = bisect.bisect_right(cuts, (time, order))
+            found.append(_Entry(time, order, route, name, amount, duration, rate, modelled, float(dose.ii or 0.0),
+                                int(dose.ss or 0), number, shift, fixed, cuts[later] if later < len(cuts) else None))
     return found
 
 
@@ -204,7 +233,16 @@ class _Nodes:
         self._snap, self.t = snap, np.array(nodes)
 
     def at(self, time, rank, read=False):
+        """The node of an event."""
         return self._place[self._snap[time], rank, read]
+
+    def snap(self, time):
+        """The time of the node at which something happens, where that differs from `time` by rounding."""
+        return self._snap.get(time, time)
+
+    def window(self, start, stop):
+        """(K,) booleans: does the stretch from this node on lie inside [start, stop)?"""
+        return (self.t >= self.snap(start)) & (self.t < self.snap(stop))
 
 
 def _events(world, spec, entries, knots):
@@ -212,12 +250,9 @@ def _events(world, spec, entries, knots):
     events = [(world.start, FIRST, False), (world.stop, FIRST, False)]
     events += [(t, order, False) for t, order in world.resets]
     for e in entries:
-        if e.steady:
-            events.append((e.time, e.order, False))
-            events += [(end, FIRST, False) for end in _train_ends(e)]
-        if e.fixed and np.isfinite(e.duration) and not (e.steady and not e.amount):
-            events.append((e.time, e.order, False))
-            events += [(e.time + e.duration, FIRST, False)] if e.duration else []
+        events.append((e.time, e.order, False))
+        ends = [*_train_ends(e), e.end] if e.fixed and e.duration and not e.endless else []
+        events += [(end, FIRST, False) for end in ends if end < e.ceiling]
     for name in (*spec.signals, *spec.covariates):
         events += [(float(t), FIRST, False) for t in world.inputs[name].knots if world.start <= t <= world.stop]
     for part in (*world.overrides, *world.clamps):
@@ -229,10 +264,15 @@ def _events(world, spec, entries, knots):
 
 def _train_ends(entry):
     """Ends of infusions of a steady train that still run when it is declared (times that are data)."""
-    if not entry.fixed or not np.isfinite(entry.duration) or not entry.interval:
+    if not entry.steady or not entry.fixed or not np.isfinite(entry.duration) or not entry.interval:
         return []
-    ends = [entry.time - k * entry.interval + entry.duration for k in range(1, 1 + int(entry.duration // entry.interval) + 1)]
+    ends = [entry.end - k * entry.interval for k in range(1, 2 + int(entry.duration // entry.interval))]
     return [end for end in ends if end > entry.time]
+
+
+def _matters(entry, start):
+    """Whether a dose can act at or after the start of the mesh."""
+    return entry.time >= start or not entry.fixed or (not entry.steady and entry.end > start)
 
 
 def checks_of(worlds, time):
@@ -257,31 +297,40 @@ def lay(worlds, spec, layout, reads, *, max_step, occasions=None, knots=()):
     """
     occasions = occasions or {}
     checks = checks_of(worlds, spec.time)
-    tables = [_entries(world, spec) for world in worlds]
-    edges = [float(t) for group in occasions.values() for t in group]
     start = min(world.start for world in worlds)
+    tables = [[e for e in _entries(world, spec) if _matters(e, start)] for world in worlds]
+    edges = [float(t) for group in occasions.values() for t in group]
     events = [event for world, entries in zip(worlds, tables, strict=True)
               for event in _events(world, spec, entries, [*knots, *checks, *edges])]
     events += [(float(t), int(rank), True) for t, rank in reads]
     nodes = _Nodes([e for e in events if e[0] >= start], max_step)
     read = np.array([nodes.at(float(t), int(rank), True) for t, rank in reads], dtype=np.int32)
-    return [_lay_one(world, spec, layout, entries, nodes, read, occasions, checks) for world, entries in zip(worlds, tables, strict=True)]
+    meshes = [_lay_one(world, spec, layout, entries, nodes, read, occasions, checks)
+              for world, entries in zip(worlds, tables, strict=True)]
+    width, most = len(nodes.t), max(len(m.moving.time) for m in meshes)
+    return [m if len(m.moving.time) == most else pad(m, width, len(read), most) for m in meshes]
 
 
 def _spans(nodes, parts, columns, width, count):
     """(K, P) booleans: is node k inside the window of the part in column p?"""
     inside = np.zeros((width, count), bool)
     for part, column in zip(parts, columns, strict=True):
-        inside[:, column] |= (nodes.t >= part.start - 1e-12) & (nodes.t < part.stop)
+        inside[:, column] |= nodes.window(part.start, part.stop)
     return inside
 
 
 def _sampled(signal, t):
-    """Value at each node and slope to the next, for a signal whose knots lie on nodes."""
-    value, middle = np.asarray(signal(t)), np.asarray(signal((t[:-1] + t[1:]) / 2))
+    """Value at each node and slope to the next, for a signal whose knots lie on nodes.
+
+    Read inside the segments: a knot can differ from its node by rounding, and what counts is the segment's own line.
+    """
     h = np.diff(t)
-    slope = np.divide(2 * (middle - value[:-1]), h, out=np.zeros_like(h), where=h > 0)
-    slope[np.abs(slope) * h < 1e-13 * np.maximum(1.0, np.abs(middle))] = 0.0
+    early, late = (np.asarray(signal(t[:-1] + part * h)) for part in (0.25, 0.75))
+    slope = np.divide(2 * (late - early), h, out=np.zeros_like(h), where=h > 0)
+    slope[np.abs(slope) * h < 1e-13 * np.maximum(1.0, np.abs(early))] = 0.0
+    value = np.append(np.where(slope == 0.0, early, early - 0.25 * slope * h), signal(t[-1]))
+    for k in np.flatnonzero(h == 0)[::-1]:  # nodes at one time have the inputs of the last of them
+        value[k] = value[k + 1]
     return value, np.append(slope, 0.0)
 
 
@@ -290,9 +339,9 @@ def _doses(layout, entries, nodes, width, jump, rate):
     latent_jump = np.zeros((width, layout.latents, len(layout.jumps)))
     latent_rate = np.zeros((width, layout.latents, len(layout.rates)))
     for e in entries:
-        if not e.fixed or not np.isfinite(e.duration) or (e.steady and not e.amount):
+        if not e.fixed or e.endless or _superseded(e, nodes):
             continue
-        k = nodes.at(e.time, e.order)
+        k = nodes.at(e.time, e.order) if e.time >= nodes.t[0] else 0
         if not e.duration:
             column = layout.jumps.index(e.name)
             if e.latent >= 0:
@@ -301,37 +350,43 @@ def _doses(layout, entries, nodes, width, jump, rate):
                 jump[k, column] += e.amount
             continue
         column = layout.rates.index(e.name)
-        stretch = slice(k, nodes.at(e.time + e.duration, FIRST))
-        if e.latent >= 0:
-            latent_rate[stretch, e.latent, column] = e.amount / e.duration
-        else:
-            rate[stretch, column] += e.amount / e.duration
-        for end in _train_ends(e) if e.steady else ():
-            rate[k:nodes.at(end, FIRST), column] += e.amount / e.duration
+        for end in (e.end, *_train_ends(e)):
+            stretch = slice(k, nodes.at(end, FIRST) if end < e.ceiling else nodes.at(*e.cut))
+            if e.latent >= 0:
+                latent_rate[stretch, e.latent, column] += e.amount / e.duration
+            else:
+                rate[stretch, column] += e.amount / e.duration
     return latent_jump, latent_rate
+
+
+def _superseded(entry, nodes):
+    """Whether a later reset or SS = 1 at the very same node undoes this record."""
+    return entry.cut is not None and entry.time >= nodes.t[0] and nodes.at(*entry.cut) == nodes.at(entry.time, entry.order)
 
 
 def _steady_of(layout, entries, nodes):
     rows = [(nodes.at(e.time, e.order), e.steady == 2, e.route, e.amount, e.duration, e.rate, e.modelled, e.interval or 1.0)
-            for e in entries if e.steady]
+            for e in entries if e.steady and e.time >= nodes.t[0] and not _superseded(e, nodes)]
     rows += [(-1, False, 0, 0.0, 0.0, 0.0, 0, 1.0)] * (layout.steady - len(rows))
     columns = list(zip(*rows, strict=True)) if rows else [()] * 8
     kinds = (np.int32, bool, np.int32, float, float, float, np.int32, float)
     return Steady(*(np.array(c, dtype=k) for c, k in zip(columns, kinds, strict=True)))
 
 
-def _moving_of(entries, start):
+def _moving_of(entries, nodes, start):
     """Moving doses, with the predecessors of a steady train that may still be on their way."""
     rows = []
     for e in entries:
-        if e.fixed or (e.steady and not e.amount):
+        if e.fixed or e.endless:
             continue
+        node = nodes.at(e.time, e.order) if e.time >= nodes.t[0] else 0
         for k in range(1 + (_PREDECESSORS if e.steady and e.interval else 0)):
             rows.append((e.time - k * e.interval, e.route, e.amount, e.duration, e.rate, e.modelled,
-                         e.time if e.steady else start, e.latent, e.shift))
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 9
-    kinds = (float, np.int32, float, float, float, np.int32, float, np.int32, np.int32)
-    return Moving(*(np.array(c, dtype=k) for c, k in zip(columns, kinds, strict=True)))
+                         e.time if k else start, e.latent, e.shift, nodes.snap(e.ceiling), node, k))
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(Moving._fields)
+    whole = ("route", "modelled", "latent", "shift", "node", "back")
+    return Moving(*(np.array(c, dtype=np.int32 if name in whole else float)
+                    for name, c in zip(Moving._fields, columns, strict=True)))
 
 
 def _lay_one(world, spec, layout, entries, nodes, read, occasions, checks):
@@ -345,7 +400,7 @@ def _lay_one(world, spec, layout, entries, nodes, read, occasions, checks):
         reset[nodes.at(t, order)] = True
     held = {name: np.zeros((2, width)) for name in layout.clamped}
     for clamp in world.clamps:
-        inside = (nodes.t >= clamp.start) & (nodes.t < clamp.stop)
+        inside = nodes.window(clamp.start, clamp.stop)
         held[clamp.state][:, inside] = np.stack(_sampled(clamp.signal, nodes.t))[:, inside]
     check = np.zeros(width, bool)
     if world.rescue is not None:
@@ -362,8 +417,16 @@ def _lay_one(world, spec, layout, entries, nodes, read, occasions, checks):
         override=_spans(nodes, world.overrides, override_columns(world, layout), width, len(layout.overridden)),
         clamp=_spans(nodes, world.clamps, [layout.clamped.index(c.state) for c in world.clamps], width, len(layout.clamped)),
         clamp_value=columns([held[n][0] for n in layout.clamped]), clamp_slope=columns([held[n][1] for n in layout.clamped]),
-        check=check, steady=_steady_of(layout, entries, nodes), moving=_moving_of(entries, world.start),
+        check=check, steady=_steady_of(layout, entries, nodes), moving=_moving_of(entries, nodes, world.start),
         latent_jump=latent_jump, latent_rate=latent_rate, read=read)
+
+
+def bucket(n: int) -> int:
+    """A padded length: few distinct shapes, at most an eighth of waste."""
+    if n <= 16:
+        return 16
+    step = 2 ** max(int(math.floor(math.log2(n))) - 3, 1)
+    return -(-n // step) * step
 
 
 def pad(mesh, width, reads, moving):
@@ -381,6 +444,7 @@ def pad(mesh, width, reads, moving):
     more = moving - len(mesh.moving.time)
     still = Moving(*(grow(a, more, -1 if a.dtype == np.int32 and name in ("latent", "shift") else 0)
                      for name, a in zip(Moving._fields, mesh.moving, strict=True)))
-    still = still._replace(time=np.where(np.arange(moving) < moving - more, still.time, mesh.t[-1]))
+    real = np.arange(moving) < moving - more
+    still = still._replace(time=np.where(real, still.time, mesh.t[-1]), ceiling=np.where(real, still.ceiling, np.inf))
     return mesh._replace(**nodes, moving=still, read=grow(mesh.read, reads - len(mesh.read), 0))
 

@@ -22,6 +22,7 @@ class Solved(NamedTuple):
     error: np.ndarray  # (L,) output error between n and 2n sub-steps, relative to `tol` scaling; 0 where exact
     failed: np.ndarray  # (L,)
     refined: int  # lanes that needed more sub-steps than the others
+    reach: np.ndarray  # (L,) index of the first reading that is not finite in some world, N where all are
 
 
 def _tiles(tree, count):
@@ -34,10 +35,10 @@ def _tiles(tree, count):
 
 def _scaled_error(coarse, fine):
     """Largest difference of two solutions of each draw, relative to the size of each output: (tile,)."""
-    size = np.nanmax(np.abs(fine), axis=(0, 2), keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        size = np.max(np.abs(fine), axis=(0, 2), keepdims=True)
         error = np.abs(coarse - fine) / np.where(size > 0, size, 1.0)
-    return np.where(np.isfinite(error).all(axis=(0, 2, 3)), np.nanmax(np.nan_to_num(error), axis=(0, 2, 3)), np.inf)
+    return np.where(np.isfinite(error).all(axis=(0, 2, 3)), np.max(error, axis=(0, 2, 3)), np.inf)
 
 
 def solve_draws(program, draws, worlds, stepper, *, tol=1e-4) -> Solved:
@@ -71,8 +72,10 @@ def solve_draws(program, draws, worlds, stepper, *, tol=1e-4) -> Solved:
     values, given = (np.concatenate(p, axis=1) for p in list(zip(*parts, strict=True))[:2])
     error = np.concatenate([p[2] for p in parts])
     failed = ~np.isfinite(values).all(axis=(0, 2, 3)) | ~(error <= max(tol, 1e-2))
+    broken = ~np.isfinite(values).all(axis=(0, 3))
+    reach = np.where(broken.any(axis=1), np.argmax(broken, axis=1), broken.shape[1])
     values = np.where(failed[None, :, None, None], np.nan, values)
-    return Solved(values, given, error, failed, refined)
+    return Solved(values, given, error, failed, refined, reach)
 
 
 def stack(trees: list[Any]):

@@ -72,47 +72,79 @@ def _here(system, layout: Layout, node, extras):
     return system
 
 
+_SEEN = ("t", "signal", "slope", "covariate", "occasion", "override")  # what a system sees of a node
+
+
 def first(system, layout: Layout, mesh: Mesh, extras: Extras):
     """The system and its inputs at the first node: what `initial` and `steady` see."""
-    node = {name: getattr(mesh, name)[0] for name in ("t", "signal", "slope", "covariate", "occasion", "override")}
+    node = {name: getattr(mesh, name)[0] for name in _SEEN}
     here = _here(system, layout, node, extras)
     return here, _inputs(here, node)
 
 
-def _insert_moving(layout, mesh, routes, extras):
-    """Nodes with the moving doses inserted at their rank. Returns node arrays and where the old nodes went."""
-    lag, fraction, rate, duration = routes
+def _routes_at(system, layout, mesh, extras, nodes):
+    """`_routes` under the inputs of some nodes (M,): arrays (M, routes)."""
+    def one(k):
+        node = {name: getattr(mesh, name)[k] for name in _SEEN}
+        here = _here(system, layout, node, extras)
+        return _routes(here, system.spec, _inputs(here, node))
+
+    return jax.vmap(one)(nodes)
+
+
+def _lasting(amount, duration, given, modelled, own):
+    """How long doses run: modelled, fraction * amount / rate, or as given; 0 is a bolus. `own`: (fraction, rate, duration)."""
+    fraction, rate, modelled_duration = own
+    return jnp.select([modelled == 2, modelled == 1, given > 0],
+                      [modelled_duration, fraction * amount / rate, fraction * amount / jnp.where(given > 0, given, 1.0)], duration)
+
+
+def _insert_moving(system, layout, mesh, extras):
+    """Nodes with the moving doses inserted at their rank. Returns node arrays and where the old nodes went.
+
+    A dose that arrives exactly at the time of other nodes comes before them, as in NONMEM (a reading at that time sees it),
+    but a dose without lag keeps its own place in the record's order: it is given at its own node.
+    """
     m = mesh.moving
+    own = jnp.arange(m.route.shape[0])
+    lag, fraction, rate, duration = (part[own, m.route] for part in _routes_at(system, layout, mesh, extras, m.node))
     amount = m.amount
-    start = m.time + lag[m.route]
+    start = m.time + lag
     if layout.latents:
         amount = amount * jnp.where(m.latent >= 0, extras.amounts[m.latent], 1.0)
         start = start + jnp.where(m.shift >= 0, extras.shifts[m.shift], 0.0)
-    lasts = jnp.select([m.modelled == 2, m.modelled == 1, m.rate > 0],
-                       [duration[m.route], fraction[m.route] * amount / rate[m.route],
-                        fraction[m.route] * amount / jnp.where(m.rate > 0, m.rate, 1.0)], m.duration)
+    lasts = _lasting(amount, m.duration, m.rate, m.modelled, (fraction, rate, duration))
     infused = lasts > 0
-    speed = jnp.where(infused, fraction[m.route] * amount / jnp.where(infused, lasts, 1.0), 0.0)
-    stop = jnp.clip(start + lasts, m.floor, mesh.t[-1])
-    on_time = start >= m.floor
-    start = jnp.clip(start, m.floor, mesh.t[-1])
-    hot = jax.nn.one_hot(m.route, lag.shape[0], dtype=mesh.t.dtype)
-    bolus = jnp.where(infused | ~on_time, 0.0, fraction[m.route] * amount)[:, None] * hot
+    speed = jnp.where(infused, fraction * amount / jnp.where(infused, lasts, 1.0), 0.0)
+    given = ~infused & jnp.where(m.back > 0, start > m.floor, start >= m.floor) & (start < m.ceiling) & (start <= mesh.t[-1])
+    at_once = given & (start == m.time) & (m.back == 0)
+    earliest, latest = jnp.maximum(m.floor, mesh.t[0]), jnp.clip(m.ceiling, mesh.t[0], mesh.t[-1])
+    stop = jnp.clip(start + lasts, earliest, latest)
+    start = jnp.clip(start, earliest, latest)
+    hot = jax.nn.one_hot(m.route, len(system.spec.routes), dtype=mesh.t.dtype)
+    bolus = jnp.where(given, fraction * amount, 0.0)[:, None] * hot
     pulse = speed[:, None] * hot
 
-    new_t = [start, stop] if layout.moving_infused else [start]
-    times = jnp.concatenate([mesh.t, *new_t])
-    fixed_width = mesh.t.shape[0]
-    order = jnp.argsort(lax.stop_gradient(times), stable=True)
-    is_fixed = order < fixed_width
-    source = jnp.cumsum(is_fixed) - 1  # the last fixed node at or before each node
-    place = jnp.argsort(order, stable=True)[:fixed_width]
-    zeros = jnp.zeros((fixed_width, hot.shape[1]))
-    jump = jnp.concatenate([zeros, bolus, *([jnp.zeros_like(bolus)] if layout.moving_infused else [])])[order]
-    steps = jnp.concatenate([zeros, pulse, -pulse])[order] if layout.moving_infused else None
+    moved = jnp.concatenate([start, stop]) if layout.moving_infused else start
+    times = jnp.concatenate([mesh.t, moved])
+    width, count = mesh.t.shape[0], moved.shape[0]
+    # Ranks by counting: cheaper than a sort on a CPU, and the order among equals is ours to say.
+    ahead = moved[None, :] <= mesh.t[:, None]
+    before = (moved[None, :] < moved[:, None]) | ((moved[None, :] == moved[:, None]) & jnp.tri(count, k=-1, dtype=bool))
+    place = jnp.arange(width) + jnp.sum(ahead, axis=1)
+    spot = jnp.sum(~ahead, axis=0) + jnp.sum(before, axis=1)
+    order = jnp.zeros(width + count, int).at[jnp.concatenate([place, spot])].set(jnp.arange(width + count))
+    is_fixed = order < width
+    source = jnp.maximum(jnp.cumsum(is_fixed) - 1, 0)  # the last fixed node before each node
+    fixed = jnp.zeros((width, hot.shape[1])).at[m.node].add(jnp.where(at_once[:, None], bolus, 0.0))
+    inserted = jnp.where(at_once[:, None], 0.0, bolus)
+    jump = jnp.concatenate([fixed, inserted, *([jnp.zeros_like(bolus)] if layout.moving_infused else [])])[order]
+    steps = jnp.concatenate([jnp.zeros_like(fixed), pulse, -pulse])[order] if layout.moving_infused else None
     node = {name: getattr(mesh, name)[source] for name in mesh._fields if name not in ("steady", "moving", "read")}
     node["t"] = times[order]
-    node["signal"] = node["signal"] + node["slope"] * (node["t"] - mesh.t[source])[:, None]
+    since = (node["t"] - mesh.t[source])[:, None]
+    node["signal"] = node["signal"] + node["slope"] * since
+    node["clamp_value"] = node["clamp_value"] + node["clamp_slope"] * since
     for name in ("jump", "latent_jump"):
         node[name] = jnp.where(is_fixed.reshape(-1, *([1] * (node[name].ndim - 1))), node[name], 0.0)
     for name in ("reset", "check"):
@@ -124,44 +156,47 @@ def _insert_moving(layout, mesh, routes, extras):
     return node, place
 
 
-def _nodes(layout, mesh, routes, extras):
+def _nodes(system, layout, mesh, extras):
     if layout.moving:
-        return _insert_moving(layout, mesh, routes, extras)
+        return _insert_moving(system, layout, mesh, extras)
     node = {name: getattr(mesh, name) for name in mesh._fields if name not in ("steady", "moving", "read")}
     node["index"] = jnp.arange(mesh.t.shape[0])
     return node, None
 
 
-def _steady_states(system, layout, stepper, mesh, spec, routes, scales, u):
+def _steady_states(system, layout, stepper, mesh, extras, x0):
     """State of each declared steady state at its declaration, by a Newton solve of "one cycle changes nothing".
 
     For a linear system one iteration is exact; the Jacobian of the cycle is taken forward through the stepper.
     """
-    lag, fraction, rate, duration = routes
-    zero = spec.state(dict.fromkeys(spec.states, jnp.zeros(())))
-    flat, unravel = jax.flatten_util.ravel_pytree(zero)
+    spec = system.spec
+    scales = _scales(spec)
+    flat, unravel = jax.flatten_util.ravel_pytree(x0)
     gain = jnp.array([scales[name] for name in spec.routes])
     where = [spec.doses[name].into for name in spec.routes]
 
-    def cross(x, flow, h):
-        def f(t, y):
-            dx = system.rates(t, y, u)
-            for i, state in enumerate(where):
-                dx = put(dx, state, get(dx, state) + flow[i])
-            return dx
-
-        piece = h / layout.steady_pieces
-        return lax.scan(lambda y, _: (stepper.advance(f, 0.0, piece, y), None), x, None, length=layout.steady_pieces)[0]
-
     def one(e):
+        node = {name: getattr(mesh, name)[e.node] for name in _SEEN}
+        here = _here(system, layout, node, extras)
+        u = _inputs(here, node)
+        lag, fraction, rate, duration = (part[e.route] for part in _routes(here, spec, u))
+
+        def cross(x, flow, h):
+            def f(t, y):
+                dx = here.rates(t, y, u)
+                for i, state in enumerate(where):
+                    dx = put(dx, state, get(dx, state) + flow[i])
+                return dx
+
+            pieces = layout.steady_pieces if stepper.order else 1
+            return lax.scan(lambda y, _: (stepper.advance(f, 0.0, h / pieces, y), None), x, None, length=pieces)[0]
+
         hot = jax.nn.one_hot(e.route, len(where), dtype=flat.dtype)
-        amount = fraction[e.route] * gain[e.route] * e.amount * hot
-        lasts = jnp.select([e.modelled == 2, e.modelled == 1, e.rate > 0],
-                           [duration[e.route], fraction[e.route] * e.amount / rate[e.route],
-                            fraction[e.route] * e.amount / jnp.where(e.rate > 0, e.rate, 1.0)], e.duration)
+        amount = fraction * gain[e.route] * e.amount * hot
         endless = (e.amount == 0) & (e.rate > 0)
+        lasts = jnp.where(endless, 0.0, _lasting(e.amount, e.duration, e.rate, e.modelled, (fraction, rate, duration)))
         flow = jnp.where(endless, gain[e.route] * e.rate * hot, jnp.where(lasts > 0, amount / jnp.where(lasts > 0, lasts, 1.0), 0.0))
-        over = jnp.where(endless, 1.0, jnp.where(jnp.isfinite(lasts), lasts // e.interval, 0.0))  # infusions that overlap
+        over = jnp.where(endless, 1.0, lasts // e.interval)  # infusions that overlap
         rest = jnp.where(endless, 0.0, lasts - over * e.interval)
 
         def cycle(v, until):
@@ -176,20 +211,21 @@ def _steady_states(system, layout, stepper, mesh, spec, routes, scales, u):
             return v + jnp.linalg.solve(jnp.eye(v.shape[0]) - slope, image - v), None
 
         rounds = 1 if spec.linear else 8
-        v = lax.scan(newton, jnp.zeros_like(flat), None, length=rounds)[0]
-        late = jnp.mod(lag[e.route], e.interval)
-        return jnp.where(late > 0, cycle(v, e.interval - late), v)
+        v = lax.scan(newton, flat, None, length=rounds)[0]
+        since = jnp.mod(-lag, e.interval)  # how long ago the last dose of the train arrived
+        return jnp.where((lag > 0) & ~endless, cycle(v, since), v)
 
     return jax.vmap(one)(mesh.steady), unravel
 
 
-def _apply_steady(x, node, steady, values, unravel):
+def _apply_steady(x, node, steady, values, unravel, x0):
     here = steady.node == node["index"]
+    rest = jax.flatten_util.ravel_pytree(x0)[0]  # what is there without any dose is not added a second time
     flat = jax.flatten_util.ravel_pytree(x)[0]
     replace, add = here & ~steady.add, here & steady.add
     # `where` before the sum: a steady state that could not be solved must not leak into nodes it does not concern
     flat = jnp.where(jnp.any(replace), jnp.sum(jnp.where(replace[:, None], values, 0.0), axis=0), flat)
-    return unravel(flat + jnp.sum(jnp.where(add[:, None], values, 0.0), axis=0))
+    return unravel(flat + jnp.sum(jnp.where(add[:, None], values - rest, 0.0), axis=0))
 
 
 def _rescue(system, layout, x, node, waited, scales, u):
@@ -273,11 +309,10 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
     """
     spec = system.spec
     scales = _scales(spec)
-    start_system, start_inputs = first(system, layout, mesh, extras)
-    routes = _routes(start_system, spec, start_inputs)
-    nodes, place = _nodes(layout, mesh, routes, extras)
+    x0 = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), x0)
+    nodes, place = _nodes(system, layout, mesh, extras)
     if layout.steady:
-        steady, unravel = _steady_states(start_system, layout, stepper, mesh, spec, routes, scales, start_inputs)
+        steady, unravel = _steady_states(system, layout, stepper, mesh, extras, x0)
     packed = _Packed({name: a for name, a in {**nodes, "h": jnp.append(jnp.diff(nodes["t"]), 0.0)}.items() if name not in _idle(layout)})
 
     def visit(carry, row):
@@ -286,9 +321,9 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
         here = _here(system, layout, node, extras)
         u = _inputs(here, node)
         if layout.resets:
-            x = jax.tree.map(lambda leaf: jnp.where(node["reset"], jnp.zeros_like(leaf), leaf), x)
+            x = jax.tree.map(lambda leaf, new: jnp.where(node["reset"], new, leaf), x, x0)
         if layout.steady:
-            x = _apply_steady(x, node, mesh.steady, steady, unravel)
+            x = _apply_steady(x, node, mesh.steady, steady, unravel, x0)
         x, flow = _give(x, here, layout, node, extras, _routes(here, spec, u)[1], scales)
         for i, name in enumerate(layout.clamped):
             x = put(x, name, jnp.where(node["clamp"][i], node["clamp_value"][i], get(x, name)))

@@ -1,0 +1,159 @@
+"""Drugs in one and two compartments, given into a vein or by mouth.
+
+Every system here is linear in its state, so that it is solved exactly between events. The default priors are those of one
+example drug, named in each docstring: for another drug give its own, `OneCompartment(CL=ht.typical(1.2, cv=0.3), V=...)`,
+or write a system of your own with covariates (a clearance that grows with body weight, say), as in the README.
+"""
+
+from hybridtwin.system import Input, Scalar, State, System, constant, dose, output, parameter, route, state, typical
+
+_ACOP = "Schoemaker, simulated data sets of ACoP 2016 (nlmixr2data), spread widened from 30 %"
+_GOTI = "Goti 2018, vancomycin, doi:10.1097/FTD.0000000000000490"
+_THEOPH = "theophylline, 12 adults: nlmixr2 SAEM 1.59, 2.75, 31.8 (CV 71, 27, 13 %), widened"
+_LAG = "spans no visible lag to half an hour, tablets"
+
+
+class OneCompartment(System):
+    r"""One compartment, given into a vein.
+
+    dA/dt = -(CL/V) A          C = A / V          A `central` [mg], C [mg/L], CL [L/h], V [L], time in h
+
+    Doses: `iv` (bolus or infusion, NONMEM compartment 1). Priors: an example drug with CL 4 L/h, V 70 L (Schoemaker,
+    data sets of ACoP 2016). Source of the model: Gabrielsson and Weiner, PK/PD data analysis, 5th edition, 2016.
+    """
+
+    time = "h"
+
+    class State(State):
+        central: Scalar = state("mg", "amount in plasma and what mixes with it at once")
+
+    class Input(Input):
+        iv: Scalar = dose("mg", "given into a vein", into="central", cmt=1)
+
+    CL: Scalar = parameter(typical(4.0, cv=0.5), "L/h", "clearance", source=_ACOP)
+    V: Scalar = parameter(typical(70.0, cv=0.5), "L", "volume of distribution", source=_ACOP)
+
+    def rates(self, t, x, u):
+        return self.State(central=-self.CL / self.V * x.central)
+
+    def outputs(self, x, u):
+        return {"C": output(x.central / self.V, "mg/L", "concentration in plasma")}
+
+
+class OneCompartmentOral(System):
+    r"""One compartment with first-order absorption after a lag.
+
+    dA_d/dt = -ka A_d          dA/dt = ka A_d - (CL/V) A          C = A / V
+
+    A_d `depot` [mg], A `central` [mg], C [mg/L]; ka [1/h], CL [L/h], V [L], time in h. An oral dose of D mg adds F D to the
+    depot `tlag` hours after it was swallowed.
+
+    Doses: `oral` (compartment 1) and `iv` (compartment 2). F is 1 unless given: by mouth alone only CL/F and V/F can be
+    told, so give it a prior only together with intravenous doses. Priors: theophylline in adults (Boeckmann, Sheiner and
+    Beal 1994, as fitted by nlmixr2 SAEM), widened. Source of the model: Gabrielsson and Weiner 2016.
+    """
+
+    time = "h"
+
+    class State(State):
+        depot: Scalar = state("mg", "amount at the site of absorption")
+        central: Scalar = state("mg", "amount in plasma and what mixes with it at once")
+
+    class Input(Input):
+        oral: Scalar = dose("mg", "swallowed", into="depot", cmt=1)
+        iv: Scalar = dose("mg", "given into a vein", into="central", cmt=2)
+
+    ka: Scalar = parameter(typical(1.5, cv=0.7), "1/h", "rate of absorption", source=_THEOPH)
+    CL: Scalar = parameter(typical(2.8, cv=0.4), "L/h", "clearance", source=_THEOPH)
+    V: Scalar = parameter(typical(32.0, cv=0.3), "L", "volume of distribution", source=_THEOPH)
+    tlag: Scalar = parameter(typical(0.1, cv=1.0), "h", "lag before absorption begins", source=_LAG)
+    F: Scalar = constant(1.0, "1", "share of an oral dose that reaches the blood")
+
+    def dosing(self, u):
+        return {"oral": route(lag=self.tlag, fraction=self.F)}
+
+    def rates(self, t, x, u):
+        return self.State(depot=-self.ka * x.depot, central=self.ka * x.depot - self.CL / self.V * x.central)
+
+    def outputs(self, x, u):
+        return {"C": output(x.central / self.V, "mg/L", "concentration in plasma")}
+
+
+class TwoCompartment(System):
+    r"""Two compartments, given into a vein.
+
+    dA/dt = -(CL/Vc) A - Q (A/Vc - P/Vp)          dP/dt = Q (A/Vc - P/Vp)          C = A / Vc
+
+    A `central` [mg], P `peripheral` [mg], C [mg/L]; CL and Q [L/h], Vc and Vp [L], time in h.
+
+    Doses: `iv` (compartment 1). Priors: vancomycin in adults with a creatinine clearance of 120 mL/min and 70 kg (Goti
+    2018, doi:10.1097/FTD.0000000000000490); kidney function widens CL. Source of the model: Gabrielsson and Weiner 2016.
+    """
+
+    time = "h"
+
+    class State(State):
+        central: Scalar = state("mg", "amount in plasma and what mixes with it at once")
+        peripheral: Scalar = state("mg", "amount in tissue that exchanges slowly")
+
+    class Input(Input):
+        iv: Scalar = dose("mg", "given into a vein", into="central", cmt=1)
+
+    CL: Scalar = parameter(typical(4.5, cv=0.5), "L/h", "clearance", source=_GOTI + ", widened from CV 40 %")
+    Vc: Scalar = parameter(typical(58.4, cv=0.82), "L", "central volume", source=_GOTI)
+    Q: Scalar = parameter(typical(6.5, cv=0.4), "L/h", "exchange with the periphery", source=_GOTI + "; spread assumed")
+    Vp: Scalar = parameter(typical(38.4, cv=0.57), "L", "peripheral volume", source=_GOTI)
+
+    def rates(self, t, x, u):
+        exchange = self.Q * (x.central / self.Vc - x.peripheral / self.Vp)
+        return self.State(central=-self.CL / self.Vc * x.central - exchange, peripheral=exchange)
+
+    def outputs(self, x, u):
+        return {"C": output(x.central / self.Vc, "mg/L", "concentration in plasma")}
+
+
+class TwoCompartmentOral(System):
+    r"""Two compartments with first-order absorption after a lag.
+
+    dA_d/dt = -ka A_d
+    dA/dt = ka A_d - (CL/Vc) A - Q (A/Vc - P/Vp)          dP/dt = Q (A/Vc - P/Vp)          C = A / Vc
+
+    A_d `depot`, A `central`, P `peripheral` [mg], C [mg/L]; ka [1/h], CL and Q [L/h], Vc and Vp [L], time in h. An oral
+    dose of D mg adds F D to the depot `tlag` hours after it was swallowed.
+
+    Doses: `oral` (compartment 1) and `iv` (compartment 2). Priors: an example drug with ka 1, CL 4, V 70, Q 4, V2 50
+    (Schoemaker, data sets of ACoP 2016). Source of the model: Gabrielsson and Weiner 2016.
+    """
+
+    time = "h"
+
+    class State(State):
+        depot: Scalar = state("mg", "amount at the site of absorption")
+        central: Scalar = state("mg", "amount in plasma and what mixes with it at once")
+        peripheral: Scalar = state("mg", "amount in tissue that exchanges slowly")
+
+    class Input(Input):
+        oral: Scalar = dose("mg", "swallowed", into="depot", cmt=1)
+        iv: Scalar = dose("mg", "given into a vein", into="central", cmt=2)
+
+    ka: Scalar = parameter(typical(1.0, cv=0.5), "1/h", "rate of absorption", source=_ACOP)
+    CL: Scalar = parameter(typical(4.0, cv=0.5), "L/h", "clearance", source=_ACOP)
+    Vc: Scalar = parameter(typical(70.0, cv=0.5), "L", "central volume", source=_ACOP)
+    Q: Scalar = parameter(typical(4.0, cv=0.5), "L/h", "exchange with the periphery", source=_ACOP)
+    Vp: Scalar = parameter(typical(50.0, cv=0.5), "L", "peripheral volume", source=_ACOP)
+    tlag: Scalar = parameter(typical(0.1, cv=1.0), "h", "lag before absorption begins", source=_LAG)
+    F: Scalar = constant(1.0, "1", "share of an oral dose that reaches the blood")
+
+    def dosing(self, u):
+        return {"oral": route(lag=self.tlag, fraction=self.F)}
+
+    def rates(self, t, x, u):
+        exchange = self.Q * (x.central / self.Vc - x.peripheral / self.Vp)
+        return self.State(
+            depot=-self.ka * x.depot,
+            central=self.ka * x.depot - self.CL / self.Vc * x.central - exchange,
+            peripheral=exchange,
+        )
+
+    def outputs(self, x, u):
+        return {"C": output(x.central / self.Vc, "mg/L", "concentration in plasma")}

@@ -1,0 +1,60 @@
+"""Warfarin: how much is in the blood, and what it does to clotting."""
+
+from hybridtwin.system import Input, Scalar, State, System, dose, logitnormal, lognormal, output, parameter, state
+
+_MONOLIX = "Monolix 2021R1 on 32 people of O'Reilly 1963 and 1968 (babelmixr2, pk.turnover.emax3)"
+
+
+class Warfarin(System):
+    r"""Warfarin by mouth, and the turnover of the prothrombin complex that it slows.
+
+    dA_d/dt = -ktr A_d          dA_g/dt = ktr A_d - ka A_g          dA/dt = ka A_g - (CL/V) A          Cp = A / V
+    dE/dt = kout E0 (1 - emax Cp / (ec50 + Cp)) - kout E          E(0) = E0
+
+    A_d `depot`, A_g `gut`, A `central` [mg], Cp `cp` [mg/L], E `effect` [%] read as `pca`; ktr, ka, kout [1/h], CL [L/h],
+    V [L], ec50 [mg/L], E0 [%], emax [1] between 0 and 1 (normal on the logit scale); time in h. At rest without the drug
+    E = E0.
+
+    Doses: `oral` (NONMEM compartment 1). Priors: the population fit of Monolix 2021R1 to the data of O'Reilly
+    (J Clin Invest 1963, 42:1542; Circulation 1968, 38:169), all random effects diagonal, no covariates.
+    """
+
+    time = "h"
+
+    class State(State):
+        depot: Scalar = state("mg", "swallowed and not yet dissolved")
+        gut: Scalar = state("mg", "ready to be absorbed")
+        central: Scalar = state("mg", "amount in plasma")
+        effect: Scalar = state("%", "prothrombin complex activity")
+
+    class Input(Input):
+        oral: Scalar = dose("mg", "warfarin swallowed", into="depot", cmt=1)
+
+    ktr: Scalar = parameter(lognormal(1.243646, 0.731006), "1/h", "transit to the gut", source=_MONOLIX)
+    ka: Scalar = parameter(lognormal(1.005344, 0.460793), "1/h", "rate of absorption", source=_MONOLIX)
+    CL: Scalar = parameter(lognormal(0.1345183, 0.2792895), "L/h", "clearance", source=_MONOLIX)
+    V: Scalar = parameter(lognormal(7.725878, 0.2232495), "L", "volume of distribution", source=_MONOLIX)
+    emax: Scalar = parameter(logitnormal(0.988607, 0.380353), "1", "largest share of production that is blocked",
+                             low=0.0, high=1.0, source=_MONOLIX)  # fmt: skip
+    ec50: Scalar = parameter(lognormal(1.081789, 0.4540196), "mg/L", "concentration at half of emax", source=_MONOLIX)
+    kout: Scalar = parameter(lognormal(0.05297980, 0.0786167), "1/h", "turnover of the complex", source=_MONOLIX)
+    E0: Scalar = parameter(lognormal(96.66687, 0.0507561), "%", "activity without warfarin", source=_MONOLIX)
+
+    def rates(self, t, x, u):
+        concentration = x.central / self.V
+        blocked = self.emax * concentration / (self.ec50 + concentration)
+        return self.State(
+            depot=-self.ktr * x.depot,
+            gut=self.ktr * x.depot - self.ka * x.gut,
+            central=self.ka * x.gut - self.CL / self.V * x.central,
+            effect=self.kout * self.E0 * (1.0 - blocked) - self.kout * x.effect,
+        )
+
+    def outputs(self, x, u):
+        return {
+            "cp": output(x.central / self.V, "mg/L", "warfarin in plasma"),
+            "pca": output(x.effect, "%", "prothrombin complex activity"),
+        }
+
+    def initial(self, u):
+        return self.State(depot=0.0, gut=0.0, central=0.0, effect=self.E0)
