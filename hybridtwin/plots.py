@@ -28,6 +28,7 @@ _STYLE = {"font.size": 9.0, "font.family": "sans-serif", "axes.edgecolor": GRAY,
           "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "axes.titlesize": 9.5,
           "axes.titleweight": "bold", "axes.titlelocation": "left", "legend.frameon": False, "legend.fontsize": 8.0,
           "lines.linewidth": 1.4, "grid.color": "#e8eaed", "grid.linewidth": 0.6, "svg.fonttype": "none",
+          "text.parse_math": False,  # an id such as "$1" is no formula
           "xtick.major.width": 0.7, "ytick.major.width": 0.7, "axes.axisbelow": True}
 
 
@@ -280,13 +281,14 @@ def trajectory(traj, names: Sequence[str] | None = None, ax=None):
 
 
 @_styled
-def fit(twin):
+def fit(twin, predicted=None):
     """Readings over what the twin expects and what it predicts new readings to be, sensor by sensor.
 
     The narrow band holds 90 % of the draws of the modelled value; the wide one 90 % of new readings, sensor error
-    included. About nine readings in ten should lie inside the wide one.
+    included. About nine readings in ten should lie inside the wide one. predicted: what `twin.predict()` returned, if
+    it is at hand.
     """
-    predicted = twin.predict()
+    predicted = twin.predict() if predicted is None else predicted
     inputs = _inputs_of(twin.record)
     figure, axes = _panels([4.0] * len(predicted) + [0.9] * len(inputs))
     for ax, (name, p) in zip(axes, predicted.items()):
@@ -348,6 +350,11 @@ def _density(draws, positive):
     grid = np.linspace(z.min() - 3 * width, z.max() + 3 * width, 160)
     density = np.exp(-0.5 * ((grid[:, None] - z[None, :]) / width) ** 2).mean(axis=1) / (width * np.sqrt(2 * np.pi))
     return (np.exp(grid) if positive else grid), density
+
+
+def _signed(x: float) -> str:
+    text = f"{x:+.3g}".replace("-", "−")
+    return "0" if float(f"{x:.3g}") == 0 else text
 
 
 def _log_ticks(low, high) -> list[float]:
@@ -447,15 +454,16 @@ def worlds(contrast):
         ax.grid(axis="y")
         _legend(ax, ncols=2)
     for ax, (name, unit, given) in zip(axes[len(names[:3]):], changed):
-        gap = (stop - start) / 400
-        for thing, color, line, offset in ((given[1], BLUE, "--", -gap), (given[0], ORANGE, "-", gap)):
-            clock = first.clock.spanning(start, stop)
+        gap, clock = (stop - start) / 400, first.clock.spanning(start, stop)
+        both = ((given[1], BLUE, "--", -gap), (given[0], ORANGE, "-", gap))
+        for thing, color, line, offset in both if _told(given[0]) != _told(given[1]) else ((given[0], INK, "-", 0.0),):
             inside = thing if isinstance(thing, Signal) else thing.only(start, stop)
             _draw_input(ax, name, unit, inside, clock, color, " ", offset, line)
     for ax in axes:
         for low, high in dict.fromkeys(windows):
             if (low, high) != (start, stop):
-                ax.axvspan(low, max(high, low + (stop - start) / 300), color="#fff4d6", zorder=-3, linewidth=0)
+                high = max(high, low + (stop - start) / 300)  # a moment is asked about, too
+                ax.axvspan(low, high, color="#ffedb8", alpha=0.5, zorder=-1.5, linewidth=0)
     _clock_axis(axes, first.clock, start, stop)
     return figure
 
@@ -517,8 +525,9 @@ def contrast(effect):
             low, middle, high = np.nanquantile(draws, [0.05, 0.5, 0.95])
             ax.plot([low, high], [height, height], color=color, linewidth=5, alpha=0.45, solid_capstyle="butt")
             ax.plot(middle, height, "o", color=color, markersize=5, label=label + ": median and 90 % interval")
-            text = f"{middle:+.3g} ({low:+.3g} to {high:+.3g})"
-            ax.text(middle, height + 0.27, text, color=color, ha="center", fontsize=7.5)
+            text = f"{_signed(middle)} ({_signed(low)} to {_signed(high)})"
+            ax.text(middle, height + 0.27, text, color=color, ha="center", fontsize=7.5, zorder=6,
+                    bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6})
             spans += [low, high]
         reach = 1.25 * max([abs(x) for x in spans] + [1e-12])
         ax.set_xlim(-reach, reach)

@@ -1,0 +1,367 @@
+"""The command line: personalize a record, compare treatments, list the systems, look at the installation.
+
+Heavy parts load inside the commands, so that `hybridtwin --help` answers at once. Exit codes: 0 done, 1 a mistake in
+what was asked (told on stderr, without a traceback), 2 a mistake in the command line, 3 DO NOT USE (no numbers of a
+comparison are printed), 130 interrupted.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from hybridtwin.errors import HybridTwinError, NotTrustworthy
+
+NOTICE = "Research use; not a medical device"
+_EPILOG = """examples:
+  hybridtwin systems
+  hybridtwin twin anna.csv --system T1D --units "cgm=mg/dL,meal=g,bolus=[IU],basal=[IU]/h" \\
+      --tz Europe/Rome --set weight=70kg --key 0 --report anna.html
+  hybridtwin compare anna.csv --system T1D --units "cgm=mg/dL,meal=g,bolus=[IU],basal=[IU]/h" \\
+      --tz Europe/Rome --set weight=70kg --key 0 \\
+      --do "bolus=shift(-20 min)" --do "meal=*0.5 @07:00..12:00" --report compare.html
+
+exit codes: 0 done; 1 a mistake in the record or the question; 2 a mistake in the command line;
+            3 DO NOT USE (no numbers of the comparison are printed); 130 interrupted
+""" + NOTICE + "."
+_RECORD = """The record is a table (.csv, .tsv, .gz) with a column of times and one column per quantity,
+or with columns time, variable, value; an empty cell is nothing, "?" an event of unknown amount,
+LOW and HIGH are censored readings. A table with a column AMT is read as NONMEM's."""
+_DO = ('one world; repeat it for more. A comma combines changes in one world, @07:00..12:00 is the window of lived '
+       'time: "bolus=shift(-20 min)", "meal=*0.5", "bolus=none @06:00..12:00", "bolus=bolus(6 [IU] at 12:10)" (in '
+       'place of the doses of the window; +bolus(...) adds it), "basal=0.8 [IU]/h", "SI=*1.2"')
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    top = argparse.ArgumentParser("hybridtwin", formatter_class=raw, epilog=_EPILOG, description=(
+        "Personalize a physiological model to a person's record, and ask what another treatment would have done."))
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    twin = commands.add_parser("twin", help="personalize a model to a record", formatter_class=raw,
+                               description="Personalize a model to a record.\n\n" + _RECORD, epilog=_EPILOG)
+    compare = commands.add_parser("compare", help="personalize, then compare other treatments with the lived one",
+                                  formatter_class=raw, epilog=_EPILOG, description=(
+                                      "Personalize a model to a record, then compare other treatments of the same days "
+                                      "with the lived one.\n\n" + _RECORD))
+    for command in (twin, compare):
+        _add_record(command)
+    compare.add_argument("--do", action="append", required=True, metavar="WORLD", help=_DO)
+    compare.add_argument("--outcome", action="append", metavar="OUTCOME", help=(
+        'what is compared: "peak(G)", "time_in_range(G, 70-180 mg/dL)" or "auc(C) @08:00..20:00"; repeat it for more. '
+        "Default: what the system suggests, with the harm beside the benefit"))
+    compare.add_argument("--window", metavar="FROM..TO", help=(
+        "window of the outcomes: 07:00..12:00. Default: from the first difference between the worlds to the end"))
+    systems = commands.add_parser("systems", help="list the systems, or show one")
+    systems.add_argument("name", nargs="?", metavar="NAME", help="show this system: equations, parameters, sources")
+    systems.add_argument("--names", action="store_true", help="names only, one a line")
+    commands.add_parser("doctor", help="versions, devices, precision, cache")
+    return top
+
+
+def _add_record(command) -> None:
+    add = command.add_argument
+    add("record", metavar="RECORD", help="the person's table")
+    add("--system", required=True, metavar="NAME", help=(
+        "a system of `hybridtwin systems`; T1D is both structures of type 1 diabetes, NAME+NAME pools several"))
+    add("--units", required=True, metavar="LIST", help=(
+        'unit of every quantity: "cgm=mg/dL,meal=g,bolus=[IU],basal=[IU]/h"'))
+    add("--key", type=int, required=True, metavar="N", help="seed of all chance: the same number gives the same answer")
+    add("--tz", metavar="ZONE", help="time zone of times without offset, such as Europe/Rome")
+    add("--time", metavar="UNIT", help="unit of a time column of numbers, such as h")
+    add("--id", metavar="ID", help="the person to read, where the table has an id column")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="a covariate with its unit: weight=70kg")
+    add("--covariates", choices=("LOCF", "NOCB"), help="how a covariate that changes holds between its rows")
+    add("--sensor", action="append", default=[], metavar="NAME=KIND:OUTPUT", help=(
+        "how a column of readings is read: cgm=CGM:G_isf, C=Combined2:C,prop=0.1. Default: CGM of G_isf for cgm (type "
+        "1 diabetes), else combined error 2 of the output that has the column's name"))
+    add("--method", choices=("nuts", "laplace"), default="nuts", help="nuts samples (default); laplace is a quick look")
+    add("--draws", type=int, metavar="N", help="posterior draws (nuts: in all; default 1000)")
+    add("--temper", type=float, metavar="T", help=(
+        "the likelihood counts to the power 1/T: above 1 the model is known to be wrong. Default: 3 where several "
+        "structures are pooled, else 1"))
+    add("--report", metavar="FILE", help="write an HTML report here")
+    add("--quiet", action="store_true", help="no progress")
+
+
+# ------------------------------------------------------------------------------------------------------ set-up
+
+
+def cache_dir() -> Path:
+    """Where compiled programs are kept between runs: $HYBRIDTWIN_CACHE, else the user's cache folder."""
+    if given := os.environ.get("HYBRIDTWIN_CACHE"):
+        return Path(given)
+    if sys.platform == "win32":
+        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        root = Path.home() / "Library" / "Caches"
+    else:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "hybridtwin" / "xla"
+
+
+def _prepare() -> None:
+    """Keep compiled programs between runs; errors raised inside a compiled program would defeat that cache."""
+    os.environ.setdefault("EQX_ON_ERROR", "nan")
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:
+        try:
+            cache_dir().mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return  # a cache is a convenience: without it everything works, and compiles again
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _tell(text: str = "") -> None:
+    print(text, flush=True)
+
+
+# -------------------------------------------------------------------------------------------------- reading in
+
+
+def _person(args):
+    """The record, with the covariates that were set."""
+    import dataclasses
+
+    from hybridtwin import grammar
+    from hybridtwin.records import Person
+    from hybridtwin.signals import Signal
+
+    units = grammar.pairs(args.units, "--units")
+    options = {"units": units, "tz": args.tz, "id": args.id, "covariates": args.covariates}
+    if _is_nonmem(args.record):
+        person = Person.from_nonmem(args.record, **options)
+    else:
+        person = Person.from_csv(args.record, time=args.time, **options)
+    fixed = dict(person.covariates)
+    for text in args.set:
+        for name, value in grammar.pairs(text, "--set").items():
+            number, unit = grammar.quantity(value, f"--set {name}")
+            fixed[name] = Signal.constant(number, unit).resolve(person.clock, person.clock.unit, unit)
+    if args.id is None and person.id == "person":
+        person = dataclasses.replace(person, id=Path(args.record).name.split(".")[0])
+    return dataclasses.replace(person, covariates=fixed)
+
+
+def _is_nonmem(path: str) -> bool:
+    """Whether the header of a table has a column AMT."""
+    from hybridtwin.io import tables
+
+    return tables.read(path, tables.Cells()).named("amt") is not None
+
+
+def _readings(person) -> dict[str, tuple[float, str]]:
+    """Series of the record: name -> (median, unit)."""
+    import numpy as np
+
+    return {name: (float(np.nanmedian(s.value)), s.unit) for name, s in person.series.items() if not np.all(s.missing)}
+
+
+def _models(args, person):
+    from hybridtwin import grammar, units
+    from hybridtwin.binding import substance
+    from hybridtwin.errors import NoReadings
+    from hybridtwin.model import Model
+    from hybridtwin.physiology import REGISTRY
+
+    said = {}
+    for text in args.sensor:
+        name, _, rest = text.partition("=")
+        said[name.strip()] = rest.strip()
+    found = []
+    for cls in grammar.systems(args.system, REGISTRY):
+        spec, chosen = cls.spec, {}
+        for name, (median, unit) in _readings(person).items():
+            text = said.get(name) or _default_sensor(name, spec)
+            if text is not None:
+                of = text.partition(":")[2].split(",")[0].strip()
+                target = (spec.outputs.get(of) or spec.states.get(of))
+                scale = units.convert(median, unit, target.unit, substance(name)) if target else median
+                chosen[name] = grammar.sensor(text, abs(scale) or 1.0)
+        if missing := set(said) - set(chosen):
+            raise NoReadings(f"--sensor names {sorted(missing)[0]!r}, which the record does not have", person=person.id,
+                             column=sorted(missing)[0], remedy=f"It has {', '.join(person.series)}")
+        if not chosen:
+            raise NoReadings(f"no column of the record is an output of {cls.__name__} ({', '.join(spec.outputs)})",
+                             person=person.id, remedy="Say how a column is read, such as --sensor dv=Combined2:"
+                             + next(iter(spec.outputs)))
+        found.append(Model(cls(), **chosen))
+    return found
+
+
+def _default_sensor(name: str, spec) -> str | None:
+    """How a column is read unless told otherwise: see --sensor."""
+    if "G_isf" in spec.outputs and name.lower() == "cgm":
+        return "CGM:G_isf"
+    if "G" in spec.outputs and name.lower() in ("glucose", "bg", "smbg", "cbg"):
+        return "Combined2:G"
+    return f"Combined2:{name}" if name in spec.outputs else None
+
+
+def _twin(args):
+    """Read and personalize."""
+    _prepare()
+    from hybridtwin.inference.methods import NUTS, Laplace
+    from hybridtwin.inference.personalize import personalize
+
+    person = _person(args)
+    _tell(repr(person))
+    models = _models(args, person)
+    temper = args.temper or (3.0 if len(models) > 1 else 1.0)
+    if args.method == "laplace":
+        method = Laplace(draws=args.draws or 1000)
+    else:
+        method = NUTS(draws=max((args.draws or 1000) // 4, 20), chains=4)
+    return personalize(models if len(models) > 1 else models[0], person, method, key=args.key, temper=temper,
+                       progress=not args.quiet)
+
+
+# ---------------------------------------------------------------------------------------------------- commands
+
+
+def _do_twin(args) -> int:
+    twin = _twin(args)
+    _tell("\n" + repr(twin))
+    if args.report:
+        _tell(f"\nreport: {twin.report(args.report)}")
+    return 3 if twin.verdict.headline == "DO NOT USE" else 0
+
+
+def _do_compare(args) -> int:
+    from hybridtwin import grammar
+
+    asked = [grammar.world(text) for text in args.do]  # a slip of the pen is told before minutes of work
+    if args.window:
+        grammar.windowed(f"peak(x) @{args.window}")
+    for text in args.outcome or ():
+        grammar.outcome(text)
+    lived = _twin(args)
+    from hybridtwin.causal.contrast import contrast
+
+    _tell("\n" + repr(lived))
+    twins = [grammar.enact(lived, each) for each in asked]
+    wanted = _outcomes(args, lived, twins)
+    effects, refused = [], False
+    for text, twin in zip(args.do, twins, strict=True):
+        effect = contrast(twin, lived, *wanted)
+        effects.append(effect)
+        _tell(f"\n{text}")
+        if "DO NOT USE" in (effect.verdict.headline, lived.verdict.headline):
+            refused = True
+            _tell(f"{effect.verdict!r}\nDO NOT USE: no numbers of this comparison are printed.")
+        else:
+            _tell(str(effect.text))
+    if args.report:
+        _tell(f"\nreport: {lived.report(args.report, effects)}")
+    return 3 if refused else 0
+
+
+def _outcomes(args, lived, twins):
+    """What is compared: what was asked, else what the system's outputs suggest."""
+    from hybridtwin import grammar, outcomes, units
+
+    start = stop = None
+    if args.window:
+        _, start, stop = grammar.windowed(f"x @{args.window}")
+    elif onsets := [w.onset for w in (twin.world() for twin in twins) if w.onset is not None]:
+        start = min(onsets) if min(onsets) < lived.stop else None
+    if args.outcome:
+        return [grammar.outcome(text, start, stop) for text in args.outcome]
+    spec, found = lived.fits[0].model.spec, []
+    if "G" in spec.outputs:
+        molar = any(units.parse(s.unit).same_dimension(units.parse("mmol/L")) for s in lived.record.series.values())
+        unit, low, high = ("mmol/L", 3.9, 10.0) if molar else ("mg/dL", outcomes.HYPO, outcomes.HYPER)
+        return [outcomes.peak("G", start, stop, unit=unit), outcomes.mean("G", start, stop, unit=unit),
+                outcomes.time_in_range("G", low, high, unit, start, stop)]
+    for name in dict.fromkeys(s.of for s in lived.fits[0].model.sensors.values()):
+        if name in spec.outputs and units.parse(spec.outputs[name].unit).same_dimension(units.parse("mg/L")):
+            found += [kind(name, start, stop) for kind in (outcomes.auc, outcomes.cmax, outcomes.trough)]
+        elif name in spec.outputs:
+            found += [kind(name, start, stop) for kind in (outcomes.mean, outcomes.nadir, outcomes.peak)]
+    return found
+
+
+def _do_systems(args) -> int:
+    import inspect
+
+    from hybridtwin import grammar
+    from hybridtwin.physiology import REGISTRY
+
+    if args.name:
+        for cls in grammar.systems(args.name, REGISTRY):
+            _tell(f"{cls.__name__}\n\n{inspect.getdoc(cls)}\n\n{cls()!r}\n")
+    elif args.names:
+        _tell("\n".join(REGISTRY))
+        return 0
+    else:
+        wide = max(map(len, REGISTRY))
+        for name, cls in REGISTRY.items():
+            spec = cls.spec
+            _tell(f"{name:<{wide}}  {(inspect.getdoc(cls) or '').splitlines()[0]}")
+            groups = {"doses": spec.doses, "signals": spec.signals, "outputs": spec.outputs}
+            told = [f"{group} " + ", ".join(f"{n} ({f.unit})" for n, f in fields.items())
+                    for group, fields in groups.items() if fields]
+            _tell(f"{'':<{wide}}  time in {spec.time}; {'; '.join(told)}")
+        _tell(f"{'T1D':<{wide}}  T1DMinimal and T1DTwoPool, pooled\n\nOne of them in full: hybridtwin systems NAME")
+    _tell(f"\n{NOTICE}.")
+    return 0
+
+
+def _do_doctor(args) -> int:
+    _prepare()
+    import platform
+
+    import jax
+    import jax.numpy as jnp
+
+    from hybridtwin.versions import versions
+
+    _tell("\n".join([f"{'python':<12} {platform.python_version()} on {platform.platform()}",
+                     *(f"{name:<12} {number}" for name, number in versions().items())]))
+    devices = ", ".join(f"{d.device_kind} ({d.platform})" for d in jax.devices())
+    _tell(f"{'devices':<12} {devices}; {os.cpu_count()} CPU cores")
+    with jax.enable_x64(True):
+        double = jnp.zeros(1).dtype == "float64"
+    _tell(f"{'precision':<12} verbs compute in {'float64' if double else 'float32: something has switched x64 off'}; "
+          f"global x64 is {'on' if jax.config.jax_enable_x64 else 'off'}")
+    folder = jax.config.jax_compilation_cache_dir
+    if folder is None:
+        _tell(f"{'cache':<12} none: {cache_dir()} cannot be written; name another in HYBRIDTWIN_CACHE")
+    else:
+        files = [f for f in Path(folder).glob("*") if f.is_file()]
+        _tell(f"{'cache':<12} {folder}: {len(files)} files, {sum(f.stat().st_size for f in files) / 1e6:.1f} MB "
+              "(safe to delete)")
+    from hybridtwin.datasets import files as data
+
+    roots = [str(root) for root in data.roots() if Path(root).is_dir()]
+    _tell(f"{'data':<12} {', '.join(roots) or 'no local data sets; public ones are fetched when asked for'}")
+    _tell(f"\n{NOTICE}.")
+    return 0
+
+
+_COMMANDS = {"twin": _do_twin, "compare": _do_compare, "systems": _do_systems, "doctor": _do_doctor}
+
+
+def main(argv=None) -> int:
+    """Run one command; returns the exit code (see the module). argparse leaves with 2 itself."""
+    args = _parser().parse_args(argv)
+    try:
+        code = _COMMANDS[args.command](args)
+    except NotTrustworthy as error:
+        sys.stderr.write(f"hybridtwin: {error}\n")
+        code = 3
+    except (HybridTwinError, OSError) as error:
+        sys.stderr.write(f"hybridtwin: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("hybridtwin: interrupted\n")
+        return 130
+    if args.command in ("twin", "compare"):
+        _tell(f"\n{NOTICE}.")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,268 @@
+"""What a command line says in one line of text: worlds, outcomes, units, sensors.
+
+    bolus=shift(-20 min)            every bolus 20 min earlier
+    meal=*0.5, bolus=*0.5           both halved, in one world
+    bolus=none @06:00..12:00        no bolus between 06:00 and 12:00
+    bolus=bolus(6 [IU] at 12:10)    this bolus in place of those of the window; +bolus(...) adds it
+    iv=infusion(500 mg at 08:00 over 1 h)
+    basal=0.8 [IU]/h                a constant rate; SI=*1.2 a parameter
+
+Nothing here is evaluated as code: every form is matched, and what matches none is refused with the forms there are.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hybridtwin import outcomes, sensors
+from hybridtwin.errors import AmbiguousDose, DeclarationError, InterventionError, UnitError, UnknownTarget
+from hybridtwin.outcomes import Outcome
+from hybridtwin.priors import lognormal
+from hybridtwin.signals import Regimen
+from hybridtwin.system import nearest
+
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_CHANGE = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*=\s*(.+?)\s*$")
+_WINDOW = re.compile(r"^(.*?)\s*@\s*(.*?)\s*\.\.\s*(.*?)\s*$")
+_SHIFT = re.compile(rf"^shift\(\s*({_NUMBER}\s*[A-Za-z]+)\s*\)$")
+_TIMES = re.compile(rf"^\*\s*({_NUMBER})$")
+_BOLUS = re.compile(rf"^(\+?)\s*bolus\(\s*({_NUMBER})\s*(.*?)\s+at\s+(.+?)\s*\)$")
+_INFUSION = re.compile(rf"^(\+?)\s*infusion\(\s*({_NUMBER})\s*(.*?)\s+at\s+(.+?)\s+over\s+(.+?)\s*\)$")
+_VALUE = re.compile(rf"^({_NUMBER})\s*(.*)$")
+_FORMS = ("Write name=shift(-20 min), name=*0.5, name=none, name=bolus(6 [IU] at 12:10), name=+bolus(6 [IU] at 12:10), "
+          "name=infusion(500 mg at 08:00 over 1 h) or name=0.8 [IU]/h; a comma combines, @07:00..12:00 is a window")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A function of the old input or parameter, with the words for it."""
+
+    label: str
+    function: Callable[[Any], Any]
+
+    def __call__(self, old):
+        return self.function(old)
+
+
+class Amount(tuple):
+    """(number, unit) with the words for it."""
+
+    @property
+    def label(self) -> str:
+        return f"{self[0]:g} {self[1]}".rstrip()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One change of one world: what is changed, how, and within which lived time."""
+
+    name: str
+    value: Change | Amount
+    start: str | None = None
+    stop: str | None = None
+
+
+def parts(text: str, at: str = ",") -> list[str]:
+    """`text` split at commas that stand outside brackets."""
+    found, depth = [""], 0
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == at and depth <= 0:
+            found.append("")
+        else:
+            found[-1] += letter
+    return [part.strip() for part in found if part.strip()]
+
+
+def windowed(text: str) -> tuple[str, str | None, str | None]:
+    """("peak(G)", "07:00", "12:00") from "peak(G) @07:00..12:00"; an empty end is open."""
+    found = _WINDOW.match(text)
+    if found is None:
+        if "@" in text:
+            raise InterventionError(f"cannot read the window of {text!r}. Write @07:00..12:00, or @07:00.. to the end.")
+        return text.strip(), None, None
+    return found[1].strip(), found[2] or None, found[3] or None
+
+
+def world(text: str) -> list[Asked]:
+    """The changes of one world. **Raises:** InterventionError with all forms, where a change is none of them."""
+    found = [_asked(part) for part in parts(text)]
+    if not found:
+        raise InterventionError(f"a world without a change. {_FORMS}.")
+    return found
+
+
+def _asked(text: str) -> Asked:
+    plain, start, stop = windowed(text)
+    matched = _CHANGE.match(plain)
+    if matched is None:
+        raise InterventionError(f"cannot read the change {text!r}. {_FORMS}.")
+    name, said = matched[1], matched[2]
+    return Asked(name, _value(said, text), start, stop)
+
+
+def _value(said: str, text: str) -> Change | Amount:
+    if found := _SHIFT.match(said):
+        by = found[1]
+        later = not by.startswith("-")
+        return Change(f"{by.lstrip('+-').strip()} {'later' if later else 'earlier'}", lambda old: old.shift(by))
+    if found := _TIMES.match(said):
+        k = float(found[1])
+        return Change(f"{k:g} times as lived", lambda old: old * k)
+    if said.lower() == "none":
+        return Change("none", lambda old: Regimen.none(old.unit) if isinstance(old, Regimen) else old * 0.0)
+    if found := _BOLUS.match(said):
+        return _given(found, "bolus", lambda amount, unit: Regimen.bolus(amount, unit, at=_moment(found[4])))
+    if found := _INFUSION.match(said):
+        return _given(found, "infusion",
+                      lambda amount, unit: Regimen.infusion(amount, unit, at=_moment(found[4]), over=found[5]))
+    if found := _VALUE.match(said):
+        return Amount((float(found[1]), found[2].strip()))
+    raise InterventionError(f"cannot read {said!r} in {text!r}. {_FORMS}.")
+
+
+def _moment(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _given(found, kind, made) -> Change:
+    amount, unit = float(found[2]), found[3]
+    words = f"{found[1]}{kind} of {amount:g} {unit} at {found[4]}".replace("  ", " ")
+
+    def change(old):
+        if not isinstance(old, Regimen):
+            raise InterventionError(f"a {kind} can only be given to a dose, not to what is not one. {_FORMS}.")
+        fresh = made(amount, unit or old.unit)
+        return old + fresh if found[1] else fresh
+
+    return Change(words, change)
+
+
+def enact(twin, asked: list[Asked]):
+    """The twin in the world that was asked for. **Raises:** what `Twin.do` raises."""
+    spec = twin.fits[0].model.spec
+    for each in asked:
+        value = each.value
+        if isinstance(value, Amount):
+            field = next((group[each.name] for group in (spec.doses, spec.signals, spec.covariates, spec.parameters,
+                                                         spec.constants, spec.states) if each.name in group), None)
+            if each.name in spec.doses:
+                raise AmbiguousDose(f"{each.name} is a dose: {value.label} says how much but not when. Write "
+                                    f"{each.name}=bolus({value.label} at 12:10), or {each.name}=*0.5.")
+            if field is not None and not value[1]:
+                value = Amount((value[0], field.unit))
+        twin = twin.do(start=each.start, stop=each.stop, **{each.name: value})
+    return twin
+
+
+# ---------------------------------------------------------------------------------------- outcomes and options
+
+
+
+def _hint(name: str, known) -> str:
+    """"Did you mean 'x'? " or "Known: x, y. "."""
+    text = nearest(name, known)
+    return text + (" " if text.endswith("?") else ". ")
+
+
+_OUTCOMES = {"peak": outcomes.peak, "nadir": outcomes.nadir, "mean": outcomes.mean, "auc": outcomes.auc,
+             "cmax": outcomes.cmax, "trough": outcomes.trough}
+_SHARES = {"time_above": outcomes.time_above, "time_below": outcomes.time_below,
+           "time_in_range": outcomes.time_in_range}
+_CALL = re.compile(r"^(\w+)\(\s*(.*?)\s*\)$")
+_RANGE = re.compile(rf"^({_NUMBER})\s*(?:-|to|\.\.)\s*({_NUMBER})\s+(\S+)$")
+_LEVEL = re.compile(rf"^({_NUMBER})\s+(\S+)$")
+
+
+def outcome(text: str, start=None, stop=None) -> Outcome:
+    """An outcome from "peak(G)", "time_below(G, 70 mg/dL)", "time_in_range(G, 70-180 mg/dL)" or "at(C, 12:00)".
+
+    start, stop: the window where the text names none with @07:00..12:00.
+    """
+    plain, own_start, own_stop = windowed(text)
+    start, stop = (own_start, own_stop) if own_start or own_stop else (start, stop)
+    found = _CALL.match(plain)
+    if found is None:
+        raise DeclarationError(f"cannot read the outcome {text!r}. Write peak(G), time_below(G, 70 mg/dL), "
+                               "time_in_range(G, 70-180 mg/dL), at(C, 12:00), auc(C) @08:00..20:00.")
+    kind, arguments = found[1], parts(found[2])
+    if kind in _OUTCOMES and len(arguments) == 1:
+        return _OUTCOMES[kind](arguments[0], start, stop)
+    if kind == "at" and len(arguments) == 2:
+        return outcomes.at(arguments[0], _moment(arguments[1]))
+    if kind in _SHARES and len(arguments) == 2:
+        numbers = (_RANGE if kind == "time_in_range" else _LEVEL).match(arguments[1])
+        if numbers is not None:
+            *levels, unit = numbers.groups()
+            return _SHARES[kind](arguments[0], *(float(x) for x in levels), unit, start, stop)
+    known = [*_OUTCOMES, *_SHARES, "at"]
+    hint = "" if kind in known else _hint(kind, known)
+    raise DeclarationError(f"cannot read the outcome {text!r}. {hint}"
+                           "Write peak(G), time_below(G, 70 mg/dL), time_in_range(G, 70-180 mg/dL) or at(C, 12:00).")
+
+
+def pairs(text: str, what: str) -> dict[str, str]:
+    """{"cgm": "mg/dL", "meal": "g"} from "cgm=mg/dL,meal=g"."""
+    found = {}
+    for part in parts(text):
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise UnitError(f"{what}: cannot read {part!r}. Write name=value, with commas between: cgm=mg/dL,meal=g.")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def quantity(text: str, what: str) -> tuple[float, str]:
+    """(70.0, "kg") from "70 kg" or "70kg"."""
+    found = _VALUE.match(text.strip())
+    if found is None or not found[2].strip():
+        raise UnitError(f'{what}: cannot read {text!r} as a quantity. Write a number with its unit, such as "70 kg".')
+    return float(found[1]), found[2].strip()
+
+
+_SENSORS = {kind.__name__: kind for kind in (sensors.CGM, sensors.Combined1, sensors.Combined2, sensors.Gaussian,
+                                             sensors.LogNormal, sensors.Poisson)}
+
+
+def sensor(text: str, scale: float):
+    """A sensor from "CGM:G_isf" or "Combined2:C,prop=0.1".
+
+    Fields that are not given take the sensor's own prior; `sd` and `add` have none, since their size is that of the
+    readings: their prior is log-normal with a median of a tenth of `scale`, the readings' median (`LogNormal.sd`: 0.2).
+    """
+    kind, colon, rest = text.partition(":")
+    names = parts(rest)
+    if kind not in _SENSORS or not colon or not names:
+        hint = "" if kind in _SENSORS else _hint(kind, _SENSORS)
+        raise DeclarationError(f"cannot read the sensor {text!r}. {hint}Write KIND:OUTPUT, such as cgm=CGM:G_isf or "
+                               f"C=Combined2:C; kinds: {', '.join(_SENSORS)}.")
+    cls, fields = _SENSORS[kind], {}
+    for name, value in pairs(",".join(names[1:]), "sensor").items() if names[1:] else ():
+        try:
+            fields[name] = float(value)
+        except ValueError:
+            raise DeclarationError(f"sensor {text!r}: {name}={value} is no number. Write {name}=0.1.") from None
+    for name in ("sd", "add"):
+        if name in cls.__dataclass_fields__ and name not in fields:
+            fields[name] = lognormal(0.2, 0.7) if cls is sensors.LogNormal else lognormal(0.1 * scale, 1.0)
+    try:
+        return cls(names[0], **fields)
+    except TypeError as error:
+        raise DeclarationError(f"sensor {text!r}: {error}. Give fields that {kind} has.") from None
+
+
+def systems(text: str, registry) -> list[Any]:
+    """The systems of "T1DMinimal+T1DTwoPool"; "T1D" is both structures of type 1 diabetes."""
+    found = []
+    for name in text.split("+"):
+        names = ["T1DMinimal", "T1DTwoPool"] if name.strip() == "T1D" else [name.strip()]
+        for each in names:
+            if each not in registry:
+                raise UnknownTarget(f"there is no system {each!r}. {_hint(each, [*registry, 'T1D'])}"
+                                    "All of them: hybridtwin systems.")
+            found.append(registry[each])
+    return found

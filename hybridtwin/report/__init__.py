@@ -1,0 +1,124 @@
+"""The report: one HTML file that a person can read, print and keep, without network and without script."""
+
+import datetime
+import itertools
+from pathlib import Path
+
+from hybridtwin import plots
+from hybridtwin.errors import NotTrustworthy
+from hybridtwin.report import page
+from hybridtwin.report.page import say
+
+NOTICE = "Research use; not a medical device"
+
+
+def write(twin, path, contrasts=()) -> Path:
+    """Write the report of a twin and of contrasts made with it; returns the path of the file.
+
+    The verdict comes first. Under DO NOT USE a comparison is named and explained, but none of its numbers is written;
+    under CAUTION the notice stands beside every comparison.
+    """
+    contrasts = list(contrasts) if isinstance(contrasts, list | tuple) else [contrasts]
+    path = Path(path)
+    figures = itertools.count(1)
+    parts = [_head(twin, len(contrasts)), page.verdict(twin.verdict), _record(twin, figures), _fit(twin, figures),
+             _posterior(twin, figures)]
+    parts += [_contrast(twin, each, n, len(contrasts), figures) for n, each in enumerate(contrasts, 1)]
+    parts += [_limits(), page.section("numbers", "Parameters in numbers", page.parameters(twin)), _provenance(twin)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page.document(f"Twin of {twin.id}", "\n".join(parts), NOTICE), encoding="utf-8")
+    return path
+
+
+def _head(twin, comparisons: int) -> str:
+    clock = twin.record.clock
+    structures = " and ".join(plots.structure_names(twin))
+    span = f"{clock.label(clock.start)} to {clock.label(clock.stop)}" + (f" ({clock.tz})" if clock.tz else "")
+    entries = [("record", "Record"), ("fit", "Fit"), ("parameters", "Parameters"),
+               *((f"comparison-{n}", _title(n, comparisons)) for n in range(1, comparisons + 1)),
+               ("limits", "Limits of use"), ("numbers", "Numbers"), ("provenance", "Provenance")]
+    return (f"<header><p class=notice>{say(NOTICE)}</p><h1>Twin of {say(twin.id)}</h1>"
+            f"<p>{say(structures)}, personalized to the record from {say(span)}.</p></header>{page.index(entries)}")
+
+
+def _title(number: int, count: int) -> str:
+    return "The comparison" if count == 1 else f"Comparison {number} of {count}"
+
+
+def _record(twin, figures) -> str:
+    person = twin.record
+    caption = ("The record as it was read. Dots are readings, triangles readings of which only a limit is known, stems "
+               "doses and meals, question marks events of unknown amount.")
+    shown = page.figure(plots.record(person), next(figures), caption)
+    return page.section("record", "The record", shown + f"<pre>{say(repr(person))}</pre>")
+
+
+def _fit(twin, figures) -> str:
+    predicted = twin.predict()
+    caption = ("Readings over the twin. Dark band: 90 % of the draws of the modelled value. Light band: 90 % of what "
+               "new readings would be, sensor error included; about nine readings in ten belong inside it.")
+    told = []
+    for name, p in predicted.items():
+        if len(p.observed_time):
+            told.append(f"{100 * p.coverage(0.9):.0f} % of the {len(p.observed_time)} {name} readings lie inside their "
+                        "90 % predictive band.")
+    text = "".join(f"<p>{say(line)}</p>" for line in told)
+    drawn = page.figure(plots.fit(twin, predicted), next(figures), caption)
+    return page.section("fit", "What the twin makes of it", drawn + text)
+
+
+def _posterior(twin, figures) -> str:
+    caption = ("What the record added: each parameter before it was seen (gray) and after (line). Where the two look "
+               "alike, the record says nothing about that parameter.")
+    drawn = page.figure(plots.priors_posteriors(twin), next(figures), caption)
+    return page.section("parameters", "The body, before and after the record", drawn)
+
+
+def _contrast(twin, effect, number, count, figures) -> str:
+    worlds = (f"<p><b>{say(effect.a_label)}</b> compared with <b>{say(effect.b_label)}</b>, in the same body on the "
+              "same days.</p>")
+    try:
+        trusted = twin.verdict.headline != "DO NOT USE" and not plots.refused(effect)
+        body = _answers(effect, figures) if trusted else page.refusal(twin.verdict, effect.verdict)
+    except NotTrustworthy:
+        body = page.refusal(twin.verdict, effect.verdict)
+    return page.section(f"comparison-{number}", _title(number, count), worlds + body)
+
+
+def _answers(effect, figures) -> str:
+    parts = [page.caution(effect.verdict)]
+    parts.append(page.figure(plots.worlds(effect), next(figures), (
+        "The two worlds. Lines are medians, bands hold 90 % of the draws of each world, the yellow stretch is the "
+        "window asked about. The worlds share every draw of the body: their difference is known better than either.")))
+    parts.append(page.figure(plots.contrast(effect), next(figures), (
+        "Differences between the worlds: median and 90 % credible interval of the modelled values; blue for this "
+        "person, gray for the same model before it saw the record.")))
+    parts.append(page.contrast_table(effect))
+    parts.append(f"<div class=text>{page.paragraphs(effect.text)}</div>")
+    parts.append(page.listed("What this rests on", effect.assumptions))
+    parts.append(page.listed("Decisions kept as lived", effect.kept, "None: no later decision of that day was kept."))
+    parts.append(page.listed("Notes", effect.notes))
+    return "".join(parts)
+
+
+def _limits() -> str:
+    items = ("to choose, give or change a treatment without a clinician who knows the person;",
+             "for alarms, or anything that acts without a person who checks it;",
+             "for anyone else than the person whose record this is;",
+             "beyond the span and the treatments of the record, or the horizon that the system declares;",
+             "to diagnose: a model that fits is no proof that its mechanism is the person's.")
+    return page.section("limits", "What this must not be used for", "<ul class=limits>" + "".join(
+        f"<li>{say(item)}</li>" for item in items) + f"</ul><p class=notice>{say(NOTICE)}</p>")
+
+
+def _provenance(twin) -> str:
+    from hybridtwin.versions import versions
+
+    written = datetime.datetime.now().astimezone()
+    rows = {"Structures": " + ".join(plots.structure_names(twin)), "Method": repr(twin.method),
+            "Temper": f"{twin.temper:g}" + " (the likelihood counts to the power 1/temper)" * (twin.temper > 1),
+            "Seed": twin.seed, "Record (SHA-256)": twin.data_hash, "World": twin.label,
+            "Software": ", ".join(f"{name} {number}" for name, number in versions().items()),
+            "Written": f"{written:%B} {written.day}, {written:%Y %I:%M %p %Z}"}
+    table = "".join(f"<tr><th scope=row>{say(k)}</th><td>{say(v)}</td></tr>" for k, v in rows.items())
+    return page.section("provenance", "How this was made", f"<table class=facts>{table}</table>")
