@@ -34,12 +34,17 @@ _FORMS = ("Write name=shift(-20 min), name=*0.5, name=none, name=bolus(6 [IU] at
           "name=infusion(500 mg at 08:00 over 1 h) or name=0.8 [IU]/h; a comma combines, @07:00..12:00 is a window")
 
 
+_COURSES = ("doses", "signals", "covariates")
+_NUMBERS = ("parameters", "constants")
+
+
 @dataclass(frozen=True)
 class Change:
-    """A function of the old input or parameter, with the words for it."""
+    """A function of the old input or parameter, with the words for it; `fits`: the kinds of target it can change."""
 
     label: str
     function: Callable[[Any], Any]
+    fits: tuple[str, ...] = _COURSES
 
     def __call__(self, old):
         return self.function(old)
@@ -109,7 +114,7 @@ def _value(said: str, text: str) -> Change | Amount:
         return Change(f"{by.lstrip('+-').strip()} {'later' if later else 'earlier'}", lambda old: old.shift(by))
     if found := _TIMES.match(said):
         k = float(found[1])
-        return Change(f"{k:g} times as lived", lambda old: old * k)
+        return Change(f"{k:g} times as lived", lambda old: old * k, _COURSES + _NUMBERS)
     if said.lower() == "none":
         return Change("none", lambda old: Regimen.none(old.unit) if isinstance(old, Regimen) else old * 0.0)
     if found := _BOLUS.match(said):
@@ -134,27 +139,27 @@ def _given(found, kind, made) -> Change:
     words = f"{found[1]}{kind} of {amount:g} {unit} at {found[4]}".replace("  ", " ")
 
     def change(old):
-        if not isinstance(old, Regimen):
-            raise InterventionError(f"a {kind} can only be given to a dose, not to what is not one. {_FORMS}.")
         fresh = made(amount, unit or old.unit)
         return old + fresh if found[1] else fresh
 
-    return Change(words, change)
+    return Change(words, change, ("doses",))
 
 
 def enact(twin, asked: list[Asked]):
     """The twin in the world that was asked for. **Raises:** what `Twin.do` raises."""
     spec = twin.fits[0].model.spec
     for each in asked:
-        value = each.value
+        value, name = each.value, each.name
+        group = next((group for group in (*_COURSES, *_NUMBERS, "states") if name in getattr(spec, group)), None)
         if isinstance(value, Amount):
-            field = next((group[each.name] for group in (spec.doses, spec.signals, spec.covariates, spec.parameters,
-                                                         spec.constants, spec.states) if each.name in group), None)
-            if each.name in spec.doses:
-                raise AmbiguousDose(f"{each.name} is a dose: {value.label} says how much but not when. Write "
-                                    f"{each.name}=bolus({value.label} at 12:10), or {each.name}=*0.5.")
-            if field is not None and not value[1]:
-                value = Amount((value[0], field.unit))
+            if group == "doses":
+                raise AmbiguousDose(f"{name} is a dose: {value.label} says how much but not when. Write "
+                                    f"{name}=bolus({value.label} at 12:10), or {name}=*0.5.")
+            if group is not None and not value[1]:
+                value = Amount((value[0], getattr(spec, group)[name].unit))
+        elif group is not None and group not in value.fits:
+            raise InterventionError(f"{name} is one of the {group}: it cannot become {value.label!r}. "
+                                    f"Write {name}=*1.2, or a number with its unit.")
         twin = twin.do(start=each.start, stop=each.stop, **{each.name: value})
     return twin
 

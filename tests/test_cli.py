@@ -1,0 +1,228 @@
+"""The command line: what it understands, what it answers, how it leaves."""
+
+import subprocess
+import sys
+
+import made
+import pytest
+
+from hybridtwin import cli, grammar
+from hybridtwin.errors import (
+    AmbiguousDose,
+    DeclarationError,
+    HybridTwinError,
+    InterventionError,
+    UnitError,
+    UnknownTarget,
+)
+from hybridtwin.physiology import REGISTRY
+
+NOTICE = "Research use; not a medical device"
+TABLE = """time,oral,C
+0,320,
+0.25,,2.84
+0.57,,6.57
+1.12,,10.5
+2.02,,9.66
+3.82,,8.58
+5.1,,8.36
+7.03,,7.47
+9.05,,6.89
+12.12,,5.94
+24.37,,3.28
+"""
+KNOWN = ["--system", "OneCompartmentOral", "--units", "oral=mg,C=mg/L", "--time", "h", "--key", "0"]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("EQX_ON_ERROR", "nan")
+    monkeypatch.setenv("HYBRIDTWIN_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "theo.csv"
+    path.write_text(TABLE)
+    return str(path)
+
+
+def lived(name="oral"):
+    return made.twin().world().inputs[name]
+
+
+def amounts(regimen):
+    return [(d.time, d.amount) for d in regimen]
+
+
+# --------------------------------------------------------------------------------------------------------- grammar
+
+
+def world(text):
+    return made.twin().clock, grammar.enact(made.twin(), grammar.world(text)).world()
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("oral=shift(-20 min)", [(8 - 1 / 3, 320), (16 - 1 / 3, 320)]),
+    ("oral=shift(+1 h) @15:00..", [(8, 320), (17, 320)]),
+    ("oral=*0.5", [(8, 160), (16, 160)]),
+    ("oral = * 2 @ 15:00 .. 17:00", [(8, 320), (16, 640)]),
+    ("oral=none", []),
+    ("oral=none @..10:00", [(16, 320)]),
+    ("oral=bolus(100 mg at 12:00)", [(12, 100)]),
+    ("oral=bolus(0.1 g at 12:00) @15:00..17:00", [(8, 320), (12, 100)]),
+    ("oral=+bolus(100 at 12:00)", [(8, 320), (12, 100), (16, 320)]),
+    ("oral=shift(1 h), oral=*0.5", [(9, 160), (17, 160)]),
+])
+def test_worlds_of_doses(text, expected):
+    _, found = world(text)
+    assert [t for t, _ in amounts(found.inputs["oral"])] == pytest.approx([t for t, _ in expected])
+    assert [a for _, a in amounts(found.inputs["oral"])] == pytest.approx([a for _, a in expected])
+
+
+def test_an_infusion_and_a_parameter():
+    _, found = world("iv=infusion(500 mg at 09:00 over 1 h)")
+    assert [(d.time, d.amount, d.duration) for d in found.inputs["iv"]] == [(9.0, 500.0, 1.0)]
+    _, found = world("CL=*1.2")
+    assert found.overrides[0].path == "CL" and found.overrides[0].change(2.0) == pytest.approx(2.4)
+    _, found = world("CL=3")
+    assert found.overrides[0].change == pytest.approx(3.0)
+    _, found = world("CL=50 mL/min")
+    assert found.overrides[0].change == pytest.approx(3.0)
+
+
+def test_a_world_is_told_in_words():
+    twin = grammar.enact(made.twin(), grammar.world("oral=shift(-20 min) @09:00..17:00, CL=3 L/h"))
+    assert twin.label == "oral = 20 min earlier from 09:00 until 17:00; CL = 3 L/h"
+
+
+@pytest.mark.parametrize("text", [
+    "", "oral", "oral=", "=4", "oral=shift(20)", "oral=later", "oral=*x", "oral=*0.5 @07:00", "oral=bolus(6 mg)",
+    "oral=__import__('os')", "oral=shift(-20 min"])
+def test_what_is_no_world_is_refused_with_the_forms_there_are(text):
+    with pytest.raises(InterventionError, match=r"Write "):
+        grammar.world(text)
+
+
+def test_mistakes_in_a_world_name_their_remedy():
+    with pytest.raises(AmbiguousDose, match=r"oral=bolus\(4 mg at"):
+        grammar.enact(made.twin(), grammar.world("oral=4 mg"))
+    with pytest.raises(UnknownTarget, match="oral"):
+        grammar.enact(made.twin(), grammar.world("orall=*2"))
+    with pytest.raises(UnitError):
+        grammar.enact(made.twin(), grammar.world("CL=3 kg"))
+    for text in ("CL=bolus(3 mg at 12:00)", "CL=shift(1 h)", "CL=none"):
+        with pytest.raises(InterventionError, match=r"CL=\*1.2"):
+            grammar.enact(made.twin(), grammar.world(text))
+
+
+def test_outcomes_in_words():
+    assert grammar.outcome("peak(G)", "07:00", "12:00").start == "07:00"
+    found = grammar.outcome("time_below(G, 70 mg/dL) @06:00..09:00", "07:00", "12:00")
+    assert (found.start, found.stop, found.unit) == ("06:00", "09:00", "%")
+    assert grammar.outcome("time_in_range(G, 3.9-10 mmol/L)").measure.high == 10.0
+    assert grammar.outcome("at(C, 12)").start == 12.0 and grammar.outcome("at(C, 12:00)").start == "12:00"
+    for text in ("peak", "peak()", "highest(G)", "time_below(G)", "time_below(G, 70)", "at(C)", "peak(G, 70)"):
+        with pytest.raises(DeclarationError, match="Write"):
+            grammar.outcome(text)
+
+
+def test_units_sensors_and_systems_in_words():
+    assert grammar.pairs("cgm=mg/dL, bolus=[IU]", "--units") == {"cgm": "mg/dL", "bolus": "[IU]"}
+    assert grammar.quantity("70kg", "--set") == (70.0, "kg")
+    for text in ("cgm", "=mg", "cgm="):
+        with pytest.raises(UnitError):
+            grammar.pairs(text, "--units")
+    with pytest.raises(UnitError, match="70 kg"):
+        grammar.quantity("70", "--set weight")
+    assert grammar.sensor("Combined2:C,prop=0.1", 5.0).prop == 0.1
+    assert grammar.sensor("CGM:G_isf", 120.0).of == "G_isf"
+    for text in ("CGM", "CMG:G", "CGM:", "Combined2:C,prop=x", "Combined2:C,nothing=1"):
+        with pytest.raises(HybridTwinError):
+            grammar.sensor(text, 1.0)
+    assert [s.__name__ for s in grammar.systems("T1D", REGISTRY)] == ["T1DMinimal", "T1DTwoPool"]
+    with pytest.raises(UnknownTarget, match="OneCompartment"):
+        grammar.systems("OneCompartmen", REGISTRY)
+
+
+# -------------------------------------------------------------------------------------------------------- commands
+
+
+def test_help_is_for_newcomers_and_loads_nothing_heavy():
+    code = ("import sys; from hybridtwin.cli import main\n"
+            "try:\n    main(['compare', '--help'])\nexcept SystemExit as left:\n    assert left.code == 0\n"
+            "assert 'jax' not in sys.modules or 'hybridtwin.inference' not in sys.modules")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for word in ("examples:", "shift(-20 min)", "exit codes:", "--units", NOTICE):
+        assert word in done.stdout
+
+
+def test_usage_leaves_with_two(capsys):
+    for arguments in ([], ["twin"], ["compare", "x.csv", "--system", "T1D"], ["nothing"]):
+        with pytest.raises(SystemExit) as left:
+            cli.main(arguments)
+        assert left.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_systems_are_listed_and_shown(capsys):
+    assert cli.main(["systems", "--names"]) == 0
+    assert capsys.readouterr().out.split() == list(REGISTRY)
+    assert cli.main(["systems"]) == 0
+    text = capsys.readouterr().out
+    assert NOTICE in text and "basal ([IU]/h)" in text and "T1D " in text
+    assert cli.main(["systems", "T1DMinimal"]) == 0
+    assert "dX/dt" in capsys.readouterr().out
+    assert cli.main(["systems", "T1DMinimum"]) == 1
+    assert "T1DMinimal" in capsys.readouterr().err
+
+
+def test_doctor_tells_versions_devices_precision_and_cache(capsys):
+    assert cli.main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    for word in ("jax", "numpyro", "devices", "float64", "cache", NOTICE):
+        assert word in text
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    ({"record": "nothing.csv"}, "there is no file"),
+    ({"--system": "T1DMax"}, "there is no system"),
+    ({"--units": "oral=mg"}, "'C'"),
+    ({"--units": "oral=mg,C=U/L"}, "[IU]"),
+    ({"--time": None}, "time="),
+    ({"--set": "weight=70"}, "70 kg"),
+    ({"--sensor": "dv=Combined2:C"}, "--sensor names 'dv'"),
+    ({"--sensor": "C=Combined2:G"}, "'G'"),
+])
+def test_a_users_mistake_is_told_without_a_traceback(table, capsys, change, told):
+    options = dict(zip(KNOWN[::2], KNOWN[1::2], strict=True)) | {k: v for k, v in change.items() if k != "record"}
+    given = [part for key, value in options.items() if value is not None for part in (key, value)]
+    assert cli.main(["twin", change.get("record", table), *given]) == 1
+    out, err = capsys.readouterr()
+    assert told in err and err.startswith("hybridtwin: ") and "Traceback" not in err + out
+
+
+def test_a_slip_in_a_world_is_told_before_the_work(table, capsys):
+    assert cli.main(["compare", table, *KNOWN, "--do", "oral=later"]) == 1
+    out, err = capsys.readouterr()
+    assert "shift(-20 min)" in err and "verdict" not in out
+
+
+def test_interrupted_work_leaves_with_130(monkeypatch, capsys):
+    def stopped(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli._COMMANDS, "doctor", stopped)
+    assert cli.main(["doctor"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_twin_from_a_table_to_a_report(table, tmp_path, capsys):
+    report = tmp_path / "theo.html"
+    quick = ["--method", "laplace", "--draws", "200", "--quiet"]
+    code = cli.main(["twin", table, *KNOWN, *quick, "--report", str(report)])
+    out, err = capsys.readouterr()
+    assert code == 0 and err == ""
+    assert "verdict: " in out and "CL" in out and str(report) in out and out.rstrip().endswith(NOTICE + ".")
+    assert NOTICE in report.read_text(encoding="utf-8")
