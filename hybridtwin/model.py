@@ -22,9 +22,11 @@ from jax.flatten_util import ravel_pytree
 from numpyro.distributions import biject_to
 
 from hybridtwin.binding import Bound
+from hybridtwin.engine import double
 from hybridtwin.errors import DeclarationError, NoReadings
 from hybridtwin.interventions import World
 from hybridtwin.sensors import AbstractSensor, Seen
+from hybridtwin.signals import Signal
 from hybridtwin.simulate.mesh import Layout, Mesh, lay, layout_of, pad
 from hybridtwin.simulate.solve import Extras, first, observer, states
 from hybridtwin.simulate.steppers import RK4, AbstractStepper, Chebyshev, Exact
@@ -244,29 +246,33 @@ def _thinned(times, every):
 
 
 @functools.lru_cache(maxsize=64)
-def fastest_rate(model) -> float:
-    """Largest rate constant of the system at typical values, per system time."""
-    spec = model.spec
-    with jax.enable_x64(True):
+def fastest_rate(model, inputs: tuple[tuple[str, float], ...]) -> float:
+    """Largest rate constant of the system at typical values and these inputs, per system time."""
+    with double():
         system = model.system.typical()
-        u = spec.input(dict.fromkeys(spec.covariates, 1.0))
+        u = model.spec.input(dict(inputs))
         flat, unravel = ravel_pytree(jax.tree.map(jnp.asarray, system.initial(u)))
         jacobian = jax.jacfwd(lambda v: ravel_pytree(system.rates(0.0, unravel(v), u))[0])(flat)
     jacobian = np.asarray(jacobian, float)
     return float(np.max(np.abs(np.linalg.eigvals(np.where(np.isfinite(jacobian), jacobian, 0.0)))))
 
 
+def first_inputs(bound) -> tuple[tuple[str, float], ...]:
+    """Signals and covariates at the first row of a record."""
+    return tuple((name, float(s(bound.start))) for name, s in bound.inputs.items() if isinstance(s, Signal))
+
+
 _AFFORDABLE = 500  # segments of accurate steps a record may need before a stabilized method takes longer ones
 
 
-def choose_stepper(model, span) -> tuple[AbstractStepper, float]:
+def choose_stepper(model, inputs, span) -> tuple[AbstractStepper, float]:
     """How to integrate in inference, and the longest segment: exact, accurate, or stable for long records.
 
     Whatever is chosen here, `personalize` computes the log density of the kept draws again with twice the steps.
     """
     if model.spec.linear:
         return Exact(), math.inf
-    rate = max(fastest_rate(model), 1e-12)
+    rate = max(fastest_rate(model, inputs), 1e-12)
     if 0.7 / rate * _AFFORDABLE >= span:
         return RK4(1), 0.7 / rate
     return Chebyshev(4), 1.2 / rate  # stable while a draw's fastest rate is under eight times the typical one
@@ -299,7 +305,7 @@ def bind_all(model, people, *, max_step=None) -> list[Problem]:
     occasions = [{g: np.asarray(b.occasion_edges(g), float) for _, g in model.varying} for b in bounds]
     latents = max(len(b.latent) for b in bounds)
     layout = layout_of(worlds, spec, varying=model.varying, latents=latents)
-    stepper, step = choose_stepper(model, max(b.stop - b.start for b in bounds))
+    stepper, step = choose_stepper(model, first_inputs(bounds[0]), max(b.stop - b.start for b in bounds))
     step = max_step or step
     datas = []
     for bound, world, index, edges in zip(bounds, worlds, used, occasions, strict=True):

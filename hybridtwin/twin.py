@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hybridtwin.engine import double
 from hybridtwin.errors import InterventionError, SolveError
 from hybridtwin.fit import PARTS, Fit, Part, Verdict
 from hybridtwin.interventions import Do, Rescue, World, enact
@@ -223,7 +224,7 @@ class Twin:
         expectations, readings = [], []
         for fit, day, world in zip(self.fits, self.days, self._worlds(), strict=True):
             sensor = fit.model.sensors[name]
-            with jax.enable_x64(True):
+            with double():
                 _, _, solved, _ = solve(fit, day, [world], draws=self.draws, key=self.key, at=times, names=(sensor.of,))
                 mean = solved.values[0, :, :, 0]
                 expectations.append(mean)

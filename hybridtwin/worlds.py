@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.binding import Bound
+from hybridtwin.engine import double
 from hybridtwin.errors import InterventionError
 from hybridtwin.fit import Fit
 from hybridtwin.interventions import World
-from hybridtwin.model import Data, Kernel, Model, fastest_rate, lived_world
+from hybridtwin.model import Data, Kernel, Model, fastest_rate, first_inputs, lived_world
 from hybridtwin.simulate.mesh import FIRST, LAST, lay, layout_of, override_columns
 from hybridtwin.simulate.run import Solved, solve_draws, stack
 from hybridtwin.simulate.solve import observer, states
@@ -132,14 +133,14 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
     **Returns:** (reads [(time, rank)], names, `Solved`, rescue dose per world as (W, L, K) with the node times).
     """
     spec = fit.model.spec
-    with jax.enable_x64(True):
+    with double():
         kernel = _kernel(fit, day, worlds)
         total = len(next(iter((fit.prior_values if prior else fit.values).values()), np.zeros(1)))
         index = thinned(total, draws)
         values = _values(fit, day, kernel, index, prior, key)
         reads = reading_times(worlds, spec, (day.bound.start, day.bound.stop), at)
         edges = {g: np.asarray(day.bound.occasion_edges(g), float) for _, g in kernel.model.varying}
-        step = np.inf if isinstance(kernel.stepper, Exact) else min(0.35 / max(fastest_rate(fit.model), 1e-12), spec.grid or np.inf)
+        step = np.inf if isinstance(kernel.stepper, Exact) else min(0.35 / max(fastest_rate(fit.model, first_inputs(day.bound)), 1e-12), spec.grid or np.inf)
         meshes = lay(worlds, spec, kernel.layout, reads, max_step=min(step, day.bound.stop - day.bound.start + 1.0), occasions=edges)
         latent = day.bound.latent
         sds = [np.array([getattr(e, name) for e in latent], float) for name in ("amount_sd", "time_sd")]

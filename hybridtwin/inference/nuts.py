@@ -35,6 +35,7 @@ class Draws(NamedTuple):
     accept: np.ndarray  # (C, N)
 
 
+FORWARD = 6  # up to this many unknowns forward mode is the cheaper gradient (benchmarks/README.md)
 _FIELDS = ("z", "diverging", "num_steps", "energy", "potential_energy", "accept_prob")
 
 
@@ -49,7 +50,7 @@ def _programs(kernel: Kernel, warmup: int, target: float, depth: int):
     def start(key, y, data, frame, temper):
         return init(y, warmup, step_size=0.5, adapt_step_size=True, adapt_mass_matrix=True, dense_mass=False,
                     target_accept_prob=target, max_tree_depth=depth, find_heuristic_step_size=False,
-                    forward_mode_differentiation=True, model_args=(data, frame, temper), rng_key=key)
+                    forward_mode_differentiation=kernel.size <= FORWARD, model_args=(data, frame, temper), rng_key=key)
 
     def advance(state, data, frame, temper, length):
         def one(state, _):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin import progress as bars
+from hybridtwin.engine import double, prepare
 from hybridtwin.errors import DeclarationError, ParameterError
 from hybridtwin.fit import Fit
 from hybridtwin.inference import diagnostics, modes, nuts, verdict
@@ -100,48 +101,58 @@ class _Tally:
 
 
 def _search(kernel, data, keys, starts, temper):
-    """Modes, polished best mode and Laplace approximation for every person of a tile."""
+    """For every person of a tile: Laplace approximations of the distinct modes, the one of most evidence first."""
     start_keys = jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys)
     found = modes.ascend(kernel, modes.starts(start_keys, kernel.size, starts), data, temper)
-    best = np.stack([m.z[int(np.argmax(np.where(np.isfinite(m.log_density), m.log_density, -np.inf)))] for m in found])
-    z, value, hessian = modes.polish(kernel, best, data, temper)
-    fits = [modes.laplace(z[p], hessian[p], value[p]) for p in range(len(z))]
-    rivals = [_rivals(kernel, m, fit, data, p, temper) for p, (m, fit) in enumerate(zip(found, fits, strict=True))]
-    _, grad = modes.curvature(kernel, z, data, temper)
-    left = [float(np.linalg.norm(fit.scale.T @ g)) for fit, g in zip(fits, grad, strict=True)]
-    return fits, rivals, left
+    ranked = [modes.distinct(m)[:_MODES] for m in found]
+    fits: list[list] = [[] for _ in found]
+    for rank in range(max(len(r) for r in ranked)):
+        z = np.stack([m.z[r[min(rank, len(r) - 1)]] for m, r in zip(found, ranked, strict=True)])
+        z, value, hessian = modes.polish(kernel, z, data, temper)
+        for p, r in enumerate(ranked):
+            fit = modes.laplace(z[p], hessian[p], value[p])
+            if rank < len(r) and all(_distance(fit.mode, other) > 1.0 for other in fits[p]):
+                fits[p].append(fit)
+    fits = [sorted(f, key=lambda fit: -fit.log_evidence) for f in fits]
+    _, grad = modes.curvature(kernel, np.stack([f[0].mode for f in fits]), data, temper)
+    left = [float(np.linalg.norm(f[0].scale.T @ g)) for f, g in zip(fits, grad, strict=True)]
+    return fits, left
 
 
-def _rivals(kernel, found, best, data, p, temper):
-    """Share of the posterior that other modes hold, by their Laplace evidence."""
-    others = [i for i in modes.distinct(found, within=6.0) if np.max(np.abs(np.linalg.solve(best.scale, found.z[i] - best.mode))) > 6]
-    if not others:
-        return 0.0
-    one = jax.tree.map(lambda a: a[p:p + 1], data)
-    weights = []
-    for i in others[:3]:
-        z, value, hessian = modes.polish(kernel, found.z[i][None], one, temper)
-        rival = modes.laplace(z[0], hessian[0], value[0])
-        if np.max(np.abs(np.linalg.solve(best.scale, rival.mode - best.mode))) > 6:
-            weights.append(np.exp(min(rival.log_evidence - best.log_evidence, 50.0)))
-    share = sum(weights) / (1 + sum(weights))
-    return float(share) if share > 0.05 else 0.0
+_MODES = 3  # modes of one person that are polished and weighed
+
+
+def _distance(z, fit):
+    """Distance of a point from a mode in standard deviations of its Laplace approximation."""
+    return float(np.linalg.norm(np.linalg.solve(fit.scale, z - fit.mode)))
+
+
+def _missed(fits, draws) -> float:
+    """Share of the posterior, by Laplace evidence, of modes that lie outside the cloud of the draws (n, d)."""
+    center, cloud = draws.mean(axis=0), np.cov(draws.T) + 1e-9 * np.eye(draws.shape[1])
+    reach = np.sqrt(draws.shape[1]) + 3.0
+    outside = [np.sqrt((f.mode - center) @ np.linalg.solve(cloud, f.mode - center)) > reach for f in fits]
+    weights = np.exp(np.array([f.log_evidence for f in fits]) - fits[0].log_evidence)
+    share = float(weights[outside].sum() / weights.sum())
+    return share if share > 0.05 else 0.0
 
 
 def _tile(model, problems, keys, method, temper, report):
     """Fit one tile of people on one kernel. Returns a Fit a person."""
-    with jax.enable_x64(True):
+    with double():
         kernel = problems[0].kernel
         data = jax.tree.map(jnp.asarray, stack([p.data for p in problems]))
         keys = jnp.stack(keys)
-        laplaces, rivals, left = _search(kernel, data, keys, method.starts, temper)
+        found, left = _search(kernel, data, keys, method.starts, temper)
+        laplaces = [f[0] for f in found]
         report(1, 20, 0)
         if isinstance(method, Laplace):
             fits = [_from_laplace(problem, fit, data, p, keys[p], method, temper)
                     for p, (problem, fit) in enumerate(zip(problems, laplaces, strict=True))]
         else:
             fits = _from_nuts(problems, kernel, laplaces, data, keys, method, temper, report)
-        return [_finish(problem, z, extra | {"rivals": rivals[p], "gradient": left[p]}, laplaces[p], data, p, keys[p], method, temper)
+        return [_finish(problem, z, extra | {"rivals": _missed(found[p], z.reshape(-1, z.shape[-1])), "gradient": left[p]}, laplaces[p],
+                        data, p, keys[p], method, temper)
                 for p, (problem, (z, extra)) in enumerate(zip(problems, fits, strict=True))]
 
 
@@ -187,7 +198,9 @@ def _finish(problem, z, extra, laplace, data, p, key, method, temper) -> Fit:
     prior_sd = prior.std(axis=0)
     roles = [site.kind for site in kernel.sites for _ in range(site.size)]
     stats |= {"names": kernel.names, "prior_sd": prior_sd}
-    mean_residuals = {n: np.nanmean(r, axis=0) if np.isfinite(r).any() else r[0] for n, r in residuals.items()}
+    seen = {n: np.isfinite(r).sum(axis=0) for n, r in residuals.items()}  # 0 where a reading is censored
+    mean_residuals = {n: np.where(seen[n] > 0, np.nansum(r, axis=0) / np.maximum(seen[n], 1), np.nan)
+                      for n, r in residuals.items()}
     spread = flat.std(axis=0) / prior_sd
     parts = {"computed": verdict.computed(stats, type(method).__name__),
              "fits": verdict.fits(mean_residuals, (flat.mean(axis=0) - prior.mean(axis=0)) / prior_sd, kernel.names, roles),
@@ -226,7 +239,7 @@ def _weights(log_weights):
 
 def _fit_all(model, people, key, method, temper, report) -> list[Fit]:
     """Fit one model to every person, a tile at a time."""
-    with jax.enable_x64(True):
+    with double():
         problems = bind_all(model, people)
         keys = [person_key(key, person.id) for person in people]
     width = 1 if len(people) == 1 else PEOPLE
@@ -268,6 +281,7 @@ def personalize(model, data, method=None, *, key, temper: float = 1.0, progress:
         raise ParameterError(f"temper={temper} is below 1: a likelihood cannot count for more than it says. Use temper=1 or more.")
     method = method or NUTS()
     people = [data] if isinstance(data, Person) else list(data.people)
+    prepare()  # before the key starts a backend
     root = as_key(key)
     title = f"personalizing {people[0].id}" if len(people) == 1 else f"personalizing {len(people)} people"
     with bars.bar(title, enabled=progress) as tell:
