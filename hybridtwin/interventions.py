@@ -27,7 +27,7 @@ class Do:
         def say(value):
             if isinstance(value, Rescue):
                 return str(value)
-            return getattr(value, "label", None) or (value.__name__ if callable(value) else str(value))
+            return getattr(value, "label", None) or getattr(value, "__name__", None) or str(value)
 
         window = "".join([f" from {self.start}" if self.start is not None else "",
                           f" until {self.stop}" if self.stop is not None else ""])

@@ -225,7 +225,7 @@ def _apply_steady(x, node, steady, values, unravel, x0):
     replace, add = here & ~steady.add, here & steady.add
     # `where` before the sum: a steady state that could not be solved must not leak into nodes it does not concern
     flat = jnp.where(jnp.any(replace), jnp.sum(jnp.where(replace[:, None], values, 0.0), axis=0), flat)
-    return unravel(flat + jnp.sum(jnp.where(add[:, None], values - rest, 0.0), axis=0))
+    return unravel(flat + jnp.sum(jnp.where(add[:, None], values - rest[None, :], 0.0), axis=0))
 
 
 def _rescue(system, layout, x, node, waited, scales, u):
@@ -309,7 +309,7 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
     """
     spec = system.spec
     scales = _scales(spec)
-    x0 = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), x0)
+    x0, mesh = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), x0), jax.tree.map(jnp.asarray, mesh)
     nodes, place = _nodes(system, layout, mesh, extras)
     if layout.steady:
         steady, unravel = _steady_states(system, layout, stepper, mesh, extras, x0)

@@ -7,6 +7,7 @@ scalar becomes one contiguous array over people, which is what a CPU and a GPU w
 
 import abc
 import functools
+import math
 from typing import ClassVar
 
 import diffrax
@@ -157,28 +158,37 @@ class Chebyshev(AbstractStepper):
         return Chebyshev(self.stages, 2 * self.substeps)
 
 
-_TAYLOR = 18  # terms; with the norm scaled below 1/2 the remainder is under 1e-21
-_SQUARINGS = 40
+_SQUARINGS = 20
+_FACTORIALS = tuple(1.0 / math.factorial(k) for k in range(20))
+
+
+def _times(a, b):
+    """a @ b of small matrices as a sum of outer products: under `vmap` ten times faster on a CPU than batched `dot`."""
+    return sum(a[:, k, None] * b[None, k, :] for k in range(a.shape[1]))
 
 
 def matrix_exponential(a):
     """exp(a) of one small matrix by Taylor series with scaling and squaring.
 
     A fixed number of masked squarings instead of a loop of data-dependent length: differentiable in both modes and the
-    same work for every lane. Norms up to 2**39 are scaled properly.
+    same work for every lane. Degree 19 (Paterson and Stockmeyer, doi:10.1137/0202007) at norms scaled to 1 leaves 4e-19;
+    a norm beyond 2**20 (a rate of ten an hour over ten years) gives NaN.
     """
-    norm = jnp.max(jnp.sum(jnp.abs(a), axis=-1))
-    squarings = jnp.clip(jnp.ceil(jnp.log2(jnp.maximum(lax.stop_gradient(norm), 1e-300))) + 1, 0, _SQUARINGS)
-    scaled = a / 2.0**squarings
+    norm = lax.stop_gradient(jnp.max(jnp.sum(jnp.abs(a), axis=-1)))
+    squarings = jnp.clip(jnp.ceil(jnp.log2(jnp.maximum(norm, 1e-300))), 0, _SQUARINGS)
+    x = a * jnp.where(norm <= 2.0**_SQUARINGS, 2.0**-squarings, jnp.nan)
     eye = jnp.eye(a.shape[-1], dtype=a.dtype)
-    series = eye
-    for k in range(_TAYLOR, 0, -1):
-        series = eye + scaled @ series / k
+    square, c = _times(x, x), _FACTORIALS
+    cube, fourth = _times(square, x), _times(square, square)
+    blocks = [c[k] * eye + c[k + 1] * x + c[k + 2] * square + c[k + 3] * cube for k in (16, 12, 8, 4, 0)]
+    series = blocks[0]
+    for block in blocks[1:]:
+        series = _times(series, fourth) + block
 
-    def square(m, i):
-        return jnp.where(i < squarings, m @ m, m), None
+    def squared(m, i):
+        return jnp.where(i < squarings, _times(m, m), m), None
 
-    return lax.scan(square, series, jnp.arange(_SQUARINGS))[0]
+    return lax.scan(squared, series, jnp.arange(_SQUARINGS))[0]
 
 
 class Exact(AbstractStepper):
@@ -198,7 +208,8 @@ class Exact(AbstractStepper):
 
         origin = jnp.zeros_like(flat)
         a, b = jax.jacfwd(g)(origin), g(origin)
-        size = jnp.maximum(jnp.max(jnp.abs(b)), jnp.asarray(1e-300, flat.dtype))  # keep b from setting the scaling
+        # Keeps b from setting the scaling; the result does not depend on it, and where b is 0 its slope would be 0 / 0.
+        size = lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(b)), jnp.asarray(1e-300, flat.dtype)))
         top = jnp.concatenate([a * h, (b / size * h)[:, None]], axis=1)
         augmented = jnp.concatenate([top, jnp.zeros_like(top[:1])], axis=0)
         e = matrix_exponential(augmented)

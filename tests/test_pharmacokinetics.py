@@ -1,0 +1,270 @@
+"""Compartments against closed forms: every kind of dose, exact to 1e-8 and on the mesh to the tolerance asked for."""
+
+import functools
+import itertools
+
+import numpy as np
+import pytest
+
+import hybridtwin.system as ht
+from hybridtwin.interventions import World
+from hybridtwin.physiology import OneCompartment, OneCompartmentOral, TwoCompartment, TwoCompartmentOral, Warfarin
+from hybridtwin.records import Cohort, Person
+from hybridtwin.signals import Dose, Regimen
+from hybridtwin.simulate.mesh import lay, layout_of, pad
+from hybridtwin.simulate.run import solve_draws, stack
+from hybridtwin.simulate.solve import Extras, first, observer, states
+from hybridtwin.simulate.steppers import RK4, Exact
+from hybridtwin.simulate.verb import simulate
+from hybridtwin.system import Scalar
+
+KA, CL, V, Q, VP, LAG, F = 1.3, 3.1, 28.0, 4.2, 45.0, 0.35, 0.7
+SYSTEMS = {
+    "iv1": OneCompartment(CL=CL, V=V),
+    "oral1": OneCompartmentOral(ka=KA, CL=CL, V=V, tlag=LAG, F=F),
+    "iv2": TwoCompartment(CL=CL, Vc=V, Q=Q, Vp=VP),
+    "oral2": TwoCompartmentOral(ka=KA, CL=CL, Vc=V, Q=Q, Vp=VP, tlag=LAG, F=F),
+}
+
+
+def exponentials(kind):
+    """The response to a unit bolus as (weights, rates) of a sum of exponentials: Gibaldi and Perrier 1982."""
+    if kind.endswith("1"):
+        rates, weights = np.array([CL / V]), np.array([1 / V])
+    else:
+        k, k12, k21 = CL / V, Q / V, Q / VP
+        total, root = k + k12 + k21, np.sqrt((k + k12 + k21) ** 2 - 4 * k * k21)
+        alpha, beta = (total + root) / 2, (total - root) / 2
+        rates = np.array([alpha, beta])
+        weights = np.array([alpha - k21, k21 - beta]) / (alpha - beta) / V
+    return weights, rates
+
+
+def through_depot(weights, rates):
+    own = weights * KA / (KA - rates)
+    return np.append(own, -own.sum()), np.append(rates, KA)
+
+
+def response(kind, oral, t, duration=0.0):
+    """Concentration at time t after a unit dose (0 before it); `duration`: an infusion of that length."""
+    weights, rates = through_depot(*exponentials(kind)) if oral else exponentials(kind)
+    t = np.asarray(t, float)[..., None]
+    if duration:
+        left, gone = np.maximum(t - duration, 0.0), np.maximum(t, 0.0)
+        return np.sum(weights / rates * (np.exp(-rates * left) - np.exp(-rates * gone)), axis=-1) / duration
+    return np.where(t[..., 0] >= 0, np.sum(weights * np.exp(-rates * np.maximum(t, 0.0)), axis=-1), 0.0)
+
+
+def course(kind, doses, t):
+    """Superposition of (time of arrival, amount, duration, by mouth?)."""
+    return sum(amount * response(kind, oral, t - at, duration) for at, amount, duration, oral in doses)
+
+
+def train(at, amount, every, duration=0.0, oral=False, count=400):
+    """The doses since for ever before time `at`, that at `at` included."""
+    return [(at - k * every, amount, duration, oral) for k in range(count)]
+
+
+TIMES = np.array([0.0, 0.1, 0.35, 0.5, 1.0, 2.0, 3.0, 3.9, 4.0, 5.0, 8.0, 12.0, 12.2, 16.0, 24.0, 30.0, 47.0, 72.0])
+
+
+def mixed(kind):
+    """Bolus, infusion by duration and by rate, and a repeated dose, with what they must give."""
+    vein = {"iv": Regimen.bolus(100.0, "mg", at=0.0) + Regimen.infusion(60.0, "mg", at=3.0, over="1.5 h")
+            + Regimen.infusion(40.0, "mg", at=5.0, rate="20 mg/h") + Regimen.bolus(30.0, "mg", at=12.0).every("6 h", times=5)}
+    doses = [(0.0, 100.0, 0.0, False), (3.0, 60.0, 1.5, False), (5.0, 40.0, 2.0, False),
+             *((12.0 + 6 * k, 30.0, 0.0, False) for k in range(5))]
+    if kind.startswith("oral"):
+        vein["oral"] = Regimen.bolus(80.0, "mg", at=0.0).every("8 h", times=4) + Regimen.infusion(
+            20.0, "mg", at=2.0, rate="10 mg/h")
+        doses += [(8 * k + LAG, F * 80.0, 0.0, True) for k in range(4)]
+        doses += [(2.0 + LAG, F * 20.0, F * 2.0, True)]  # a rate holds, so that the fraction shortens the infusion
+    return vein, doses
+
+
+def steady(kind):
+    """SS = 1 of boluses, SS = 2 of infusions longer than their interval, then SS = 1 again."""
+    oral = kind.startswith("oral")
+    name, share, lag = ("oral", F, LAG) if oral else ("iv", 1.0, 0.0)
+    regimen = (Regimen.bolus(50.0, "mg", at=0.0).steady(every="12 h")
+               + Regimen((Dose(4.0, 30.0, duration=7.0, ii=6.0, ss=2),), "mg")
+               + Regimen((Dose(30.0, 90.0, ii=24.0, ss=1),), "mg"))
+    first = course(kind, train(lag, share * 50.0, 12.0, oral=oral), TIMES)
+    added = course(kind, train(4.0 + lag, share * 30.0, 6.0, 7.0, oral), TIMES)
+    last = course(kind, train(30.0 + lag, share * 90.0, 24.0, oral=oral), TIMES)
+    return {name: regimen}, np.where(TIMES < 30.0, first + np.where(TIMES < 4.0, 0.0, added), last)
+
+
+def person_of(doses, **kwargs):
+    return Person.of("p", start=0.0, stop=72.0, time="h", doses=doses, **kwargs)
+
+
+@pytest.mark.parametrize(("kind", "solver"), [*((kind, None) for kind in SYSTEMS), ("iv2", RK4(4)), ("oral1", RK4(4))])
+def test_bolus_infusion_oral_lag_and_repeats(kind, solver):
+    doses, given = mixed(kind)
+    found = simulate(SYSTEMS[kind], person_of(doses), at=TIMES, solver=solver, tol=1e-6)
+    wanted = course(kind, given, TIMES)
+    assert found["C"].dtype == np.float64
+    np.testing.assert_allclose(found["C"][0], wanted, rtol=1e-8 if solver is None else 1e-5, atol=1e-9 if solver is None else 1e-5)
+    assert (found.error == 0.0) == (solver is None) and found.error <= 1e-6
+
+
+@pytest.mark.parametrize("kind", SYSTEMS)
+def test_steady_states(kind):
+    doses, wanted = steady(kind)
+    found = simulate(SYSTEMS[kind], person_of(doses), at=TIMES)
+    np.testing.assert_allclose(found["C"][0], wanted, rtol=1e-8)
+
+
+def test_steady_state_on_the_mesh_and_of_a_nonlinear_system():
+    doses, wanted = steady("oral1")
+    found = simulate(SYSTEMS["oral1"], person_of(doses), at=TIMES, solver=RK4(2), tol=1e-6)
+    np.testing.assert_allclose(found["C"][0], wanted, rtol=1e-5)
+    drug = Warfarin().typical()
+    weekly = Person.of("p", start=0.0, stop=24.0, doses={"oral": Regimen.bolus(5.0, "mg", at=0.0).steady(every="24 h")})
+    long = Person.of("p", start=0.0, stop=1200.0, doses={"oral": Regimen.bolus(5.0, "mg", at=0.0).every("24 h", times=50)})
+    rest, reached = simulate(drug, weekly, at=[6.0, 24.0]), simulate(drug, long, at=[1182.0, 1200.0])
+    for name in ("cp", "pca"):
+        np.testing.assert_allclose(rest[name], reached[name], rtol=2e-4)
+
+
+def test_steady_infusion_that_ends_at_the_record():
+    """SS = 1, AMT = 0, RATE > 0: C = rate / CL, and then it falls."""
+    regimen = Regimen((Dose(0.0, 0.0, rate=12.0, ss=1),), "mg")
+    found = simulate(SYSTEMS["iv1"], person_of({"iv": regimen}), at=TIMES)
+    np.testing.assert_allclose(found["C"][0], 12.0 / CL * np.exp(-CL / V * TIMES), rtol=1e-10)
+
+
+@pytest.mark.parametrize("lag", [3.0, 6.0, 20.0], ids=["short", "one interval", "three intervals"])
+def test_steady_state_with_any_lag(lag):
+    """What was swallowed before the record and has not arrived yet still comes: the train is {t + lag - k interval}."""
+    system = OneCompartmentOral(ka=KA, CL=CL, V=V, tlag=lag)
+    found = simulate(system, person_of({"oral": Regimen.bolus(50.0, "mg", at=0.0).steady(every="6 h")}), at=TIMES)
+    wanted = course("oral1", train(lag, 50.0, 6.0, oral=True), TIMES)
+    np.testing.assert_allclose(found["C"][0], wanted, rtol=1e-8)
+
+
+# ------------------------------------------------------------------------------------ the order of the record
+
+ROWS = [  # TIME EVID AMT RATE DV: reading before and after doses at one time, a reset, and a reset with a dose
+    (0, 0, 0, 0), (0, 1, 100, 0), (0, 0, 0, 0), (4, 0, 0, 0), (4, 1, 50, 10), (6, 0, 0, 0), (7, 3, 0, 0), (7, 0, 0, 0),
+    (8, 1, 40, 0), (9, 0, 0, 0), (10, 0, 0, 0), (10, 4, 70, 0), (10, 0, 0, 0), (13, 0, 0, 0)]  # fmt: skip
+
+
+def test_simultaneous_events_keep_the_order_of_the_record():
+    time, evid, amount, rate = zip(*ROWS, strict=True)
+    table = {"ID": ["1"] * len(ROWS), "TIME": time, "EVID": evid, "AMT": amount, "RATE": rate, "DV": [0.0] * len(ROWS)}
+    person = Person.from_nonmem(table, units={"TIME": "h", "AMT": "mg", "DV": "mg/L"}, readings="C")
+    k = CL / V
+    decay = lambda t: np.exp(-k * t)
+    infused = 10.0 / CL * (1 - decay(2.0))
+    wanted = [0.0, 100 / V, 100 / V * decay(4.0), 100 / V * decay(6.0) + infused, 0.0, 40 / V * decay(1.0),
+              40 / V * decay(2.0), 70 / V, 70 / V * decay(3.0)]
+    found = simulate(SYSTEMS["iv1"], person, at=person.series["C"])
+    np.testing.assert_allclose(found["C"][0], wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_a_dose_without_lag_keeps_its_place_and_a_late_one_comes_before_the_reading():
+    system = OneCompartmentOral(ka=KA, CL=CL, V=V, tlag=0.0)
+    rows = {"ID": ["1"] * 3, "TIME": [0, 0, 0], "EVID": [0, 1, 0], "AMT": [0, 10, 0], "DV": [0, 0, 0], "CMT": [2, 1, 2]}
+    person = Person.from_nonmem(rows, units={"TIME": "h", "AMT": "mg", "DV": "mg/L"}, readings="C")
+    person = person.__class__(**{**vars(person), "clock": person.clock.spanning(0.0, 5.0)})
+    assert simulate(system, person, at=person.series["C"])["depot"][0].tolist() == [0.0, 10.0]
+    late = OneCompartmentOral(ka=KA, CL=CL, V=V, tlag=2.0)
+    assert simulate(late, person, at=[1.0, 2.0, 3.0])["depot"][0, :2].tolist() == [0.0, 10.0]
+
+
+def test_a_reset_drops_what_is_on_its_way():
+    system = OneCompartmentOral(ka=KA, CL=CL, V=V, tlag=3.0)
+    rows = {"ID": ["1"] * 4, "TIME": [0, 1, 2, 12], "EVID": [1, 1, 3, 0], "AMT": [100, 60, 0, 0], "RATE": [0, 10, 0, 0],
+            "CMT": [1, 2, 2, 2], "DV": [0, 0, 0, 0]}
+    person = Person.from_nonmem(rows, units={"TIME": "h", "AMT": "mg", "DV": "mg/L"}, readings="C")
+    found = simulate(system, person, at=[1.5, 2.0, 4.0, 12.0])
+    assert found["C"][0, 0] > 0 and np.all(found["C"][0, 1:] == 0.0) and np.all(found["depot"] == 0.0)
+
+
+# ------------------------------------------------------------------------------------------- NONMEM's numbers
+
+
+class NonmemTest(ht.System):
+    """The model of nonmem_dosing_truth.README.md: lag, fraction and duration act on the central compartment only."""
+
+    time = "h"
+
+    class State(ht.State):
+        depot: Scalar = ht.state("mg")
+        central: Scalar = ht.state("mg")
+
+    class Input(ht.Input):
+        oral: Scalar = ht.dose("mg", into="depot", cmt=1)
+        iv: Scalar = ht.dose("mg", into="central", cmt=2)
+        lagt: Scalar = ht.covariate("h")
+        bioav: Scalar = ht.covariate("1")
+        dur2: Scalar = ht.covariate("h")
+
+    ka: Scalar = ht.constant(1.5, "1/h")
+    CL: Scalar = ht.constant(1.1, "L/h")
+    V: Scalar = ht.constant(20.0, "L")
+
+    def dosing(self, u):
+        return {"iv": ht.route(lag=u.lagt, fraction=u.bioav, duration=u.dur2)}
+
+    def rates(self, t, x, u):
+        return self.State(depot=-self.ka * x.depot, central=self.ka * x.depot - self.CL / self.V * x.central)
+
+    def outputs(self, x, u):
+        return {"cp": ht.output(x.central / self.V, "mg/L")}
+
+
+def nonmem_people(path):
+    """The 35 people (all but 509, a defect of NONMEM), each dose with the lag of its own row."""
+    pd = pytest.importorskip("pandas")
+    table = pd.read_csv(path).rename(columns={"cp": "DV"})
+    routes = ["lagt", "bioav", "dur2"]
+    table.loc[table.evid == 0, routes] = np.nan
+    table[routes] = table.groupby("id")[routes].ffill().bfill()
+    units = {"TIME": "h", "AMT": "mg", "DV": "ug/L", "lagt": "h", "bioav": "1", "dur2": "h"}
+    table = table[table.id != 509]
+    return Cohort.from_nonmem(table, units=units, covariates="LOCF", readings="cp"), table.groupby("id").lagt.max()
+
+
+def test_dosing_records_mean_what_nonmem_says(shared_data):
+    """35 of 35 people within 1e-3. Where the lag exceeds the interval, NONMEM's numbers before the first dose of the record
+    has arrived are no concentrations (down to -94,000) and are left out, as rxode2's own tests do."""
+    people, lags = nonmem_people(shared_data("pkpd/nonmem_dosing_truth.csv.gz"))
+    spec, system = NonmemTest.spec, NonmemTest()
+    bounds = {name: person.bind(spec, {"cp": "mg/L"}) for name, person in people.items()}
+    worlds = {name: World(b.inputs, b.start, b.stop, b.resets) for name, b in bounds.items()}
+    layout = layout_of(list(worlds.values()), spec)
+    meshes, reads = {}, {}
+    for name, world in worlds.items():
+        r = bounds[name].readings["cp"]
+        reads[name] = r
+        meshes[name] = lay([world], spec, layout, list(zip(r.time, r.order, strict=True)), max_step=1e3)[0]
+    width = max(len(m.t) for m in meshes.values())
+    most, count = max(len(m.moving.time) for m in meshes.values()), max(len(m.read) for m in meshes.values())
+    padded = stack([pad(m, width, count, most) for m in meshes.values()])
+
+    import jax
+    import jax.numpy as jnp
+
+    @functools.cache
+    def program(stepper):
+        def lane(scale, mesh):
+            extras = Extras(jnp.zeros(0), jnp.zeros(0), jnp.zeros(0))
+            here, u = first(system, layout, mesh, extras)
+            body = system.with_values({"V": 20.0 * scale, "CL": 1.1 * scale, "ka": 1.5})
+            path, _ = states(body, layout, stepper, mesh, here.initial(u), extras, observer(("cp",)))
+            return path[mesh.read] * scale, jnp.zeros(0)
+
+        return jax.jit(jax.vmap(jax.vmap(lane, (0, None)), (None, 0)))
+
+    with jax.enable_x64(True):
+        solved = solve_draws(program, np.ones(1), padded, Exact())
+    passed = []
+    for values, (name, r) in zip(solved.values[:, 0, :, 0], reads.items(), strict=True):
+        lag = lags[int(name)]
+        keep = r.time >= (lag if lag > 24.0 else 0.0)
+        error = np.abs(values[:len(r.time)] - r.value)[keep] / np.maximum(np.abs(r.value[keep]), 1e-3 * np.abs(r.value).max())
+        passed.append(error.max() <= 1e-3)
+    assert len(passed) == 35 and all(passed), dict(itertools.compress(enumerate(reads), [not p for p in passed]))
