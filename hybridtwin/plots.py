@@ -514,7 +514,7 @@ def contrast(effect):
     if refused(effect):
         return _refusal(effect)
     rows = list(effect.rows)
-    figure = _figure_type()(figsize=(9.0, 0.95 * len(rows) + 0.9), layout="constrained")
+    figure = _figure_type()(figsize=(9.0, 1.15 * len(rows) + 0.6), layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for ax, row in zip(axes, rows):
         spans = []
@@ -526,7 +526,7 @@ def contrast(effect):
             ax.plot([low, high], [height, height], color=color, linewidth=5, alpha=0.45, solid_capstyle="butt")
             ax.plot(middle, height, "o", color=color, markersize=5, label=label + ": median and 90 % interval")
             text = f"{_signed(middle)} ({_signed(low)} to {_signed(high)})"
-            ax.text(middle, height + 0.27, text, color=color, ha="center", fontsize=7.5, zorder=6,
+            ax.text(middle, height + 0.2, text, color=color, ha="center", fontsize=7.5, zorder=6,
                     bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6})
             spans += [low, high]
         reach = 1.25 * max([abs(x) for x in spans] + [1e-12])
@@ -537,7 +537,7 @@ def contrast(effect):
             ax.axvspan(*side, color="#edf6f1", zorder=-2, linewidth=0)
             ax.text(side[0] if row.better == "lower" else side[1], -0.62, "better", color=GREEN, fontsize=7.5,
                     ha="left" if row.better == "lower" else "right", va="bottom")
-        ax.set_ylim(-0.65, 1.65)
+        ax.set_ylim(-0.65, 1.75)
         ax.set_yticks([])
         ax.spines["left"].set_visible(False)
         ax.set_title(("harm beside it: " if row.harm else "") + row.outcome.label, fontsize=8.5, fontweight="normal")

@@ -46,8 +46,9 @@ overflow-wrap:anywhere;border-radius:4px}
 .meter{display:inline-block;width:60px;height:7px;background:#d5d9de;margin-right:.4rem}
 .meter i{display:block;height:7px;background:#0072B2}
 footer{border-top:1px solid #d5d9de;margin-top:2rem;padding-top:.5rem}
-@media print{body{max-width:none;padding:0;font-size:10.5pt}section,figure,.verdict,.box{break-inside:avoid}
-table{break-inside:auto}tr{break-inside:avoid}#parameters,.comparison{break-inside:auto}
+.first{min-width:12rem}tr.group td{font-weight:600;border-bottom:1.5px solid #6b7280;padding-top:.8rem}
+@media print{body{max-width:none;padding:0;font-size:9.5pt}figure,.verdict,.box,tr,pre{break-inside:avoid}
+h2,h3{break-after:avoid}.small,figcaption{font-size:.76rem}nav{display:none}section{margin:1.1rem 0}.first{min-width:9rem}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}@page{margin:14mm}}
 """
 
@@ -157,7 +158,7 @@ def contrast_table(effect) -> str:
         kind = "<div class=small>harm beside the benefit</div>" if row.harm else ""
         same = "<div class=small>the same: the answer does not come from this person's data</div>"
         prior = "" if row.prior_difference is None else _signed(row.prior_difference) + same * row.same_as_prior
-        rows.append(f'<tr{" class=harm" if row.harm else ""}><td>{say(row.outcome.label)} ({say(row.unit)})'
+        rows.append(f'<tr{" class=harm" if row.harm else ""}><td class=first>{say(row.outcome.label)} ({say(row.unit)})'
                     f"<div class=small>{better}</div>{kind}</td><td class=n>{_interval(row.a)}</td>"
                     f"<td class=n>{_interval(row.b)}</td><td class=n>{_signed(row.difference)}</td>"
                     f"<td class=n>{say(row.p_text)}</td><td class=n>{prior}</td></tr>")
@@ -188,16 +189,16 @@ def parameters(twin) -> str:
     rows = []
     for fit in twin.fits:
         docs = {path: field.doc for path, field in fit.model.spec.parameters.items()}
+        if several:
+            rows.append(f"<tr class=group><td colspan=5>{say(fit.model.name)}</td></tr>")
         for row in fit.table():
             name = row["parameter"]
             left = min(max(row["sd_ratio"], 0.0), 1.0)
             learned = f'<span class=meter><i style="width:{60 * left:.0f}px"></i></span>{100 * row["sd_ratio"]:.0f} %'
-            rows.append("<tr>" + (f"<td>{say(row['structure'])}</td>" if several else "")
-                        + f"<td>{say(name)}<div class=small>{say(docs.get(re.split('[@[]', name)[0], ''))}</div></td>"
+            rows.append(f"<tr><td class=first>{say(name)}<div class=small>{say(docs.get(re.split('[@[]', name)[0], ''))}</div></td>"
                         f"<td>{say(row['unit'])}</td>{_range(row, 'prior_')}{_range(row, '')}"
                         f"<td class=m>{learned}</td></tr>")
-    head = ("<th>Structure</th>" if several else "") + ("<th>Parameter</th><th>Unit</th><th class=n>Before</th>"
-                                                        "<th class=n>After</th><th>Spread left</th>")
+    head = "<th>Parameter</th><th>Unit</th><th class=n>Before</th><th class=n>After</th><th>Spread left</th>"
     return (f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table><p class=small>Medians with "
             "90 % intervals. Spread left: how wide the posterior is beside the prior; about 100 % means that the "
             "record taught nothing.</p>")
