@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from hybridtwin.errors import HybridTwinError, NotTrustworthy
 
@@ -104,7 +105,10 @@ def _prepare() -> None:
     os.environ.setdefault("EQX_ON_ERROR", "nan")
     import jax
 
-    if jax.config.jax_compilation_cache_dir is None:
+    from hybridtwin import engine
+
+    engine.prepare()
+    if _setting("jax_compilation_cache_dir") is None:
         try:
             cache_dir().mkdir(parents=True, exist_ok=True)
         except OSError:
@@ -112,6 +116,13 @@ def _prepare() -> None:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _setting(name: str):
+    """A setting of JAX by name."""
+    import jax
+
+    return getattr(jax.config, name)
 
 
 def _tell(text: str = "") -> None:
@@ -200,8 +211,8 @@ def _default_sensor(name: str, spec) -> str | None:
     return f"Combined2:{name}" if name in spec.outputs else None
 
 
-def _twin(args):
-    """Read and personalize."""
+def _twin(args) -> Any:
+    """Read and personalize: a `Twin`."""
     _prepare()
     from hybridtwin.inference.methods import NUTS, Laplace
     from hybridtwin.inference.personalize import personalize
@@ -316,17 +327,19 @@ def _do_doctor(args) -> int:
     import jax
     import jax.numpy as jnp
 
+    from hybridtwin import engine
     from hybridtwin.versions import versions
 
     _tell("\n".join([f"{'python':<12} {platform.python_version()} on {platform.platform()}",
                      *(f"{name:<12} {number}" for name, number in versions().items())]))
     devices = ", ".join(f"{d.device_kind} ({d.platform})" for d in jax.devices())
-    _tell(f"{'devices':<12} {devices}; {os.cpu_count()} CPU cores")
-    with jax.enable_x64(True):
+    _tell(f"{'devices':<12} {devices}; {os.cpu_count()} CPU cores; "
+          f"loops {'fused' if engine.fast_loops() else 'as XLA has them'}")
+    with engine.double():
         double = jnp.zeros(1).dtype == "float64"
     _tell(f"{'precision':<12} verbs compute in {'float64' if double else 'float32: something has switched x64 off'}; "
-          f"global x64 is {'on' if jax.config.jax_enable_x64 else 'off'}")
-    folder = jax.config.jax_compilation_cache_dir
+          f"global x64 is {'on' if _setting('jax_enable_x64') else 'off'}")
+    folder = _setting("jax_compilation_cache_dir")
     if folder is None:
         _tell(f"{'cache':<12} none: {cache_dir()} cannot be written; name another in HYBRIDTWIN_CACHE")
     else:

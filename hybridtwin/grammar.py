@@ -229,8 +229,8 @@ def quantity(text: str, what: str) -> tuple[float, str]:
     return float(found[1]), found[2].strip()
 
 
-_SENSORS = {kind.__name__: kind for kind in (sensors.CGM, sensors.Combined1, sensors.Combined2, sensors.Gaussian,
-                                             sensors.LogNormal, sensors.Poisson)}
+_SENSORS: dict[str, Callable[..., Any]] = {kind.__name__: kind for kind in (
+    sensors.CGM, sensors.Combined1, sensors.Combined2, sensors.Gaussian, sensors.LogNormal, sensors.Poisson)}
 
 
 def sensor(text: str, scale: float):
@@ -252,7 +252,7 @@ def sensor(text: str, scale: float):
         except ValueError:
             raise DeclarationError(f"sensor {text!r}: {name}={value} is no number. Write {name}=0.1.") from None
     for name in ("sd", "add"):
-        if name in cls.__dataclass_fields__ and name not in fields:
+        if name in vars(cls)["__dataclass_fields__"] and name not in fields:
             fields[name] = lognormal(0.2, 0.7) if cls is sensors.LogNormal else lognormal(0.1 * scale, 1.0)
     try:
         return cls(names[0], **fields)

@@ -133,8 +133,9 @@ class Share:
     unit: str
 
     def __call__(self, piece: Piece) -> np.ndarray:
-        below = piece.share_below(self.low) if np.isfinite(self.low) else 0.0
-        not_above = piece.share_below(np.nextafter(self.high, np.inf)) if np.isfinite(self.high) else 1.0
+        none = np.zeros(len(piece.value))
+        below = piece.share_below(self.low) if np.isfinite(self.low) else none
+        not_above = piece.share_below(np.nextafter(self.high, np.inf)) if np.isfinite(self.high) else none + 1.0
         return 100.0 * (not_above - below)
 
 

@@ -81,7 +81,7 @@ class _Notebook:
     """One line in the cell's output that changes in place; needs no widgets."""
 
     def __init__(self, title):
-        from IPython.display import display
+        from IPython.display import display  # pyright: ignore[reportMissingImports]  # there is one where this runs
 
         self._title, self._pace, self._last = title, _Pace(), 0.0
         self._handle = display(self._bundle(self._pace.text(title, 0.0, "")), raw=True, display_id=True)

@@ -48,7 +48,8 @@ overflow-wrap:anywhere;border-radius:4px}
 footer{border-top:1px solid #d5d9de;margin-top:2rem;padding-top:.5rem}
 .first{min-width:12rem}tr.group td{font-weight:600;border-bottom:1.5px solid #6b7280;padding-top:.8rem}
 @media print{body{max-width:none;padding:0;font-size:9.5pt}figure,.verdict,.box,tr,pre{break-inside:avoid}
-h2,h3{break-after:avoid}.small,figcaption{font-size:.76rem}nav{display:none}section{margin:1.1rem 0}.first{min-width:9rem}
+h2,h3{break-after:avoid}.small,figcaption{font-size:.76rem}nav{display:none}section{margin:1.1rem 0}
+.first{min-width:9rem}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}@page{margin:14mm}}
 """
 
@@ -195,7 +196,8 @@ def parameters(twin) -> str:
             name = row["parameter"]
             left = min(max(row["sd_ratio"], 0.0), 1.0)
             learned = f'<span class=meter><i style="width:{60 * left:.0f}px"></i></span>{100 * row["sd_ratio"]:.0f} %'
-            rows.append(f"<tr><td class=first>{say(name)}<div class=small>{say(docs.get(re.split('[@[]', name)[0], ''))}</div></td>"
+            doc = docs.get(re.split("[@[]", name)[0], "")
+            rows.append(f"<tr><td class=first>{say(name)}<div class=small>{say(doc)}</div></td>"
                         f"<td>{say(row['unit'])}</td>{_range(row, 'prior_')}{_range(row, '')}"
                         f"<td class=m>{learned}</td></tr>")
     head = "<th>Parameter</th><th>Unit</th><th class=n>Before</th><th class=n>After</th><th>Spread left</th>"
