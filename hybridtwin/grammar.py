@@ -64,8 +64,8 @@ class Asked:
 
     name: str
     value: Change | Amount
-    start: str | None = None
-    stop: str | None = None
+    start: str | float | None = None
+    stop: str | float | None = None
 
 
 def parts(text: str, at: str = ",") -> list[str]:
@@ -80,14 +80,15 @@ def parts(text: str, at: str = ",") -> list[str]:
     return [part.strip() for part in found if part.strip()]
 
 
-def windowed(text: str) -> tuple[str, str | None, str | None]:
-    """("peak(G)", "07:00", "12:00") from "peak(G) @07:00..12:00"; an empty end is open."""
+def windowed(text: str) -> tuple[str, str | float | None, str | float | None]:
+    """("peak(G)", "07:00", "12:00") from "peak(G) @07:00..12:00"; an empty end is open, a bare number in record time."""
     found = _WINDOW.match(text)
     if found is None:
         if "@" in text:
             raise InterventionError(f"cannot read the window of {text!r}. Write @07:00..12:00, or @07:00.. to the end.")
         return text.strip(), None, None
-    return found[1].strip(), found[2] or None, found[3] or None
+    start, stop = (_moment(end) if end else None for end in found.groups()[1:])
+    return found[1].strip(), start, stop
 
 
 def world(text: str) -> list[Asked]:
@@ -189,7 +190,7 @@ def outcome(text: str, start=None, stop=None) -> Outcome:
     start, stop: the window where the text names none with @07:00..12:00.
     """
     plain, own_start, own_stop = windowed(text)
-    start, stop = (own_start, own_stop) if own_start or own_stop else (start, stop)
+    start, stop = (start, stop) if own_start is None and own_stop is None else (own_start, own_stop)
     found = _CALL.match(plain)
     if found is None:
         raise DeclarationError(f"cannot read the outcome {text!r}. Write peak(G), time_below(G, 70 mg/dL), "

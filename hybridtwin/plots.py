@@ -484,10 +484,7 @@ def _stretch(traj, windows) -> tuple[float, float]:
 
 def _changed(contrast) -> list[tuple[str, str, tuple[Any, Any]]]:
     """The inputs that differ between the worlds, each with its unit: (name, unit, (in the first, in the second))."""
-    twins = getattr(contrast, "twins", None)
-    if twins is None:
-        return []
-    spec, (first, second) = twins[0].fits[0].model.spec, (twin.world() for twin in twins)
+    spec, (first, second) = contrast.twin.fits[0].model.spec, contrast.worlds
     found = []
     for name in (*spec.doses, *spec.signals):
         pair = (first.inputs[name], second.inputs[name])

@@ -1,11 +1,12 @@
 """A small real twin and a comparison on it, shared by the tests of what people see."""
 
+import dataclasses
 import functools
-from types import SimpleNamespace
 
 import numpy as np
 
-from hybridtwin import outcomes, sensors
+from hybridtwin import grammar, outcomes, sensors
+from hybridtwin.causal.contrast import contrast
 from hybridtwin.clock import Clock
 from hybridtwin.fit import Part, Verdict
 from hybridtwin.inference.methods import Laplace
@@ -15,7 +16,6 @@ from hybridtwin.physiology import OneCompartmentOral
 from hybridtwin.priors import lognormal
 from hybridtwin.records import Person, Series
 from hybridtwin.signals import Regimen
-from hybridtwin.twin import simulate_worlds
 
 NAME = "anna <b>&$x$"
 
@@ -48,22 +48,12 @@ def verdict(level="OK"):
 
 
 def effect(level="OK"):
-    """A comparison in the shape of `contrast`'s answer: half the second dose against the lived doses."""
+    """A comparison: half the second dose against the lived doses, under a verdict of one level."""
+    return dataclasses.replace(_effect(), verdict=verdict(level), notes=("noted <i>",))
+
+
+@functools.cache
+def _effect():
     lived = twin()
-    half = lived.do(start=15.0, oral=lambda d: 0.5 * d)
-    first, second = simulate_worlds([half, lived])
-    prior = simulate_worlds([half, lived], prior=True)
-    rows = []
-    for outcome, harm in ((outcomes.trough("C", better="higher"), False), (outcomes.cmax("C", better="lower"), True)):
-        found = outcome.settled(first)
-        a, b = found.of(first), found.of(second)
-        low, middle, high = np.nanquantile(a - b, [0.05, 0.5, 0.95])
-        before = found.of(prior[0]) - found.of(prior[1])
-        rows.append(SimpleNamespace(
-            outcome=found, a=a, b=b, difference=a - b, structure=first.structure, low=low, median=middle, high=high,
-            prior_difference=before, p_better=0.99, p_text="> 0.99", unit="mg/L", better=found.better,
-            same_as_prior=harm, harm=harm))
-    return SimpleNamespace(
-        rows=tuple(rows), a_label=half.label, b_label=lived.label, assumptions=("what is assumed <1>",),
-        kept=("oral 320 mg at Tue 24 Mar 16:00",), notes=(), verdict=verdict(level), trajectories=(first, second),
-        twins=(half, lived), text="The trough: -1.234567 mg/L.\n\nMore <i>.")
+    half = lived.do(start=15.0, oral=grammar.world("oral=*0.5")[0].value)
+    return contrast(half, lived, outcomes.trough("C", better="higher"))

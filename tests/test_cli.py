@@ -31,6 +31,7 @@ TABLE = """time,oral,C
 12.12,,5.94
 24.37,,3.28
 """
+QUICK = ["--method", "laplace", "--draws", "200", "--quiet"]
 KNOWN = ["--system", "OneCompartmentOral", "--units", "oral=mg,C=mg/L", "--time", "h", "--key", "0"]
 
 
@@ -220,9 +221,40 @@ def test_interrupted_work_leaves_with_130(monkeypatch, capsys):
 
 def test_a_twin_from_a_table_to_a_report(table, tmp_path, capsys):
     report = tmp_path / "theo.html"
-    quick = ["--method", "laplace", "--draws", "200", "--quiet"]
-    code = cli.main(["twin", table, *KNOWN, *quick, "--report", str(report)])
+    code = cli.main(["twin", table, *KNOWN, *QUICK, "--report", str(report)])
     out, err = capsys.readouterr()
     assert code == 0 and err == ""
     assert "verdict: " in out and "CL" in out and str(report) in out and out.rstrip().endswith(NOTICE + ".")
     assert NOTICE in report.read_text(encoding="utf-8")
+
+
+def test_worlds_compared_on_a_table(table, tmp_path, capsys):
+    report = tmp_path / "compare.html"
+    code = cli.main(["compare", table, *KNOWN, *QUICK, "--do", "oral=*0.5", "--do", "oral=shift(2 h), CL=*1.2",
+                     "--report", str(report)])
+    out, err = capsys.readouterr()
+    assert (code, err) == (0, "")
+    assert "oral = 0.5 times as lived compared with as lived" in out
+    assert "oral = 2 h later; CL = 1.2 times as lived compared with as lived" in out
+    assert "AUC of C, 0 h to 24.37 h" in out and "mg*h/L (90 % credible interval" in out
+    assert "Prior alone" in out and "Harm beside it" not in out.split("AUC")[0]
+    assert out.count(NOTICE) == 3 and "Comparison 2 of 2" in report.read_text(encoding="utf-8")
+
+
+def test_do_not_use_prints_no_number_and_leaves_with_three(table, tmp_path, capsys, monkeypatch):
+    from hybridtwin.causal import contrast
+
+    monkeypatch.setattr(contrast, "_judge", lambda *_: made.verdict("DO NOT USE"))
+    report = tmp_path / "red.html"
+    code = cli.main(["compare", table, *KNOWN, *QUICK, "--do", "oral=*0.5", "--outcome", "cmax(C)", "--window", "1..9",
+                     "--report", str(report)])
+    out, _ = capsys.readouterr()
+    assert code == 3 and "DO NOT USE" in out and "residuals are 9.9" in out
+    for shown in (out, report.read_text(encoding="utf-8")):
+        assert "credible interval" not in shown and "P(lower)" not in shown and "P(higher)" not in shown
+
+
+def test_a_window_outside_the_record_is_a_users_mistake(table, capsys):
+    asked = ["--do", "oral=*0.5", "--outcome", "cmax(C)", "--window", "1..90"]
+    assert cli.main(["compare", table, *KNOWN, *QUICK, *asked]) == 1
+    assert "outside" in capsys.readouterr().err

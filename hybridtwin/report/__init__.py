@@ -94,7 +94,8 @@ def _answers(effect, figures) -> str:
         "Differences between the worlds: median and 90 % credible interval of the modelled values; blue for this "
         "person, gray for the same model before it saw the record.")))
     parts.append(page.contrast_table(effect))
-    parts.append(f"<div class=text>{page.paragraphs(effect.text)}</div>")
+    words = [("Harm beside it: " if row.harm else "") + row.text for row in effect.rows]
+    parts.append(page.listed("In words", words))
     parts.append(page.listed("What this rests on", effect.assumptions))
     parts.append(page.listed("Decisions kept as lived", effect.kept, "None: no later decision of that day was kept."))
     parts.append(page.listed("Notes", effect.notes))

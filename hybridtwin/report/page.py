@@ -165,15 +165,9 @@ def contrast_table(effect) -> str:
                     f"<td class=n>{say(row.p_text)}</td><td class=n>{prior}</td></tr>")
     return ("<table><thead><tr><th>Outcome</th>"
             f"<th class=n>{say(effect.a_label)}</th><th class=n>{say(effect.b_label)}</th><th class=n>Difference</th>"
-            "<th class=n>P(better)</th><th class=n>Difference before the record was seen</th></tr></thead>"
+            "<th class=n>Probability</th><th class=n>Difference before the record was seen</th></tr></thead>"
             f"<tbody>{''.join(rows)}</tbody></table><p class=small>Medians with 90 % credible intervals (5 % below, "
             "5 % above) of the modelled values; P counts draws and is never told finer than their number allows.</p>")
-
-
-def paragraphs(text: str) -> str:
-    """Plain text as paragraphs."""
-    return "".join(f"<p>{'<br>'.join(say(line) for line in block.splitlines())}</p>"
-                   for block in re.split(r"\n\s*\n", text.strip()) if block.strip())
 
 
 def listed(title: str, items, otherwise: str = "") -> str:
