@@ -81,7 +81,7 @@ def parts(text: str, at: str = ",") -> list[str]:
 
 
 def windowed(text: str) -> tuple[str, str | float | None, str | float | None]:
-    """("peak(G)", "07:00", "12:00") from "peak(G) @07:00..12:00"; an empty end is open, a bare number in record time."""
+    """("peak(G)", "07:00", "12:00") from "peak(G) @07:00..12:00"; an empty end is open, numbers are in record time."""
     found = _WINDOW.match(text)
     if found is None:
         if "@" in text:

@@ -521,9 +521,10 @@ def contrast(effect):
                 continue
             low, middle, high = np.nanquantile(draws, [0.05, 0.5, 0.95])
             ax.plot([low, high], [height, height], color=color, linewidth=5, alpha=0.45, solid_capstyle="butt")
-            ax.plot(middle, height, "o", color=color, markersize=5, label=label + ": median and 90 % interval")
+            told = label + ": median and 90 % interval"
+            ax.plot(middle, height, "o", color=color, markersize=5, zorder=7, label=told)
             text = f"{_signed(middle)} ({_signed(low)} to {_signed(high)})"
-            ax.text(middle, height + 0.2, text, color=color, ha="center", fontsize=7.5, zorder=6,
+            ax.text(middle, height + 0.25, text, color=color, ha="center", fontsize=7.5, zorder=6,
                     bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6})
             spans += [low, high]
         reach = 1.25 * max([abs(x) for x in spans] + [1e-12])

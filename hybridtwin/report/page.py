@@ -36,7 +36,7 @@ th,td{text-align:left;vertical-align:top;padding:.3rem .55rem;border-bottom:1px 
 thead th{border-bottom:1.5px solid #1b1f24;font-weight:600}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 tr.harm td{background:#fdf6ec}
-.small{color:#4b5563;font-size:.8rem}td.n .small,td.m{white-space:nowrap}
+.small{color:#4b5563;font-size:.8rem}td.n{white-space:nowrap}td.n .long{white-space:normal}td.m{white-space:nowrap}
 figure{margin:.6rem 0 1rem}figure svg{width:100%;height:auto;display:block}
 figcaption{font-size:.84rem;color:#374151}
 pre{font:12.5px/1.45 ui-monospace,Menlo,Consolas,monospace;background:#f6f7f9;padding:.7rem .9rem;white-space:pre-wrap;
@@ -157,14 +157,15 @@ def contrast_table(effect) -> str:
     for row in effect.rows:
         better = f"{say(row.better)} is better" if row.better else "neither way is better by itself"
         kind = "<div class=small>harm beside the benefit</div>" if row.harm else ""
-        same = "<div class=small>the same: the answer does not come from this person's data</div>"
+        same = "<div class='small long'>the same: the answer does not come from this person's data</div>"
         prior = "" if row.prior_difference is None else _signed(row.prior_difference) + same * row.same_as_prior
         rows.append(f'<tr{" class=harm" if row.harm else ""}><td class=first>{say(row.outcome.label)} ({say(row.unit)})'
                     f"<div class=small>{better}</div>{kind}</td><td class=n>{_interval(row.a)}</td>"
                     f"<td class=n>{_interval(row.b)}</td><td class=n>{_signed(row.difference)}</td>"
                     f"<td class=n>{say(row.p_text)}</td><td class=n>{prior}</td></tr>")
+    other = "As lived" if effect.b_label == "as lived" else "In the other world"
     return ("<table><thead><tr><th>Outcome</th>"
-            f"<th class=n>{say(effect.a_label)}</th><th class=n>{say(effect.b_label)}</th><th class=n>Difference</th>"
+            f"<th class=n>In the world asked about</th><th class=n>{say(other)}</th><th class=n>Difference</th>"
             "<th class=n>Probability</th><th class=n>Difference before the record was seen</th></tr></thead>"
             f"<tbody>{''.join(rows)}</tbody></table><p class=small>Medians with 90 % credible intervals (5 % below, "
             "5 % above) of the modelled values; P counts draws and is never told finer than their number allows.</p>")

@@ -55,7 +55,7 @@ class Trajectory:
         return pd.DataFrame(columns)
 
     def plot(self, *names, ax=None):
-        """Median and 90 % band of outputs over time; returns the matplotlib axes."""
+        """Median and 90 % band of outputs over time; returns the matplotlib figure."""
         from hybridtwin import plots
 
         return plots.trajectory(self, names or (next(iter(self.values)),), ax=ax)
