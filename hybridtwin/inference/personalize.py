@@ -280,7 +280,7 @@ def personalize(model, data, method=None, *, key, temper: float = 1.0, progress:
     if not temper >= 1:
         raise ParameterError(f"temper={temper} is below 1: a likelihood cannot count for more than it says. Use temper=1 or more.")
     method = method or NUTS()
-    people = [data] if isinstance(data, Person) else list(data.people)
+    people = [data] if isinstance(data, Person) else list(data.values())
     prepare()  # before the key starts a backend
     root = as_key(key)
     title = f"personalizing {people[0].id}" if len(people) == 1 else f"personalizing {len(people)} people"
@@ -307,3 +307,18 @@ def _side_by_side(jobs, tally):
             tally.stop = True
             return [f.result() for f in futures]
 
+
+
+def update(twin: Twin, record: Person, *, key, progress: bool = True) -> Twin:
+    """The twin after more was seen: `record` is the person's longer record, old rows included.
+
+    Yesterday's posterior times the likelihood of the new readings is the posterior of both together, so the models are
+    personalized to the longer record with the same method and temper. Nothing after the record's last row is used.
+
+    **Raises:** ParameterError when the record is another person's or ends before the twin's; errors of `personalize`.
+    """
+    if record.id != twin.id:
+        raise ParameterError(f"update: the record is of {record.id!r}, the twin of {twin.id!r}. Personalize a twin of {record.id!r} instead.")
+    if record.clock.stop * 1.0 < twin.record.clock.stop and record.clock.unit == twin.record.clock.unit:
+        raise ParameterError("update: the record ends before the twin's own. Give the longer record, old rows included.")
+    return personalize([f.model for f in twin.fits], record, twin.method, key=key, temper=twin.temper, progress=progress)

@@ -174,22 +174,13 @@ def _steady_states(system, layout, stepper, mesh, extras, x0):
     flat, unravel = jax.flatten_util.ravel_pytree(x0)
     gain = jnp.array([scales[name] for name in spec.routes])
     where = [spec.doses[name].into for name in spec.routes]
+    pieces = layout.steady_pieces if stepper.order else 1
 
     def one(e):
         node = {name: getattr(mesh, name)[e.node] for name in _SEEN}
         here = _here(system, layout, node, extras)
         u = _inputs(here, node)
         lag, fraction, rate, duration = (part[e.route] for part in _routes(here, spec, u))
-
-        def cross(x, flow, h):
-            def f(t, y):
-                dx = here.rates(t, y, u)
-                for i, state in enumerate(where):
-                    dx = put(dx, state, get(dx, state) + flow[i])
-                return dx
-
-            pieces = layout.steady_pieces if stepper.order else 1
-            return lax.scan(lambda y, _: (stepper.advance(f, 0.0, h / pieces, y), None), x, None, length=pieces)[0]
 
         hot = jax.nn.one_hot(e.route, len(where), dtype=flat.dtype)
         amount = fraction * gain[e.route] * e.amount * hot
@@ -199,21 +190,37 @@ def _steady_states(system, layout, stepper, mesh, extras, x0):
         over = jnp.where(endless, 1.0, lasts // e.interval)  # infusions that overlap
         rest = jnp.where(endless, 0.0, lasts - over * e.interval)
 
+        def cross(x, step):
+            h, running = step
+
+            def f(t, y):
+                dx = here.rates(t, y, u)
+                for i, state in enumerate(where):
+                    dx = put(dx, state, get(dx, state) + running * flow[i])
+                return dx
+
+            return stepper.advance(f, 0.0, h, x), None
+
         def cycle(v, until):
+            """State at `until` after a dose that found the state `v`: (it, it again for a Jacobian that keeps it)."""
             x = unravel(v)
             for i, state in enumerate(where):
                 x = put(x, state, get(x, state) + jnp.where(lasts > 0, 0.0, amount[i]))
-            x = cross(x, flow * (over + 1), jnp.minimum(rest, until))
-            return jax.flatten_util.ravel_pytree(cross(x, flow * over, jnp.maximum(until - rest, 0.0)))[0]
+            spans = jnp.stack([jnp.minimum(rest, until), jnp.maximum(until - rest, 0.0)]) / pieces
+            steps = jnp.repeat(spans, pieces), jnp.repeat(jnp.stack([over + 1.0, over]), pieces)
+            image = jax.flatten_util.ravel_pytree(lax.scan(cross, x, steps)[0])[0]
+            return image, image
 
         def newton(v, _):
-            image, slope = cycle(v, e.interval), jax.jacfwd(cycle)(v, e.interval)
+            slope, image = jax.jacfwd(cycle, has_aux=True)(v, e.interval)
             return v + jnp.linalg.solve(jnp.eye(v.shape[0]) - slope, image - v), None
 
         rounds = 1 if spec.linear else 8
         v = lax.scan(newton, flat, None, length=rounds)[0]
+        if not spec.moving:
+            return v
         since = jnp.mod(-lag, e.interval)  # how long ago the last dose of the train arrived
-        return jnp.where((lag > 0) & ~endless, cycle(v, since), v)
+        return jnp.where((lag > 0) & ~endless, cycle(v, since)[0], v)
 
     return jax.vmap(one)(mesh.steady), unravel
 

@@ -21,6 +21,7 @@ from hybridtwin.simulate.trajectory import Trajectory
 from hybridtwin.units import time_factor
 
 _POINTS = 400  # default number of output times
+_STEP = 0.25  # first step on the mesh, in units of the fastest time constant: fine enough that few need to be halved
 _AFFORDABLE = 20_000  # mesh segments above which an adaptive stiff solver is the cheaper way
 
 
@@ -121,14 +122,26 @@ def _varying(spec):
     return tuple((path, field.varies) for path, field in spec.parameters.items() if field.varies is not None)
 
 
+@functools.lru_cache(maxsize=128)
+def _jacobian(tree):
+    """Compiled: (leaves of a system, inputs by name) -> Jacobian of its rates at its initial state."""
+    @jax.jit
+    def find(leaves, inputs):
+        system = jax.tree.unflatten(tree, leaves)
+        u = system.spec.input(inputs)
+        flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, float), system.initial(u)))
+        return jax.jacfwd(lambda v: ravel_pytree(system.rates(0.0, unravel(v), u))[0])(flat)
+
+    return find
+
+
 def fastest_rate(system, inputs=()) -> float:
     """Largest rate constant at typical values and at the first inputs, per system time (0 where it is not finite)."""
-    spec = system.spec
-    typical = system.typical()
-    u = spec.input({**dict.fromkeys(spec.covariates, 1.0), **dict(inputs)})
+    leaves, tree = jax.tree.flatten(system.typical())
     with jax.enable_x64(True):
-        flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, float), typical.initial(u)))
-        jacobian = np.asarray(jax.jacfwd(lambda v: ravel_pytree(typical.rates(0.0, unravel(v), u))[0])(flat))
+        leaves = [np.asarray(leaf, float) if np.ndim(leaf) == 0 else leaf for leaf in leaves]
+        given = {**dict.fromkeys(system.spec.covariates, 1.0), **dict(inputs)}
+        jacobian = np.asarray(_jacobian(tree)(leaves, {name: np.float64(value) for name, value in given.items()}))
     return float(np.max(np.abs(np.linalg.eigvals(jacobian)), initial=0.0)) if np.isfinite(jacobian).all() else 0.0
 
 
@@ -147,7 +160,7 @@ def _stepper(system, world, layout, solver, bound) -> tuple[AbstractStepper, flo
                                    "Leave solver= out.")
         return solver, whole, []
     first_inputs = {name: float(world.inputs[name](bound.start)) for name in (*spec.covariates, *spec.signals)}
-    step = min(0.7 / max(fastest_rate(system, first_inputs), 1e-12), whole)
+    step = min(_STEP / max(fastest_rate(system, first_inputs), 1e-12), whole)
     if solver is None and span / step > _AFFORDABLE:
         return Adaptive(stiff=True), whole, ["stiff: solved by an adaptive implicit method (Kvaerno5)"]
     return solver or RK4(1), max(step, span / _AFFORDABLE), []

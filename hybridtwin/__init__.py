@@ -1,0 +1,50 @@
+"""A human body digital twin one can compute with: physiology with uncertain numbers, personalized, and asked what if."""
+
+from importlib import import_module as _import
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "errors": None, "outcomes": None, "sensors": None, "datasets": None, "physiology": None,
+    "HybridTwinError": "errors", "NotTrustworthy": "errors",
+    "System": "system", "State": "system", "Input": "system", "Scalar": "system", "state": "system", "dose": "system",
+    "covariate": "system", "signal": "system", "parameter": "system", "constant": "system", "const": "system",
+    "empirical": "system", "output": "system", "route": "system", "typical": "system", "normal": "system",
+    "lognormal": "system", "logitnormal": "system", "halfnormal": "system",
+    "Signal": "signals", "Regimen": "signals", "Clock": "signals",
+    "Person": "records", "Cohort": "records",
+    "Rescue": "interventions",
+    "RK4": "simulate.steppers", "Exact": "simulate.steppers", "Adaptive": "simulate.steppers", "simulate": "simulate.verb",
+    "Model": "model",
+    "Twin": "twin", "Twins": "twin",
+    "NUTS": "inference.methods", "Laplace": "inference.methods", "personalize": "inference.personalize",
+    "update": "inference.personalize", "check": "inference.check",
+    "contrast": "causal.contrast", "Contrast": "causal.contrast",
+}  # fmt: skip
+
+__all__ = sorted([*_HOME, "__version__"])
+
+if TYPE_CHECKING:
+    from hybridtwin.causal.contrast import Contrast, contrast
+    from hybridtwin.inference.check import check
+    from hybridtwin.inference.methods import NUTS, Laplace
+    from hybridtwin.inference.personalize import personalize, update
+    from hybridtwin.model import Model
+    from hybridtwin.records import Cohort, Person
+    from hybridtwin.system import Input, Scalar, State, System
+
+
+def __getattr__(name):
+    """Public names are loaded when first used, so that importing hybridtwin costs little more than importing JAX."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'hybridtwin' has no attribute {name!r}")
+    home = _HOME[name]
+    found = _import(f"hybridtwin.{name}") if home is None else getattr(_import(f"hybridtwin.{home}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,1 @@
+"""What if: contrasts of worlds of one twin."""

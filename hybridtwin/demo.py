@@ -1,0 +1,84 @@
+"""`make run`: the main job, end to end, on the embedded person or on a file of one's own."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from hybridtwin import cli, datasets, outcomes
+from hybridtwin.causal.contrast import contrast
+from hybridtwin.inference.methods import NUTS
+from hybridtwin.inference.personalize import personalize
+from hybridtwin.model import Model
+from hybridtwin.physiology import T1DMinimal, T1DTwoPool
+from hybridtwin.sensors import CGM
+
+_WINDOW = ("2026-03-11 06:00", "2026-03-11 16:00")
+
+
+def models():
+    """The two structures, pooled."""
+    return [Model(T1DMinimal(), cgm=CGM("G_isf")), Model(T1DTwoPool(), cgm=CGM("G_isf"))]
+
+
+def changed(twin, fact):
+    """The twin under one intervention of `virtual_adult_facts`."""
+    def change(lived):
+        moved = lived.shift(fact["shift_min"], "min") if fact["shift_min"] else lived
+        return moved if fact["times"] == 1.0 else moved * fact["times"]
+
+    change.label = fact["do"].split("=", 1)[1]
+    return twin.do(start=fact["start"], stop=fact["stop"], **{fact["target"]: change})
+
+
+def truth_of(name, measure) -> float:
+    """The simulator's own difference between a world and the lived day, inside the window of the demo."""
+    truth = datasets.virtual_adult_truth()
+    twin_clock = datasets.virtual_adult().clock
+    inside = (truth["time"] >= twin_clock.at(_WINDOW[0])) & (truth["time"] <= twin_clock.at(_WINDOW[1]))
+    return float(measure(truth[name][inside]) - measure(truth["lived"][inside]))
+
+
+def _embedded(report: Path) -> int:
+    started = time.monotonic()
+    person = datasets.virtual_adult()
+    sys.stdout.write(f"{person!r}\n\n")
+    twin = personalize(models(), person, NUTS(draws=200, warmup=150), key=0, temper=3)
+    sys.stdout.write(f"{twin.verdict!r}\n\n")
+    asked = [("mean", outcomes.mean, np.mean), ("peak", outcomes.peak, np.max), ("nadir", outcomes.nadir, np.min)]
+    effects = []
+    sys.stdout.write(f"glucose on {_WINDOW[0]} to {_WINDOW[1][-5:]}, difference from the lived day (mg/dL)\n")
+    sys.stdout.write(f"{'intervention':<44} {'':<6} {'twin (90 % interval)':>26} {'simulator':>10}\n")
+    for fact in datasets.virtual_adult_facts()["interventions"]:
+        effect = contrast(changed(twin, fact), twin, *[make("G", *_WINDOW) for _, make, _ in asked])
+        effects.append(effect)
+        for (word, _, measure), row in zip(asked, effect.rows, strict=False):
+            title = fact["doc"] if word == "mean" else ""
+            answer = "DO NOT USE" if effect.verdict.headline == "DO NOT USE" else f"{row.median:+.0f} ({row.low:+.0f} to {row.high:+.0f})"
+            sys.stdout.write(f"{title[:44]:<44} {word:<6} {answer:>26} {truth_of(fact['name'], measure):>+10.0f}\n")
+    path = twin.report(report, effects)
+    sys.stdout.write(f"\nreport: {path}   ({time.monotonic() - started:.0f} s)\nResearch use; not a medical device.\n")
+    return 0
+
+
+def main(argv=None) -> int:
+    """Entry of `python -m hybridtwin.demo`."""
+    parser = argparse.ArgumentParser(prog="make run", description=__doc__)
+    for name, text in (("--record", "a table of your own (CSV)"), ("--system", "system, as in `hybridtwin systems`"),
+                       ("--units", "cgm=mg/dL,meal=g,..."), ("--tz", "time zone of naive timestamps")):
+        parser.add_argument(name, help=text)
+    parser.add_argument("--report", default="hybridtwin-report.html")
+    given, more = parser.parse_known_args(argv)
+    if given.record is None:
+        return _embedded(Path(given.report))
+    words = ["twin", given.record, "--report", given.report, "--key", "0"]
+    for name in ("system", "units", "tz"):
+        if getattr(given, name):
+            words += [f"--{name}", getattr(given, name)]
+    return cli.main(words + more)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""From records to posteriors: modes, sampling, diagnostics, verdicts."""
