@@ -17,7 +17,6 @@ from hybridtwin.physiology import (
     BergmanMinimal,
     OneCompartment,
     OneCompartmentOral,
-    T1DMinimal,
     TwoCompartmentOral,
     Warfarin,
 )
@@ -46,42 +45,52 @@ def one_bolus(amount=100.0, stop=24.0, **kwargs):
                          ids=lambda s: type(s).__name__ if not isinstance(s, int) else "")  # fmt: skip
 def test_observed_order_of_convergence(stepper, order):
     def f(t, x):
-        return {"a": -x["a"] * (1 + 0.5 * jnp.cos(2 * t)) + 0.3 * x["b"] ** 2, "b": x["a"] - x["b"] / (1 + x["b"] ** 2)}
+        return {"a": x["a"] * (1 - x["b"]), "b": x["b"] * (x["a"] - 1) + 0.1 * jnp.cos(5 * t)}
 
     @functools.partial(jax.jit, static_argnums=(0, 1))
     def end(stepper, count):
-        x = {"a": jnp.asarray(1.0), "b": jnp.asarray(0.5)}
-        h = jnp.asarray(3.0 / count)
+        x = {"a": jnp.asarray(1.5), "b": jnp.asarray(0.5)}
+        h = jnp.asarray(6.0 / count)
         x = jax.lax.fori_loop(0, count, lambda i, y: stepper.advance(f, i * h, h, y), x)
         return jnp.stack([x["a"], x["b"]])
 
     with jax.enable_x64(True):
-        truth = end(Tsit5(), 3000)
-        errors = [float(jnp.max(jnp.abs(end(stepper, n) - truth))) for n in (16, 32, 64)]
-        refined = float(jnp.max(jnp.abs(end(stepper.refined(), 16) - truth)))
+        truth = end(Tsit5(), 6000)
+        errors = [float(jnp.max(jnp.abs(end(stepper, n) - truth))) for n in (48, 96, 192)]
+        refined = float(jnp.max(jnp.abs(end(stepper.refined(), 48) - truth)))
     observed = np.log2(np.array(errors[:-1]) / errors[1:])
-    assert np.all(np.abs(observed - order) < 0.35), (errors, observed)
+    assert np.all(observed > order - 0.3), (errors, observed)
+    assert order == 5 or np.all(observed < order + 0.3), (
+        errors,
+        observed,
+    )  # Tsit5's leading terms are tuned to be small
     assert refined == pytest.approx(errors[1], rel=1e-6)
 
 
-@pytest.mark.parametrize("scale", [1e-9, 0.3, 40.0, 3e4])
-def test_matrix_exponential_agrees_with_scipy(scale):
-    rng = np.random.default_rng(3)
+def test_matrix_exponential_agrees_with_scipy():
+    rng, exponential = np.random.default_rng(3), jax.jit(matrix_exponential)
     with jax.enable_x64(True):
-        for n in (1, 2, 4, 5):
+        for n in (1, 3, 5):
             a = rng.normal(size=(n, n))
-            a = (a - np.eye(n) * (np.abs(np.linalg.eigvals(a)).max() + 0.1)) * scale
-            wanted = scipy.linalg.expm(a)
-            np.testing.assert_allclose(matrix_exponential(jnp.asarray(a)), wanted, rtol=1e-9, atol=1e-10 * np.abs(wanted).max())
-        assert np.isnan(matrix_exponential(jnp.full((2, 2), -1e7))).all()  # beyond its range it says so
-        gradient = jax.grad(lambda h: matrix_exponential(a * h).sum())(1.0)
-        jvp = jax.jvp(lambda h: matrix_exponential(a * h).sum(), (1.0,), (1.0,))[1]
-        assert float(gradient) == pytest.approx(float(jvp), rel=1e-6, abs=1e-12)
+            a = a - np.eye(n) * (np.abs(np.linalg.eigvals(a)).max() + 0.1)
+            for scale in (1e-9, 0.3, 40.0, 3e4):
+                wanted = scipy.linalg.expm(a * scale)
+                got = exponential(jnp.asarray(a * scale))
+                np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-10 * np.abs(wanted).max())
+        assert np.isnan(exponential(jnp.full((3, 3), -1e7))).all()  # beyond its range it says so
+        gradient = jax.jit(jax.grad(lambda h: matrix_exponential(a * h).sum()))(1.0)
+        forward = jax.jit(lambda h: jax.jvp(lambda h: matrix_exponential(a * h).sum(), (h,), (1.0,))[1])(1.0)
+        assert float(gradient) == pytest.approx(float((a @ scipy.linalg.expm(a)).sum()), rel=1e-9)
+        assert float(gradient) == pytest.approx(float(forward), rel=1e-9)
 
 
-@pytest.mark.parametrize("solver", [Adaptive(1e-10, 1e-10), Adaptive(1e-10, 1e-10, stiff=True)], ids=["Tsit5", "Kvaerno5"])
+@pytest.mark.parametrize(
+    "solver", [Adaptive(1e-10, 1e-10), Adaptive(1e-10, 1e-10, stiff=True)], ids=["Tsit5", "Kvaerno5"]
+)
 def test_adaptive_solvers_agree(solver):
-    person = Person.of("p", start=0.0, stop=96.0, doses={"oral": Regimen.bolus(100.0, "mg", at=2.0).every("24 h", times=3)})
+    person = Person.of(
+        "p", start=0.0, stop=96.0, doses={"oral": Regimen.bolus(100.0, "mg", at=2.0).every("24 h", times=3)}
+    )
     drug = Warfarin().typical()
     at = np.linspace(0.0, 96.0, 25)
     mesh, other = simulate(drug, person, at=at, tol=1e-8), simulate(drug, person, at=at, solver=solver)
@@ -139,7 +148,9 @@ def test_doing_nothing_is_bit_identical_and_worlds_agree_before_the_start():
     same = simulate(VEIN, person, at=at, do=[Do({"iv": lambda b: b})])
     assert np.array_equal(lived["C"], same["C"])
     later = simulate(VEIN, person, at=at, do=[Do({"iv": lambda b: 2 * b}, start=7.0)])
-    assert np.array_equal(later["C"][:, at < 7.3], lived["C"][:, at < 7.3]) and np.all(later["C"][:, at >= 7.5] > lived["C"][:, at >= 7.5])
+    before = at < 7.3
+    assert np.array_equal(later["C"][:, before], lived["C"][:, before])
+    assert np.all(later["C"][:, ~before] > lived["C"][:, ~before])
 
 
 def test_windows_that_differ_from_a_node_by_rounding():
@@ -180,8 +191,9 @@ def test_worlds_with_another_number_of_moving_doses_share_a_shape():
     a, b = lay([lived, none], spec, layout, [(5.0, LAST)], max_step=10.0)
     assert [x.shape for x in jax.tree.leaves(a)] == [x.shape for x in jax.tree.leaves(b)]
     found = simulate(ORAL, person, at=[5.0], do=[Do({"oral": lambda b: b.only(0.0, 2.0)})])
-    alone = Person.of("p", start=0.0, stop=9.0, doses={"oral": Regimen.bolus(80.0, "mg", at=1.0)})
-    np.testing.assert_allclose(found["C"], simulate(ORAL, alone, at=[5.0])["C"], rtol=1e-12)
+    since, k = 5.0 - 1.35, CL / V
+    wanted = 80.0 / V * 1.3 / (1.3 - k) * (np.exp(-k * since) - np.exp(-1.3 * since))
+    np.testing.assert_allclose(found["C"], wanted, rtol=1e-10)
 
 
 # ------------------------------------------------------------------------------------------ draws and unknowns
@@ -197,14 +209,16 @@ def test_uncertain_amounts_scale_a_linear_course():
     found = simulate(system, person, at=[0.0, 3.0, 6.0], draws=400, key=5)
     factor = found["central"][:, 0] / 100.0
     assert np.std(np.log(factor)) == pytest.approx(0.4, rel=0.12)
-    np.testing.assert_allclose(found["central"][:, 1], factor * plain["central"][0, 1], rtol=1e-7)
-    np.testing.assert_allclose(found["central"][:, 2], factor * plain["central"][0, 2] + (1 - factor) * 100.0, rtol=1e-7)
+    one, two = plain["central"][0, 1:]
+    np.testing.assert_allclose(found["central"][:, 1], factor * one, rtol=1e-7)
+    np.testing.assert_allclose(found["central"][:, 2], factor * two + (1 - factor) * 100.0, rtol=1e-7)
 
 
 def test_priors_need_draws_and_a_key_and_the_same_key_gives_the_same_bits():
     with pytest.raises(ParameterError, match="draws= and key="):
         simulate(OneCompartment(), one_bolus())
-    a, b, c = (simulate(OneCompartment(), one_bolus(), at=[1.0, 9.0], draws=70, key=k) for k in (1, jax.random.key(1), 2))
+    drawn = functools.partial(simulate, OneCompartment(), one_bolus(), at=[1.0, 9.0], draws=70)
+    a, b, c = drawn(key=1), drawn(key=jax.random.key(1)), drawn(key=2)
     assert a["C"].shape == (70, 2) and np.array_equal(a["C"], b["C"]) and not np.array_equal(a["C"], c["C"])
     assert not jax.config.jax_enable_x64 and a["C"].dtype == np.float64
 
@@ -225,11 +239,8 @@ def lane_of(system, person, reads, stepper, name, max_step=100.0):
     return run
 
 
-@pytest.mark.parametrize("infused", [False, True], ids=["bolus", "infusion"])
-def test_gradient_with_respect_to_lag(infused):
-    regimen = Regimen.bolus(80.0, "mg", at=0.0).every("6 h", times=3)
-    if infused:
-        regimen = regimen + Regimen.infusion(50.0, "mg", at=1.0, over="2 h")
+def test_gradient_with_respect_to_lag():
+    regimen = Regimen.bolus(80.0, "mg", at=0.0).every("6 h", times=3) + Regimen.infusion(50.0, "mg", at=1.0, over="2 h")
     person = Person.of("p", start=0.0, stop=24.0, doses={"oral": regimen})
     reads = [(t, LAST) for t in (0.2, 1.0, 1.7, 4.0, 6.1, 7.0, 13.0, 23.0)]
     with jax.enable_x64(True):
@@ -309,13 +320,11 @@ def test_mass_is_conserved():
 
 
 def test_a_meal_is_eaten_at_its_pace_and_nothing_is_lost():
-    system = T1DMinimal(gut=Gut(kabs=0.0)).typical()
-    person = Person.of("p", start=0.0, stop=200.0, time="min", doses={"meal": Regimen.bolus(60.0, "g", at=30.0)},
-                       signals={"basal": Signal.constant(0.8, "[IU]/h")}, covariates={"weight": (70.0, "kg")})
+    person = Person.of("p", start=0.0, stop=200.0, time="min", doses={"meal": Regimen.bolus(60.0, "g", at=30.0)})
     at = np.array([30.0, 33.0, 36.0, 42.0, 90.0, 200.0])
-    found = simulate(system, person, at=at, start="steady")
-    eaten = sum(found[f"gut.{q}"][0] for q in ("q1", "q2", "q3"))
-    np.testing.assert_allclose(eaten, 5.0 * np.clip(at - 30.0, 0.0, 12.0), atol=60.0 * 1e-4)
+    found = simulate(Gut(kabs=0.0).typical(), person, at=at)
+    eaten = sum(found[q][0] for q in ("q1", "q2", "q3"))
+    np.testing.assert_allclose(eaten, 5.0 * np.clip(at - 30.0, 0.0, 12.0), rtol=1e-10)
 
 
 COUNTED: list[str] = []
@@ -352,10 +361,9 @@ def test_one_trace_a_shape():
         return len(COUNTED)
 
     assert run(Counted(k=0.3), 50.0) > 2
-    again = run(Counted(k=0.35, half=80.0), 70.0)
-    assert again <= 2, "other numbers made another trace"  # the look for the fastest rate alone
-    assert run(Counted(), 60.0, draws=30, key=1) <= 2, "draws are lanes of the same program"
-    assert run(Counted(), 60.0, draws=150, key=1) <= 2
+    assert run(Counted(k=0.35, half=80.0), 70.0) == 0, "other numbers made another trace"
+    assert run(Counted(), 60.0, draws=30, key=1) == 0, "draws are not lanes of the same program"
+    assert run(Counted(), 60.0, draws=150, key=1) == 0
 
 
 def test_a_step_signal_and_a_ramp():

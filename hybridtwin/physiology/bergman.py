@@ -1,6 +1,19 @@
 """The minimal model of glucose after an injection into a vein."""
 
-from hybridtwin.system import Input, Scalar, State, System, const, covariate, dose, lognormal, output, parameter, signal, state
+from hybridtwin.system import (
+    Input,
+    Scalar,
+    State,
+    System,
+    const,
+    covariate,
+    dose,
+    lognormal,
+    output,
+    parameter,
+    signal,
+    state,
+)
 
 _DENTI = "Denti 2010, 204 healthy adults, doi:10.1152/ajpendo.00656.2009"
 
@@ -18,8 +31,8 @@ class BergmanMinimal(System):
 
     Q `glucose` [g], X `action` [1/min], G [mg/dL], I `insulin` [m[IU]/L] a signal (give measured insulin as
     `ht.Signal.linear`), Ib insulin at rest, taken from the first row unless the record has it; SG, p2 [1/min],
-    SI [L/m[IU]/min], Gb [mg/dL], VG [dL/kg]; time in min. The test gives 0.3 g/kg of glucose into a vein as `glucose_iv`.
-    Under a constant insulin the rest is X = SI (I - Ib), G = SG Gb / (SG + X).
+    SI [L/m[IU]/min], Gb [mg/dL], VG [dL/kg]; time in min. The test gives 0.3 g/kg of glucose into a vein as
+    `glucose_iv`. Under a constant insulin the rest is X = SI (I - Ib), G = SG Gb / (SG + X).
 
     Priors: Denti 2010, with SI 5.83e-5 L/pmol/min at 6 pmol of insulin to a m[IU], spread by its covariates.
     Source of the model: Bergman 1979, doi:10.1152/ajpendo.1979.236.6.E667.

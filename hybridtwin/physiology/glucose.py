@@ -1,16 +1,17 @@
 """Glucose and insulin: two small structures of type 1 diabetes that share gut, insulin and interstitium.
 
 Minimal models fitted to boluses that match meals see only the difference of two large effects; how large each is comes
-from structure and prior. So there are two structures, with priors that span what the literature disagrees on, meant to be
-personalized together: `ht.personalize([ht.Model(T1DMinimal(), ...), ht.Model(T1DTwoPool(), ...)], person, temper=3, key=0)`.
+from structure and prior. So there are two structures, with priors that span what the literature disagrees on, meant to
+be personalized together: `ht.personalize([ht.Model(T1DMinimal(), ...), ht.Model(T1DTwoPool(), ...)], person, temper=3,
+key=0)`.
 """
 
 import jax
 
 from hybridtwin.system import (
+    Input,
     Scalar,
     State,
-    Input,
     System,
     const,
     constant,
@@ -69,8 +70,8 @@ class SubcutaneousInsulin(System):
     kd = ka2 (1 + lead). The flow into plasma is the same when kd and ka2 trade places, so the two orders are one
     explanation seen twice; like ReplayBG the first depot is taken as the faster one.
 
-    Rapid analogs by default. For regular human insulin give `SubcutaneousInsulin(ka2=ht.lognormal(.008, .4))`. `kl` is the
-    first-order rate of glargine (half-life 13 h).
+    Rapid analogs by default. For regular human insulin give `SubcutaneousInsulin(ka2=ht.lognormal(.008, .4))`. `kl` is
+    the first-order rate of glargine (half-life 13 h).
 
     Source: the subcutaneous model of ReplayBG (Cappon 2023); plasma as in Hovorka 2004.
     """
@@ -81,7 +82,7 @@ class SubcutaneousInsulin(System):
         s1: Scalar = state("[IU]", "rapid insulin, first depot")
         s2: Scalar = state("[IU]", "rapid insulin, second depot")
         slow: Scalar = state("[IU]", "long-acting insulin, depot")
-        I: Scalar = state("m[IU]/L", "plasma insulin")  # noqa: E741 the field's symbol
+        I: Scalar = state("m[IU]/L", "plasma insulin")
 
     class Input(Input):
         bolus: Scalar = dose("[IU]", "rapid insulin injected", into="s1")
@@ -90,8 +91,12 @@ class SubcutaneousInsulin(System):
         weight: Scalar = covariate("kg", "body weight")
         usual_slow: Scalar = covariate("[IU]/h", "long-acting insulin an hour, on average", default=0.0)
 
-    lead: Scalar = parameter(lognormal(1.2, 0.8), "1", "how much faster the first depot empties: kd / ka2 - 1",
-                             source=_REPLAY + " medians .030, .0137")
+    lead: Scalar = parameter(
+        lognormal(1.2, 0.8),
+        "1",
+        "how much faster the first depot empties: kd / ka2 - 1",
+        source=_REPLAY + " medians .030, .0137",
+    )
     ka2: Scalar = parameter(lognormal(0.0137, 0.43), "1/min", "absorption into plasma", source=_REPLAY)
     ke: Scalar = parameter(lognormal(0.135, 0.25), "1/min", "insulin elimination", source=_HOVORKA)
     kl: Scalar = constant(0.0009, "1/min", "absorption of long-acting insulin", source="half-life 13 h, glargine")
@@ -104,8 +109,12 @@ class SubcutaneousInsulin(System):
     def rates(self, t, x, u):
         basal = u.basal * const(1 / 60, "h/min")
         into_plasma = (self.ka2 * x.s2 + self.kl * x.slow) * const(1000.0, "m[IU]/[IU]")
-        return self.State(s1=basal - self.kd * x.s1, s2=self.kd * x.s1 - self.ka2 * x.s2, slow=-self.kl * x.slow,
-                          I=into_plasma / (self.VI * u.weight) - self.ke * x.I)
+        return self.State(
+            s1=basal - self.kd * x.s1,
+            s2=self.kd * x.s1 - self.ka2 * x.s2,
+            slow=-self.kl * x.slow,
+            I=into_plasma / (self.VI * u.weight) - self.ke * x.I,
+        )
 
     def outputs(self, x, u):
         return {"insulin": output(x.I, "m[IU]/L", "plasma insulin")}
@@ -113,7 +122,9 @@ class SubcutaneousInsulin(System):
     def rest(self, u):
         """Rest under the pump's present rate and the usual long-acting insulin."""
         fast, slow = u.basal * const(1 / 60, "h/min"), u.usual_slow * const(1 / 60, "h/min")
-        return self.State(s1=fast / self.kd, s2=fast / self.ka2, slow=slow / self.kl, I=self.plasma(u.basal + u.usual_slow, u))
+        return self.State(
+            s1=fast / self.kd, s2=fast / self.ka2, slow=slow / self.kl, I=self.plasma(u.basal + u.usual_slow, u)
+        )
 
     def plasma(self, rate, u):
         """Plasma insulin [m[IU]/L] at rest under a constant rate [[IU]/h]."""
@@ -143,12 +154,14 @@ class T1DInput(Input):
 
 
 def _free_start(gut, insulin, u, cob, iob):
-    """Gut and insulin at the first row: rest, plus carbohydrate still in the gut and rapid insulin still under the skin."""
+    """Gut and insulin at the first row: rest, plus carbohydrate in the gut and rapid insulin still under the skin."""
     rest = insulin.rest(u)
     half = 0.5 * iob
     plasma = rest.I + insulin.ka2 * half * const(1000.0, "m[IU]/[IU]") / (insulin.VI * u.weight * insulin.ke)
-    return (gut.State(q1=0.0 * cob, q2=0.5 * cob, q3=0.5 * cob),
-            insulin.State(s1=rest.s1 + half, s2=rest.s2 + half, slow=rest.slow, I=plasma))
+    return (
+        gut.State(q1=0.0 * cob, q2=0.5 * cob, q3=0.5 * cob),
+        insulin.State(s1=rest.s1 + half, s2=rest.s2 + half, slow=rest.slow, I=plasma),
+    )
 
 
 class T1DMinimal(System):
@@ -160,8 +173,8 @@ class T1DMinimal(System):
     dG/dt = -SG (G - Gb) - X G + Ra          Ra = f kabs q3 / (VG weight)
     dC/dt = (G - C) / tis                    C is read by a glucose sensor: `G_isf`
 
-    Source: Bergman 1979 (doi:10.1152/ajpendo.1979.236.6.E667) in the form of ReplayBG (Cappon 2023). SG has a prior that
-    spans two families of models, which is what calibrates treatment effects (DESIGN section 4).
+    Source: Bergman 1979 (doi:10.1152/ajpendo.1979.236.6.E667) in the form of ReplayBG (Cappon 2023). SG has a prior
+    that spans two families of models, which is what calibrates treatment effects (DESIGN section 4).
     """
 
     time = "min"
@@ -182,8 +195,12 @@ class T1DMinimal(System):
     SI: Scalar = parameter(lognormal(9e-4, 0.6), "L/m[IU]/min", "insulin sensitivity", source=_REPLAY)
     p2: Scalar = parameter(lognormal(0.015, 0.4), "1/min", "rate of insulin action", source=_REPLAY + ", widened")
     SG: Scalar = parameter(lognormal(0.010, 0.7), "1/min", "glucose effectiveness", source=_SPAN)
-    Gb: Scalar = parameter(lognormal(130.0, 0.2), "mg/dL", "glucose at rest under the usual basal", source=_REPLAY + ", widened")
-    tis: Scalar = parameter(lognormal(8.0, 0.4), "min", "lag of the interstitium", source=_REPLAY + " 7, Hovorka family 10.7")
+    Gb: Scalar = parameter(
+        lognormal(130.0, 0.2), "mg/dL", "glucose at rest under the usual basal", source=_REPLAY + ", widened"
+    )
+    tis: Scalar = parameter(
+        lognormal(8.0, 0.4), "min", "lag of the interstitium", source=_REPLAY + " 7, Hovorka family 10.7"
+    )
     VG: Scalar = constant(1.6, "dL/kg", "glucose volume", source=_HOVORKA)
     G0: Scalar = parameter(lognormal(140.0, 0.4), "mg/dL", "glucose at the first row", initial=True)
     cob: Scalar = parameter(lognormal(4.0, 1.2), "g", "carbohydrate in the gut at the first row", initial=True)
@@ -195,15 +212,20 @@ class T1DMinimal(System):
     def rates(self, t, x, u):
         resting = self.insulin.plasma(u.usual_basal, u)
         return self.State(
-            gut=self.gut.rates(t, x.gut, u), insulin=self.insulin.rates(t, x.insulin, u),
+            gut=self.gut.rates(t, x.gut, u),
+            insulin=self.insulin.rates(t, x.insulin, u),
             X=-self.p2 * (x.X - self.SI * (x.insulin.I - resting)),
             G=-self.SG * (x.G - self.Gb) - x.X * x.G + self.appearance(x, u),
-            C=(x.G - x.C) / self.tis)
+            C=(x.G - x.C) / self.tis,
+        )
 
     def outputs(self, x, u):
-        return {"G": output(x.G, "mg/dL", "plasma glucose"), "G_isf": output(x.C, "mg/dL", "interstitial glucose"),
-                "insulin": output(x.insulin.I, "m[IU]/L", "plasma insulin"),
-                "appearance": output(self.appearance(x, u), "mg/dL/min", "glucose appearing from the gut")}
+        return {
+            "G": output(x.G, "mg/dL", "plasma glucose"),
+            "G_isf": output(x.C, "mg/dL", "interstitial glucose"),
+            "insulin": output(x.insulin.I, "m[IU]/L", "plasma insulin"),
+            "appearance": output(self.appearance(x, u), "mg/dL/min", "glucose appearing from the gut"),
+        }
 
     def initial(self, u):
         gut, insulin = _free_start(self.gut, self.insulin, u, self.cob, self.iob)
@@ -215,7 +237,9 @@ class T1DMinimal(System):
         action = self.SI * (insulin.I - self.insulin.plasma(u.usual_basal, u))
         glucose = self.SG * self.Gb / (self.SG + action)
         zero = 0.0 * u.weight * const(1.0, "g/kg")
-        return self.State(gut=self.gut.State(q1=zero, q2=zero, q3=zero), insulin=insulin, X=action, G=glucose, C=glucose)
+        return self.State(
+            gut=self.gut.State(q1=zero, q2=zero, q3=zero), insulin=insulin, X=action, G=glucose, C=glucose
+        )
 
 
 def _floor(z):
@@ -232,7 +256,8 @@ class T1DTwoPool(System):
     dG/dt  = -SG (G - Gb) + Ra + E0 [s(1 - Xe) - s(1 - SIE Ib)] - k12 (G - G2) - r softplus(G - 180)
     dG2/dt = k12 (G - G2) - X G2             s(z) = softplus(20 z) / 20
 
-    Source: Hovorka 2004 (doi:10.1088/0967-3334/25/4/010), reduced around rest; notes on its spreads in `docs/design.md`.
+    Source: Hovorka 2004 (doi:10.1088/0967-3334/25/4/010), reduced around rest; notes on its spreads in
+    `docs/design.md`.
     """
 
     time = "min"
@@ -253,14 +278,20 @@ class T1DTwoPool(System):
     gut: Gut = Gut()
     insulin: SubcutaneousInsulin = SubcutaneousInsulin()
     SI: Scalar = parameter(lognormal(9e-4, 0.6), "L/m[IU]/min", "insulin sensitivity of uptake", source=_REPLAY)
-    p2: Scalar = parameter(lognormal(0.015, 0.4), "1/min", "rate of insulin action on uptake", source=_REPLAY + ", widened")
+    p2: Scalar = parameter(
+        lognormal(0.015, 0.4), "1/min", "rate of insulin action on uptake", source=_REPLAY + ", widened"
+    )
     SIE: Scalar = parameter(lognormal(0.045, 0.55), "L/m[IU]", "insulin sensitivity of production", source=_HOVORKA)
     ka3: Scalar = parameter(lognormal(0.024, 0.65), "1/min", "rate of insulin action on production", source=_HOVORKA)
     E0: Scalar = parameter(lognormal(1.8, 0.24), "mg/dL/min", "glucose production without insulin", source=_HOVORKA)
     k12: Scalar = parameter(lognormal(0.06, 0.45), "1/min", "exchange between the pools", source=_HOVORKA)
     SG: Scalar = parameter(lognormal(0.010, 0.7), "1/min", "glucose effectiveness", source=_SPAN)
-    Gb: Scalar = parameter(lognormal(130.0, 0.2), "mg/dL", "glucose at rest under the usual basal", source=_REPLAY + ", widened")
-    tis: Scalar = parameter(lognormal(8.0, 0.4), "min", "lag of the interstitium", source=_REPLAY + " 7, Hovorka family 10.7")
+    Gb: Scalar = parameter(
+        lognormal(130.0, 0.2), "mg/dL", "glucose at rest under the usual basal", source=_REPLAY + ", widened"
+    )
+    tis: Scalar = parameter(
+        lognormal(8.0, 0.4), "min", "lag of the interstitium", source=_REPLAY + " 7, Hovorka family 10.7"
+    )
     VG: Scalar = constant(1.6, "dL/kg", "glucose volume", source=_HOVORKA)
     renal: Scalar = constant(0.003, "1/min", "renal loss above the threshold", source=_HOVORKA)
     G0: Scalar = parameter(lognormal(140.0, 0.4), "mg/dL", "glucose at the first row", initial=True)
@@ -279,15 +310,28 @@ class T1DTwoPool(System):
         exchange = self.k12 * (x.G - x.G2)
         over = jax.nn.softplus((x.G - const(180.0, "mg/dL")) / const(5.0, "mg/dL")) * const(5.0, "mg/dL")
         return self.State(
-            gut=self.gut.rates(t, x.gut, u), insulin=self.insulin.rates(t, x.insulin, u),
-            X=-self.p2 * (x.X - self.SI * (x.insulin.I - resting)), Xe=-self.ka3 * (x.Xe - self.SIE * x.insulin.I),
-            G=(-self.SG * (x.G - self.Gb) + self.appearance(x, u) + self.production(x.Xe, u) - exchange - self.renal * over),
-            G2=exchange - x.X * x.G2, C=(x.G - x.C) / self.tis)
+            gut=self.gut.rates(t, x.gut, u),
+            insulin=self.insulin.rates(t, x.insulin, u),
+            X=-self.p2 * (x.X - self.SI * (x.insulin.I - resting)),
+            Xe=-self.ka3 * (x.Xe - self.SIE * x.insulin.I),
+            G=(
+                -self.SG * (x.G - self.Gb)
+                + self.appearance(x, u)
+                + self.production(x.Xe, u)
+                - exchange
+                - self.renal * over
+            ),
+            G2=exchange - x.X * x.G2,
+            C=(x.G - x.C) / self.tis,
+        )
 
     def outputs(self, x, u):
-        return {"G": output(x.G, "mg/dL", "plasma glucose"), "G_isf": output(x.C, "mg/dL", "interstitial glucose"),
-                "insulin": output(x.insulin.I, "m[IU]/L", "plasma insulin"),
-                "appearance": output(self.appearance(x, u), "mg/dL/min", "glucose appearing from the gut")}
+        return {
+            "G": output(x.G, "mg/dL", "plasma glucose"),
+            "G_isf": output(x.C, "mg/dL", "interstitial glucose"),
+            "insulin": output(x.insulin.I, "m[IU]/L", "plasma insulin"),
+            "appearance": output(self.appearance(x, u), "mg/dL/min", "glucose appearing from the gut"),
+        }
 
     def initial(self, u):
         gut, insulin = _free_start(self.gut, self.insulin, u, self.cob, self.iob)
@@ -300,5 +344,12 @@ class T1DTwoPool(System):
         produced = self.production(self.SIE * insulin.I, u)
         glucose = (self.SG * self.Gb + produced) / (self.SG + self.k12 * action / (self.k12 + action))
         zero = 0.0 * u.weight * const(1.0, "g/kg")
-        return self.State(gut=self.gut.State(q1=zero, q2=zero, q3=zero), insulin=insulin, X=action, Xe=self.SIE * insulin.I,
-                          G=glucose, G2=glucose * self.k12 / (self.k12 + action), C=glucose)
+        return self.State(
+            gut=self.gut.State(q1=zero, q2=zero, q3=zero),
+            insulin=insulin,
+            X=action,
+            Xe=self.SIE * insulin.I,
+            G=glucose,
+            G2=glucose * self.k12 / (self.k12 + action),
+            C=glucose,
+        )

@@ -1,8 +1,8 @@
 """Drugs in one and two compartments, given into a vein or by mouth.
 
-Every system here is linear in its state, so that it is solved exactly between events. The default priors are those of one
-example drug, named in each docstring: for another drug give its own, `OneCompartment(CL=ht.typical(1.2, cv=0.3), V=...)`,
-or write a system of your own with covariates (a clearance that grows with body weight, say), as in the README.
+Every system here is linear in its state, so that it is solved exactly between events. The default priors are those of
+one example drug, named in each docstring: for another drug give its own, `OneCompartment(CL=ht.typical(1.2, cv=0.3),
+V=...)`, or write a system of your own with covariates (a clearance that grows with body weight, say), as in the README.
 """
 
 from hybridtwin.system import Input, Scalar, State, System, constant, dose, output, parameter, route, state, typical
@@ -45,12 +45,12 @@ class OneCompartmentOral(System):
 
     dA_d/dt = -ka A_d          dA/dt = ka A_d - (CL/V) A          C = A / V
 
-    A_d `depot` [mg], A `central` [mg], C [mg/L]; ka [1/h], CL [L/h], V [L], time in h. An oral dose of D mg adds F D to the
-    depot `tlag` hours after it was swallowed.
+    A_d `depot` [mg], A `central` [mg], C [mg/L]; ka [1/h], CL [L/h], V [L], time in h. An oral dose of D mg adds F D
+    to the depot `tlag` hours after it was swallowed.
 
     Doses: `oral` (compartment 1) and `iv` (compartment 2). F is 1 unless given: by mouth alone only CL/F and V/F can be
-    told, so give it a prior only together with intravenous doses. Priors: theophylline in adults (Boeckmann, Sheiner and
-    Beal 1994, as fitted by nlmixr2 SAEM), widened. Source of the model: Gabrielsson and Weiner 2016.
+    told, so give it a prior only together with intravenous doses. Priors: theophylline in adults (Boeckmann, Sheiner
+    and Beal 1994, as fitted by nlmixr2 SAEM), widened. Source of the model: Gabrielsson and Weiner 2016.
     """
 
     time = "h"
@@ -87,7 +87,8 @@ class TwoCompartment(System):
     A `central` [mg], P `peripheral` [mg], C [mg/L]; CL and Q [L/h], Vc and Vp [L], time in h.
 
     Doses: `iv` (compartment 1). Priors: vancomycin in adults with a creatinine clearance of 120 mL/min and 70 kg (Goti
-    2018, doi:10.1097/FTD.0000000000000490); kidney function widens CL. Source of the model: Gabrielsson and Weiner 2016.
+    2018, doi:10.1097/FTD.0000000000000490); kidney function widens CL. Source of the model: Gabrielsson and Weiner
+    2016.
     """
 
     time = "h"

@@ -11,9 +11,9 @@ class Warfarin(System):
     dA_d/dt = -ktr A_d          dA_g/dt = ktr A_d - ka A_g          dA/dt = ka A_g - (CL/V) A          Cp = A / V
     dE/dt = kout E0 (1 - emax Cp / (ec50 + Cp)) - kout E          E(0) = E0
 
-    A_d `depot`, A_g `gut`, A `central` [mg], Cp `cp` [mg/L], E `effect` [%] read as `pca`; ktr, ka, kout [1/h], CL [L/h],
-    V [L], ec50 [mg/L], E0 [%], emax [1] between 0 and 1 (normal on the logit scale); time in h. At rest without the drug
-    E = E0.
+    A_d `depot`, A_g `gut`, A `central` [mg], Cp `cp` [mg/L], E `effect` [%] read as `pca`; ktr, ka, kout [1/h], CL
+    [L/h], V [L], ec50 [mg/L], E0 [%], emax [1] between 0 and 1 (normal on the logit scale); time in h. At rest without
+    the drug E = E0.
 
     Doses: `oral` (NONMEM compartment 1). Priors: the population fit of Monolix 2021R1 to the data of O'Reilly
     (J Clin Invest 1963, 42:1542; Circulation 1968, 38:169), all random effects diagonal, no covariates.

@@ -1,11 +1,12 @@
 """The mesh of one person: K segments between the times at which something happens, laid out on the host as data.
 
-Doses, infusion ends, signal knots, windows of `do`, days and readings all fall exactly on nodes, so the integrator never
-steps across a jump. Worlds that are to be compared are laid on the union of their nodes. What a set of worlds can never do
-(no infusion, no clamp, no reset, ...) is left out of the `Layout`, which is static: what is absent costs nothing.
+Doses, infusion ends, signal knots, windows of `do`, days and readings all fall exactly on nodes, so the integrator
+never steps across a jump. Worlds that are to be compared are laid on the union of their nodes. What a set of worlds can
+never do (no infusion, no clamp, no reset, ...) is left out of the `Layout`, which is static: what is absent costs
+nothing.
 
-A node is a time *and* a place in the record's order: a trough drawn at 09:00 before the dose of 09:00 gets a node of its
-own, in front of the dose's node. The state recorded at a node is the state after what happens there.
+A node is a time *and* a place in the record's order: a trough drawn at 09:00 before the dose of 09:00 gets a node of
+its own, in front of the dose's node. The state recorded at a node is the state after what happens there.
 """
 
 import bisect
@@ -19,7 +20,9 @@ from hybridtwin.interventions import Rescue
 from hybridtwin.units import time_factor
 
 FIRST, LAST = -1, 2**30  # ranks of what has no place in the record's order: before, and after, everything at that time
-_PREDECESSORS = 6  # doses of a steady train that can still be on their way when it is declared (lag or infusion > interval)
+_PREDECESSORS = (
+    6  # doses of a steady train that can still be on their way when it is declared (lag or infusion > interval)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,8 +133,12 @@ class _Entry:
 def _entries(world, spec):
     """All doses of a world."""
     found = []
-    cuts = sorted([*world.resets, *((float(d.time), int(d.order)) for name in spec.routes
-                                    for d in world.inputs[name].doses if d.ss == 1)])
+    cuts = sorted(
+        [
+            *world.resets,
+            *((float(d.time), int(d.order)) for name in spec.routes for d in world.inputs[name].doses if d.ss == 1),
+        ]
+    )
     for route, name in enumerate(spec.routes):
         regimen = world.inputs[name]
         spread = spec.spread(name)
@@ -155,8 +162,24 @@ def _entries(world, spec):
                     duration, rate = amount / rate, 0.0
             time, order = float(dose.time), int(dose.order)
             later = bisect.bisect_right(cuts, (time, order))
-            found.append(_Entry(time, order, route, name, amount, duration, rate, modelled, float(dose.ii or 0.0),
-                                int(dose.ss or 0), number, shift, fixed, cuts[later] if later < len(cuts) else None))
+            found.append(
+                _Entry(
+                    time,
+                    order,
+                    route,
+                    name,
+                    amount,
+                    duration,
+                    rate,
+                    modelled,
+                    float(dose.ii or 0.0),
+                    int(dose.ss or 0),
+                    number,
+                    shift,
+                    fixed,
+                    cuts[later] if later < len(cuts) else None,
+                )
+            )
     return found
 
 
@@ -181,11 +204,19 @@ def layout_of(worlds, spec, *, varying=(), latents=0):
     if rescue is not None:
         jumps.add(rescue.give)
     return Layout(
-        jumps=tuple(n for n in spec.routes if n in jumps), rates=tuple(n for n in spec.routes if n in rates),
-        moving=tuple(n for n in spec.routes if n in moving), moving_infused=infused,
-        overridden=_overridden(worlds), varying=tuple(varying),
-        clamped=tuple(dict.fromkeys(c.state for w in worlds for c in w.clamps)), resets=any(w.resets for w in worlds),
-        steady=steady, steady_pieces=pieces, latents=latents, rescue=rescue)
+        jumps=tuple(n for n in spec.routes if n in jumps),
+        rates=tuple(n for n in spec.routes if n in rates),
+        moving=tuple(n for n in spec.routes if n in moving),
+        moving_infused=infused,
+        overridden=_overridden(worlds),
+        varying=tuple(varying),
+        clamped=tuple(dict.fromkeys(c.state for w in worlds for c in w.clamps)),
+        resets=any(w.resets for w in worlds),
+        steady=steady,
+        steady_pieces=pieces,
+        latents=latents,
+        rescue=rescue,
+    )
 
 
 def _overridden(worlds):
@@ -300,13 +331,18 @@ def lay(worlds, spec, layout, reads, *, max_step, occasions=None, knots=()):
     start = min(world.start for world in worlds)
     tables = [[e for e in _entries(world, spec) if _matters(e, start)] for world in worlds]
     edges = [float(t) for group in occasions.values() for t in group]
-    events = [event for world, entries in zip(worlds, tables, strict=True)
-              for event in _events(world, spec, entries, [*knots, *checks, *edges])]
+    events = [
+        event
+        for world, entries in zip(worlds, tables, strict=True)
+        for event in _events(world, spec, entries, [*knots, *checks, *edges])
+    ]
     events += [(float(t), int(rank), True) for t, rank in reads]
     nodes = _Nodes([e for e in events if e[0] >= start], max_step)
     read = np.array([nodes.at(float(t), int(rank), True) for t, rank in reads], dtype=np.int32)
-    meshes = [_lay_one(world, spec, layout, entries, nodes, read, occasions, checks)
-              for world, entries in zip(worlds, tables, strict=True)]
+    meshes = [
+        _lay_one(world, spec, layout, entries, nodes, read, occasions, checks)
+        for world, entries in zip(worlds, tables, strict=True)
+    ]
     width, most = len(nodes.t), max(len(m.moving.time) for m in meshes)
     return [m if len(m.moving.time) == most else pad(m, width, len(read), most) for m in meshes]
 
@@ -361,12 +397,17 @@ def _doses(layout, entries, nodes, width, jump, rate):
 
 def _superseded(entry, nodes):
     """Whether a later reset or SS = 1 at the very same node undoes this record."""
-    return entry.cut is not None and entry.time >= nodes.t[0] and nodes.at(*entry.cut) == nodes.at(entry.time, entry.order)
+    return (
+        entry.cut is not None and entry.time >= nodes.t[0] and nodes.at(*entry.cut) == nodes.at(entry.time, entry.order)
+    )
 
 
 def _steady_of(layout, entries, nodes):
-    rows = [(nodes.at(e.time, e.order), e.steady == 2, e.route, e.amount, e.duration, e.rate, e.modelled, e.interval or 1.0)
-            for e in entries if e.steady and e.time >= nodes.t[0] and not _superseded(e, nodes)]
+    rows = [
+        (nodes.at(e.time, e.order), e.steady == 2, e.route, e.amount, e.duration, e.rate, e.modelled, e.interval or 1.0)
+        for e in entries
+        if e.steady and e.time >= nodes.t[0] and not _superseded(e, nodes)
+    ]
     rows += [(-1, False, 0, 0.0, 0.0, 0.0, 0, 1.0)] * (layout.steady - len(rows))
     columns = list(zip(*rows, strict=True)) if rows else [()] * 8
     kinds = (np.int32, bool, np.int32, float, float, float, np.int32, float)
@@ -381,12 +422,30 @@ def _moving_of(entries, nodes, start):
             continue
         node = nodes.at(e.time, e.order) if e.time >= nodes.t[0] else 0
         for k in range(1 + (_PREDECESSORS if e.steady and e.interval else 0)):
-            rows.append((e.time - k * e.interval, e.route, e.amount, e.duration, e.rate, e.modelled,
-                         e.time if k else start, e.latent, e.shift, nodes.snap(e.ceiling), node, k))
+            rows.append(
+                (
+                    e.time - k * e.interval,
+                    e.route,
+                    e.amount,
+                    e.duration,
+                    e.rate,
+                    e.modelled,
+                    e.time if k else start,
+                    e.latent,
+                    e.shift,
+                    nodes.snap(e.ceiling),
+                    node,
+                    k,
+                )
+            )
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(Moving._fields)
     whole = ("route", "modelled", "latent", "shift", "node", "back")
-    return Moving(*(np.array(c, dtype=np.int32 if name in whole else float)
-                    for name, c in zip(Moving._fields, columns, strict=True)))
+    return Moving(
+        *(
+            np.array(c, dtype=np.int32 if name in whole else float)
+            for name, c in zip(Moving._fields, columns, strict=True)
+        )
+    )
 
 
 def _lay_one(world, spec, layout, entries, nodes, read, occasions, checks):
@@ -412,39 +471,85 @@ def _lay_one(world, spec, layout, entries, nodes, read, occasions, checks):
         return np.stack(parts, axis=-1).astype(kind) if parts else np.zeros((width, 0), kind)
 
     return Mesh(
-        t=nodes.t, jump=jump, rate=rate, signal=columns([v for v, _ in signals]), slope=columns([s for _, s in signals]),
-        covariate=columns(covariates), occasion=columns(occasion, np.int32), reset=reset,
+        t=nodes.t,
+        jump=jump,
+        rate=rate,
+        signal=columns([v for v, _ in signals]),
+        slope=columns([s for _, s in signals]),
+        covariate=columns(covariates),
+        occasion=columns(occasion, np.int32),
+        reset=reset,
         override=_spans(nodes, world.overrides, override_columns(world, layout), width, len(layout.overridden)),
-        clamp=_spans(nodes, world.clamps, [layout.clamped.index(c.state) for c in world.clamps], width, len(layout.clamped)),
-        clamp_value=columns([held[n][0] for n in layout.clamped]), clamp_slope=columns([held[n][1] for n in layout.clamped]),
-        check=check, steady=_steady_of(layout, entries, nodes), moving=_moving_of(entries, nodes, world.start),
-        latent_jump=latent_jump, latent_rate=latent_rate, read=read)
+        clamp=_spans(
+            nodes, world.clamps, [layout.clamped.index(c.state) for c in world.clamps], width, len(layout.clamped)
+        ),
+        clamp_value=columns([held[n][0] for n in layout.clamped]),
+        clamp_slope=columns([held[n][1] for n in layout.clamped]),
+        check=check,
+        steady=_steady_of(layout, entries, nodes),
+        moving=_moving_of(entries, nodes, world.start),
+        latent_jump=latent_jump,
+        latent_rate=latent_rate,
+        read=read,
+    )
 
 
 def bucket(n: int) -> int:
     """A padded length: few distinct shapes, at most an eighth of waste."""
     if n <= 16:
         return 16
-    step = 2 ** max(int(math.floor(math.log2(n))) - 3, 1)
+    step = 2 ** max(math.floor(math.log2(n)) - 3, 1)
     return -(-n // step) * step
 
 
 def pad(mesh, width, reads, moving):
-    """The same mesh with nodes, readings and moving doses padded by ones that do nothing, so that people share a shape."""
+    """The same mesh with nodes, readings and moving doses padded by ones that do nothing: people then share a shape."""
     extra = width - len(mesh.t)
 
     def grow(a, n, fill):
-        return np.concatenate([a, np.repeat(a[-1:] if fill is None else np.full_like(a[:1], fill) if a.size else
-                                            np.full((1, *a.shape[1:]), fill, a.dtype), n, axis=0)])
+        return np.concatenate(
+            [
+                a,
+                np.repeat(
+                    a[-1:]
+                    if fill is None
+                    else np.full_like(a[:1], fill)
+                    if a.size
+                    else np.full((1, *a.shape[1:]), fill, a.dtype),
+                    n,
+                    axis=0,
+                ),
+            ]
+        )
 
     quiet = {"jump", "rate", "slope", "clamp_slope", "latent_jump", "latent_rate", "reset", "check"}
-    nodes = {name: grow(getattr(mesh, name), extra, 0 if name in quiet else None)
-             for name in ("t", "jump", "rate", "signal", "slope", "covariate", "occasion", "reset", "override", "clamp",
-                          "clamp_value", "clamp_slope", "check", "latent_jump", "latent_rate")}
+    nodes = {
+        name: grow(getattr(mesh, name), extra, 0 if name in quiet else None)
+        for name in (
+            "t",
+            "jump",
+            "rate",
+            "signal",
+            "slope",
+            "covariate",
+            "occasion",
+            "reset",
+            "override",
+            "clamp",
+            "clamp_value",
+            "clamp_slope",
+            "check",
+            "latent_jump",
+            "latent_rate",
+        )
+    }
     more = moving - len(mesh.moving.time)
-    still = Moving(*(grow(a, more, -1 if a.dtype == np.int32 and name in ("latent", "shift") else 0)
-                     for name, a in zip(Moving._fields, mesh.moving, strict=True)))
+    still = Moving(
+        *(
+            grow(a, more, -1 if a.dtype == np.int32 and name in ("latent", "shift") else 0)
+            for name, a in zip(Moving._fields, mesh.moving, strict=True)
+        )
+    )
     real = np.arange(moving) < moving - more
     still = still._replace(time=np.where(real, still.time, mesh.t[-1]), ceiling=np.where(real, still.ceiling, np.inf))
     return mesh._replace(**nodes, moving=still, read=grow(mesh.read, reads - len(mesh.read), 0))
-

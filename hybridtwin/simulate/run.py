@@ -1,8 +1,9 @@
 """Solve many draws in many worlds, check the error by halving the steps, and refine the lanes that need it.
 
 Draws are lanes of one compiled program of fixed width (`TILE`), worlds its outer axis. The embedded error estimates of
-Runge-Kutta pairs flag nearly every lane of such systems; comparing the outputs of n and 2n sub-steps gives 0.8 to 1.9 times
-the true error (DESIGN 6.1), so that is what is compared, lane by lane, and the finer of the two is what is returned.
+Runge-Kutta pairs flag nearly every lane of such systems; comparing the outputs of n and 2n sub-steps gives 0.8 to 1.9
+times the true error (DESIGN 6.1), so that is what is compared, lane by lane, and the finer of the two is what is
+returned.
 """
 
 from typing import Any, NamedTuple
@@ -44,9 +45,9 @@ def _scaled_error(coarse, fine):
 def solve_draws(program, draws, worlds, stepper, *, tol=1e-4) -> Solved:
     """Solve every draw in every world.
 
-    **Arguments:** `program(stepper)`: a compiled function (draws (TILE, ...), worlds (W, ...)) -> (values (W, TILE, N, M),
-    rescue doses (W, TILE, N')); `draws`: tree with leading axis L; `worlds`: tree with leading axis W; `tol`: largest
-    accepted change of any output when the steps are halved, relative to that output's largest value.
+    **Arguments:** `program(stepper)`: a compiled function (draws (TILE, ...), worlds (W, ...)) -> (values (W, TILE, N,
+    M), rescue doses (W, TILE, N')); `draws`: tree with leading axis L; `worlds`: tree with leading axis W; `tol`:
+    largest accepted change of any output when the steps are halved, relative to that output's largest value.
     """
     count = len(jax.tree.leaves(draws)[0])
     parts, refined = [], 0

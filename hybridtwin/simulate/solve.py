@@ -1,7 +1,7 @@
 """From a mesh to states: one scan over the nodes of one lane.
 
-`states` is written for one person, one draw and one world; people, draws, chains and worlds are batched by `vmap`, in which
-every lane has its own node times at no cost.
+`states` is written for one person, one draw and one world; people, draws, chains and worlds are batched by `vmap`, in
+which every lane has its own node times at no cost.
 """
 
 from typing import NamedTuple
@@ -45,8 +45,19 @@ def _routes(system, spec, u):
     given = system.dosing(u)
 
     def column(part, default):
-        return jnp.stack([jnp.asarray(default if (r := given.get(name)) is None or getattr(r, part) is None else getattr(r, part),
-                                      float) for name in spec.routes]) if spec.routes else jnp.zeros(0)
+        return (
+            jnp.stack(
+                [
+                    jnp.asarray(
+                        default if (r := given.get(name)) is None or getattr(r, part) is None else getattr(r, part),
+                        float,
+                    )
+                    for name in spec.routes
+                ]
+            )
+            if spec.routes
+            else jnp.zeros(0)
+        )
 
     return column("lag", 0.0), column("fraction", 1.0), column("rate", 1.0), column("duration", 1.0)
 
@@ -84,6 +95,7 @@ def first(system, layout: Layout, mesh: Mesh, extras: Extras):
 
 def _routes_at(system, layout, mesh, extras, nodes):
     """`_routes` under the inputs of some nodes (M,): arrays (M, routes)."""
+
     def one(k):
         node = {name: getattr(mesh, name)[k] for name in _SEEN}
         here = _here(system, layout, node, extras)
@@ -93,17 +105,23 @@ def _routes_at(system, layout, mesh, extras, nodes):
 
 
 def _lasting(amount, duration, given, modelled, own):
-    """How long doses run: modelled, fraction * amount / rate, or as given; 0 is a bolus. `own`: (fraction, rate, duration)."""
+    """How long doses run: modelled, fraction * amount / rate, or as given; 0 is a bolus.
+
+    `own`: fraction, modelled rate and modelled duration of their routes.
+    """
     fraction, rate, modelled_duration = own
-    return jnp.select([modelled == 2, modelled == 1, given > 0],
-                      [modelled_duration, fraction * amount / rate, fraction * amount / jnp.where(given > 0, given, 1.0)], duration)
+    return jnp.select(
+        [modelled == 2, modelled == 1, given > 0],
+        [modelled_duration, fraction * amount / rate, fraction * amount / jnp.where(given > 0, given, 1.0)],
+        duration,
+    )
 
 
 def _insert_moving(system, layout, mesh, extras):
     """Nodes with the moving doses inserted at their rank. Returns node arrays and where the old nodes went.
 
-    A dose that arrives exactly at the time of other nodes comes before them, as in NONMEM (a reading at that time sees it),
-    but a dose without lag keeps its own place in the record's order: it is given at its own node.
+    A dose that arrives exactly at the time of other nodes comes before them, as in NONMEM (a reading at that time sees
+    it), but a dose without lag keeps its own place in the record's order: it is given at its own node.
     """
     m = mesh.moving
     own = jnp.arange(m.route.shape[0])
@@ -116,7 +134,12 @@ def _insert_moving(system, layout, mesh, extras):
     lasts = _lasting(amount, m.duration, m.rate, m.modelled, (fraction, rate, duration))
     infused = lasts > 0
     speed = jnp.where(infused, fraction * amount / jnp.where(infused, lasts, 1.0), 0.0)
-    given = ~infused & jnp.where(m.back > 0, start > m.floor, start >= m.floor) & (start < m.ceiling) & (start <= mesh.t[-1])
+    given = (
+        ~infused
+        & jnp.where(m.back > 0, start > m.floor, start >= m.floor)
+        & (start < m.ceiling)
+        & (start <= mesh.t[-1])
+    )
     at_once = given & (start == m.time) & (m.back == 0)
     earliest, latest = jnp.maximum(m.floor, mesh.t[0]), jnp.clip(m.ceiling, mesh.t[0], mesh.t[-1])
     stop = jnp.clip(start + lasts, earliest, latest)
@@ -186,7 +209,9 @@ def _steady_states(system, layout, stepper, mesh, extras, x0):
         amount = fraction * gain[e.route] * e.amount * hot
         endless = (e.amount == 0) & (e.rate > 0)
         lasts = jnp.where(endless, 0.0, _lasting(e.amount, e.duration, e.rate, e.modelled, (fraction, rate, duration)))
-        flow = jnp.where(endless, gain[e.route] * e.rate * hot, jnp.where(lasts > 0, amount / jnp.where(lasts > 0, lasts, 1.0), 0.0))
+        flow = jnp.where(
+            endless, gain[e.route] * e.rate * hot, jnp.where(lasts > 0, amount / jnp.where(lasts > 0, lasts, 1.0), 0.0)
+        )
         over = jnp.where(endless, 1.0, lasts // e.interval)  # infusions that overlap
         rest = jnp.where(endless, 0.0, lasts - over * e.interval)
 
@@ -270,8 +295,10 @@ class _Packed:
 
     def node(self, row):
         """The named values of one row."""
-        return {name: row[at:at + width].reshape(shape).astype(kind) if shape else row[at].astype(kind)
-                for name, (at, width, shape, kind) in self._places.items()}
+        return {
+            name: row[at : at + width].reshape(shape).astype(kind) if shape else row[at].astype(kind)
+            for name, (at, width, shape, kind) in self._places.items()
+        }
 
 
 def _idle(layout):
@@ -285,7 +312,11 @@ def _idle(layout):
 def _give(x, here, layout, node, extras, fraction, scales):
     """Boluses of this node into the state, and the infusions that run from it on (route -> state units per time)."""
     spec, flow = here.spec, {}
-    share = {name: fraction[i] * scales[name] for i, name in enumerate(spec.routes)} if spec.defines & {"dosing"} else scales
+    share = (
+        {name: fraction[i] * scales[name] for i, name in enumerate(spec.routes)}
+        if spec.defines & {"dosing"}
+        else scales
+    )
     for i, name in enumerate(layout.jumps):
         amount = node["jump"][i]
         if layout.latents:
@@ -320,7 +351,13 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
     nodes, place = _nodes(system, layout, mesh, extras)
     if layout.steady:
         steady, unravel = _steady_states(system, layout, stepper, mesh, extras, x0)
-    packed = _Packed({name: a for name, a in {**nodes, "h": jnp.append(jnp.diff(nodes["t"]), 0.0)}.items() if name not in _idle(layout)})
+    packed = _Packed(
+        {
+            name: a
+            for name, a in {**nodes, "h": jnp.append(jnp.diff(nodes["t"]), 0.0)}.items()
+            if name not in _idle(layout)
+        }
+    )
 
     def visit(carry, row):
         x, waited = carry
@@ -349,7 +386,10 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
 
         seen = x if observe is None else observe(here, x, u)
         record = (seen, given) if layout.rescue is not None else (seen, None)
-        return (stepper.advance(f, node["t"], node["h"], x), waited + node["h"] if layout.rescue is not None else waited), record
+        return (
+            stepper.advance(f, node["t"], node["h"], x),
+            waited + node["h"] if layout.rescue is not None else waited,
+        ), record
 
     _, (path, given) = lax.scan(visit, (x0, jnp.asarray(jnp.inf)), packed.rows)
     if place is not None:
@@ -359,6 +399,7 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
 
 def observer(names):
     """Record outputs (or states) by name, as one vector a node."""
+
     def observe(here, x, u):
         found = here.outputs(x, u)
         return jnp.stack([jnp.asarray(found[n].value if n in found else get(x, n), float) for n in names])

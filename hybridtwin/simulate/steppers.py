@@ -35,10 +35,11 @@ class AbstractStepper(eqx.Module):
 
 
 def _combine(x, h, weights, slopes):
-    """x + h * sum(w_i * k_i), skipping the zero weights so that they cost nothing."""
+    """X + h * sum(w_i * k_i), skipping the zero weights so that they cost nothing."""
     used = [(float(w), k) for w, k in zip(weights, slopes, strict=True) if w != 0.0]
-    return jax.tree.map(lambda leaf, *ks: leaf + h * sum(w * k for (w, _), k in zip(used, ks, strict=True)),
-                        x, *[k for _, k in used])
+    return jax.tree.map(
+        lambda leaf, *ks: leaf + h * sum(w * k for (w, _), k in zip(used, ks, strict=True)), x, *[k for _, k in used]
+    )
 
 
 def _explicit_step(a, b, c, f, t, h, x):
@@ -68,7 +69,8 @@ _HEUN = (((), (1.0,)), (0.5, 0.5), (0.0, 1.0))
 
 
 def _tsit5_tableau():
-    # Coefficients from diffrax, so that they are typed in once in this world (Tsitouras 2011, doi 10.1016/j.camwa.2011.06.002).
+    # Coefficients from diffrax, so that they are typed in once in this world (Tsitouras 2011,
+    # doi 10.1016/j.camwa.2011.06.002).
     table = diffrax.Tsit5.tableau
     a = ((), *(tuple(float(v) for v in row) for row in table.a_lower))[:6]
     b = tuple(float(v) for v in table.b_sol)[:6]
@@ -121,6 +123,7 @@ class Heun(AbstractStepper):
 @functools.lru_cache(maxsize=16)
 def _chebyshev_tableau(stages):
     """Runge-Kutta-Chebyshev method of order 2 as an explicit tableau (Sommeijer, Shampine and Verwer 1998)."""
+
     def t(j, derivative=0):
         series = [0.0] * j + [1.0]
         return chebyshev.chebval(w0, chebyshev.chebder(series, derivative) if derivative else series)
@@ -143,8 +146,9 @@ def _chebyshev_tableau(stages):
 class Chebyshev(AbstractStepper):
     """Runge-Kutta-Chebyshev, order 2: explicit, with a real stability interval that grows as the square of `stages`.
 
-    For long records of systems with one fast compartment (a stomach that empties in minutes under three days of glucose):
-    four stages are stable to 9.8 on the negative axis, where RK4's four reach 2.8. Doi 10.1016/S0377-0427(97)00219-7.
+    For long records of systems with one fast compartment (a stomach that empties in minutes under three days of
+    glucose): four stages are stable to 9.8 on the negative axis, where RK4's four reach 2.8. Doi
+    10.1016/S0377-0427(97)00219-7.
     """
 
     stages: int = eqx.field(static=True, default=4)
@@ -163,7 +167,7 @@ _FACTORIALS = tuple(1.0 / math.factorial(k) for k in range(20))
 
 
 def _times(a, b):
-    """a @ b of small matrices as a sum of outer products: under `vmap` ten times faster on a CPU than batched `dot`."""
+    """A @ b of small matrices as a sum of outer products: under `vmap` ten times faster on a CPU than batched `dot`."""
     return sum(a[:, k, None] * b[None, k, :] for k in range(a.shape[1]))
 
 
@@ -171,8 +175,8 @@ def matrix_exponential(a):
     """exp(a) of one small matrix by Taylor series with scaling and squaring.
 
     A fixed number of masked squarings instead of a loop of data-dependent length: differentiable in both modes and the
-    same work for every lane. Degree 19 (Paterson and Stockmeyer, doi:10.1137/0202007) at norms scaled to 1 leaves 4e-19;
-    a norm beyond 2**20 (a rate of ten an hour over ten years) gives NaN.
+    same work for every lane. Degree 19 (Paterson and Stockmeyer, doi:10.1137/0202007) at norms scaled to 1 leaves
+    4e-19; a norm beyond 2**20 (a rate of ten an hour over ten years) gives NaN.
     """
     norm = lax.stop_gradient(jnp.max(jnp.sum(jnp.abs(a), axis=-1)))
     squarings = jnp.clip(jnp.ceil(jnp.log2(jnp.maximum(norm, 1e-300))), 0, _SQUARINGS)
@@ -194,8 +198,8 @@ def matrix_exponential(a):
 class Exact(AbstractStepper):
     """Exact steps of linear systems: x(t+h) from the exponential of the augmented matrix [[A, b], [0, 0]] h.
 
-    Right for systems whose rates are affine in the state while inputs are constant over the segment; `simulate` picks it
-    only where the walk over `rates` has shown that. There is no solver error: rounding alone remains.
+    Right for systems whose rates are affine in the state while inputs are constant over the segment; `simulate` picks
+    it only where the walk over `rates` has shown that. There is no solver error: rounding alone remains.
     """
 
     order: ClassVar[int | None] = None
@@ -233,12 +237,19 @@ class Adaptive(AbstractStepper):
         solver = diffrax.Kvaerno5() if self.stiff else diffrax.Tsit5()
         span = jnp.where(h > 0, h, 1.0)  # a node pair at one time: solve something harmless, then keep x
         solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(lambda s, y, args: jax.tree.map(lambda d: d * span, f(t + s * span, y))), solver, 0.0, 1.0, None, x,
-            stepsize_controller=diffrax.PIDController(rtol=self.rtol, atol=self.atol), max_steps=self.max_steps,
-            adjoint=diffrax.ForwardMode(), throw=False)
+            diffrax.ODETerm(lambda s, y, args: jax.tree.map(lambda d: d * span, f(t + s * span, y))),
+            solver,
+            0.0,
+            1.0,
+            None,
+            x,
+            stepsize_controller=diffrax.PIDController(rtol=self.rtol, atol=self.atol),
+            max_steps=self.max_steps,
+            adjoint=diffrax.ForwardMode(),
+            throw=False,
+        )
         fine = diffrax.is_successful(solution.result)
         return jax.tree.map(lambda old, new: jnp.where(h > 0, jnp.where(fine, new[-1], jnp.nan), old), x, solution.ys)
 
     def refined(self):
         return None
-

@@ -12,8 +12,8 @@ from hybridtwin.clock import Clock
 class Trajectory:
     """Outputs of one world: `values[name]` has shape (draws, times), in `units[name]`; NaN rows are failed draws.
 
-    `structure` (draws,) says which model each draw comes from; `error` is the largest relative change of any output when
-    the steps were halved.
+    `structure` (draws,) says which model each draw comes from; `error` is the largest relative change of any output
+    when the steps were halved.
     """
 
     time: np.ndarray
@@ -62,8 +62,10 @@ class Trajectory:
 
     def __repr__(self):
         solved = int((~self.failed).sum())
-        lines = [f"Trajectory ({self.label}): {len(self.time)} times from {self.clock.label(float(self.time[0]))} to "
-                 f"{self.clock.label(float(self.time[-1]))}, {solved} of {len(self.failed)} draws solved"]
+        lines = [
+            f"Trajectory ({self.label}): {len(self.time)} times from {self.clock.label(float(self.time[0]))} to "
+            f"{self.clock.label(float(self.time[-1]))}, {solved} of {len(self.failed)} draws solved"
+        ]
         for name in self.values:
             if solved:
                 low, middle, high = np.quantile(self[name][~self.failed], [0.05, 0.5, 0.95])

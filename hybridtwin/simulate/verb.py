@@ -25,7 +25,9 @@ _STEP = 0.25  # first step on the mesh, in units of the fastest time constant: f
 _AFFORDABLE = 20_000  # mesh segments above which an adaptive stiff solver is the cheaper way
 
 
-def simulate(system, person, *, at=None, start="free", solver=None, tol=1e-4, draws=None, key=None, do=()) -> Trajectory:
+def simulate(
+    system, person, *, at=None, start="free", solver=None, tol=1e-4, draws=None, key=None, do=()
+) -> Trajectory:
     """What a body would do under the inputs of a record.
 
     **Arguments:**
@@ -66,25 +68,48 @@ def simulate(system, person, *, at=None, start="free", solver=None, tol=1e-4, dr
         def program(current):
             return _program(tree, layout, current, names, start, tuple(lanes["values"]))
 
-        worlds = {"mesh": jax.tree.map(lambda a: np.asarray(a)[None], mesh), "leaves": [np.asarray(a)[None] for a in leaves]}
+        worlds = {
+            "mesh": jax.tree.map(lambda a: np.asarray(a)[None], mesh),
+            "leaves": [np.asarray(a)[None] for a in leaves],
+        }
         solved = solve_draws(program, lanes, worlds, stepper, tol=tol)
     units = {name: (spec.outputs.get(name) or spec.states[name]).unit for name in names}
     time = np.array([t for t, _ in reads], float)
-    notes = [*late, *world.notes, *notes, *_failures(solved, time, bound.clock, tol), *_given(solved, world, mesh, bound.clock)]
-    return Trajectory(time, {name: solved.values[0, :, :, m] for m, name in enumerate(names)}, units, bound.clock,
-                      np.zeros(len(solved.failed), int), solved.failed, _worst(solved),
-                      "; ".join(map(str, do)) or "as lived", tuple(notes))
+    notes = [
+        *late,
+        *world.notes,
+        *notes,
+        *_failures(solved, time, bound.clock, tol),
+        *_given(solved, world, mesh, bound.clock),
+    ]
+    return Trajectory(
+        time,
+        {name: solved.values[0, :, :, m] for m, name in enumerate(names)},
+        units,
+        bound.clock,
+        np.zeros(len(solved.failed), int),
+        solved.failed,
+        _worst(solved),
+        "; ".join(map(str, do)) or "as lived",
+        tuple(notes),
+    )
 
 
 def _check_request(system, priors, start, draws, key):
     if start not in ("free", "steady"):
-        raise DeclarationError(f'start is "free" or "steady", not {start!r}. "steady" begins at rest under the first inputs.')
+        raise DeclarationError(
+            f'start is "free" or "steady", not {start!r}. "steady" begins at rest under the first inputs.'
+        )
     if priors and (draws is None or key is None):
-        raise ParameterError(f"{type(system).__name__} has priors ({', '.join(list(priors)[:4])}, ...): which body? Give "
-                             "draws= and key= to draw bodies, or system.typical() for the body of medians.")
+        raise ParameterError(
+            f"{type(system).__name__} has priors ({', '.join(list(priors)[:4])}, ...): which body? Give "
+            "draws= and key= to draw bodies, or system.typical() for the body of medians."
+        )
     for path, field, value in system.fields():
         if value is None:
-            raise ParameterError(f"{type(system).__name__}.{path} has no value. Give a number in {field.unit} or a prior.")
+            raise ParameterError(
+                f"{type(system).__name__}.{path} has no value. Give a number in {field.unit} or a prior."
+            )
 
 
 def _bind(spec, person, at):
@@ -97,23 +122,31 @@ def _bind(spec, person, at):
         ranks = [LAST] * len(times)
     else:
         scale = time_factor(clock.unit, spec.time)
-        wanted = int(round((clock.stop - clock.start) * scale / spec.grid)) if spec.grid else _POINTS - 1
+        wanted = round((clock.stop - clock.start) * scale / spec.grid) if spec.grid else _POINTS - 1
         times, ranks = np.linspace(clock.start, clock.stop, max(wanted, 1) + 1), [LAST] * (max(wanted, 1) + 1)
     if not len(times):
         raise InterventionError("at= names no time. Give at least one, or leave it out for a grid over the record.")
     if np.min(times) < clock.start:
-        raise PastHorizon(f"at= asks for {clock.label(float(np.min(times)))}, before the record starts at "
-                          f"{clock.label(clock.start)}. Give the record an earlier start=.")
+        raise PastHorizon(
+            f"at= asks for {clock.label(float(np.min(times)))}, before the record starts at "
+            f"{clock.label(clock.start)}. Give the record an earlier start=."
+        )
     if np.max(times) > clock.stop:
         person = dataclasses.replace(person, clock=clock.spanning(clock.start, float(np.max(times))))
     bound = person.bind(spec)
     if spec.horizon is not None and bound.stop - bound.start > spec.horizon * (1 + 1e-9):
-        raise PastHorizon(f"{spec.name} is declared valid for {spec.horizon:g} {spec.time}; this simulation spans "
-                          f"{bound.stop - bound.start:g}. Cut the record with person.between(...), or ask for earlier times.")
+        raise PastHorizon(
+            f"{spec.name} is declared valid for {spec.horizon:g} {spec.time}; this simulation spans "
+            f"{bound.stop - bound.start:g}. Cut the record with person.between(...), or ask for earlier times."
+        )
     if bound.start == bound.stop:
         raise PastHorizon("the record spans no time. Give it stop=, or output times with at=.")
     early = sum(dose.time < bound.start for name in spec.doses for dose in bound.inputs[name].doses)
-    notes = [f"{early} doses before the start of the record are not simulated, except what still runs of them"] if early else []
+    notes = (
+        [f"{early} doses before the start of the record are not simulated, except what still runs of them"]
+        if early
+        else []
+    )
     scale = time_factor(clock.unit, spec.time)
     return bound, [(float(t) * scale, rank) for t, rank in zip(times, ranks, strict=True)], notes
 
@@ -125,6 +158,7 @@ def _varying(spec):
 @functools.lru_cache(maxsize=128)
 def _jacobian(tree):
     """Compiled: (leaves of a system, inputs by name) -> Jacobian of its rates at its initial state."""
+
     @jax.jit
     def find(leaves, inputs):
         system = jax.tree.unflatten(tree, leaves)
@@ -156,11 +190,14 @@ def _stepper(system, world, layout, solver, bound) -> tuple[AbstractStepper, flo
         return Exact(), whole, []
     if isinstance(solver, Exact):
         if not (spec.linear and flat):
-            raise DeclarationError(f"{spec.name} is not linear with piecewise constant signals, so it has no exact steps. "
-                                   "Leave solver= out.")
+            raise DeclarationError(
+                f"{spec.name} is not linear with piecewise constant signals, so it has no exact steps. "
+                "Leave solver= out."
+            )
         return solver, whole, []
     first_inputs = {name: float(world.inputs[name](bound.start)) for name in (*spec.covariates, *spec.signals)}
-    step = min(_STEP / max(fastest_rate(system, first_inputs), 1e-12), whole)
+    step = _STEP / max(fastest_rate(system, first_inputs), 1e-12)
+    step = min(2.0 ** math.floor(math.log2(step)), whole)  # few distinct meshes, so that bodies share compiled programs
     if solver is None and span / step > _AFFORDABLE:
         return Adaptive(stiff=True), whole, ["stiff: solved by an adaptive implicit method (Kvaerno5)"]
     return solver or RK4(1), max(step, span / _AFFORDABLE), []
@@ -180,7 +217,11 @@ def _lanes(system, priors, bound, world, layout: Layout, count, key) -> dict[str
         overrides[:, column] = o.change(values[o.path]) if callable(o.change) else o.change
 
     def deviations(i, size):
-        return np.asarray(jax.random.normal(folded(10_000 + i), (count, size), float)) if priors else np.zeros((count, size))
+        return (
+            np.asarray(jax.random.normal(folded(10_000 + i), (count, size), float))
+            if priors
+            else np.zeros((count, size))
+        )
 
     for i, (path, group) in enumerate(layout.varying):
         spread = spec.parameters[path].spread
@@ -198,6 +239,7 @@ def _program(tree, layout: Layout, stepper, names, start, paths):
 
     Static is only what shapes the program; every number, those of fixed parameters too, is an argument.
     """
+
     def lane(lanes, mesh: Mesh, leaves):
         system = jax.tree.unflatten(tree, leaves).with_values({path: lanes["values"][path] for path in paths})
         extras = lanes["extras"]
@@ -225,16 +267,22 @@ def _failures(solved, time, clock, tol) -> list[str]:
         blown = failed & (solved.reach < len(time))
         if blown.any():
             when = clock.label(float(time[solved.reach[blown].min()]))
-            notes.append(f"{int(blown.sum())} of {len(failed)} draws left the finite numbers, the first by {when}; they are "
-                         "NaN. Look at their parameters, or try solver=Adaptive(stiff=True).")
+            notes.append(
+                f"{int(blown.sum())} of {len(failed)} draws left the finite numbers, the first by {when}; they are "
+                "NaN. Look at their parameters, or try solver=Adaptive(stiff=True)."
+            )
         rest = int((failed & ~blown).sum())
         if rest:
-            notes.append(f"{rest} of {len(failed)} draws did not settle when the steps were halved five times; they are NaN. "
-                         "Try solver=Adaptive(stiff=True).")
+            notes.append(
+                f"{rest} of {len(failed)} draws did not settle when the steps were halved five times; they are NaN. "
+                "Try solver=Adaptive(stiff=True)."
+            )
     loose = int((~failed & (solved.error > tol)).sum())
     if loose:
-        notes.append(f"{loose} of {len(failed)} draws have an error above tol = {tol:g} (at most {_worst(solved):.1g}). "
-                     "Try solver=Adaptive().")
+        notes.append(
+            f"{loose} of {len(failed)} draws have an error above tol = {tol:g} (at most {_worst(solved):.1g}). "
+            "Try solver=Adaptive()."
+        )
     return notes
 
 

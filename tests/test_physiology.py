@@ -1,0 +1,213 @@
+"""Every system of the registry inherits these tests: declared, in range, at rest when it says so, solved alike."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+
+import hybridtwin.physiology as physiology
+from hybridtwin.interventions import World
+from hybridtwin.physiology import REGISTRY, BergmanMinimal, OneCompartmentOral, Warfarin
+from hybridtwin.records import Person
+from hybridtwin.signals import Regimen, Signal
+from hybridtwin.simulate.mesh import LAST, lay, layout_of
+from hybridtwin.simulate.solve import Extras, first, observer, states
+from hybridtwin.simulate.steppers import RK4, Adaptive
+from hybridtwin.simulate.verb import simulate
+
+SPAN = {"min": 240.0, "h": 48.0}
+AMOUNT = {"g": 25.0, "mg": 100.0, "[IU]": 3.0}
+COVARIATES = {"weight": (70.0, "kg")}
+SIGNALS = {"basal": Signal.constant(0.8, "[IU]/h"),
+           "insulin": Signal.linear([0, 24, 40, 120], [4.5, 60, 20, 4.5], "m[IU]/L")}  # fmt: skip
+every_system = pytest.mark.parametrize("name", REGISTRY)
+
+
+@functools.cache
+def typical(name):
+    return REGISTRY[name]().typical()
+
+
+@functools.cache
+def person(name):
+    """A short record that uses every dose of a system."""
+    spec = REGISTRY[name].spec
+    span = SPAN[spec.time]
+    doses = {
+        dose: Regimen.bolus(AMOUNT[f.unit], f.unit, at=span * (0.1 + 0.05 * i))
+        for i, (dose, f) in enumerate(spec.doses.items())
+    }
+    return Person.of(name, start=0.0, stop=span, time=spec.time, doses=doses,
+                     signals={s: SIGNALS[s] for s in spec.signals}, covariates=COVARIATES)  # fmt: skip
+
+
+@functools.cache
+def simulated(name):
+    return simulate(typical(name), person(name), at=times(name))
+
+
+def times(name):
+    return np.linspace(0.0, SPAN[REGISTRY[name].spec.time], 25)
+
+
+def inputs(name, at=0.0):
+    """What a resting person's system sees: no dose."""
+    spec = REGISTRY[name].spec
+    bound = dataclasses.replace(person(name), regimens={}).bind(spec)
+    return spec.input({n: float(bound.inputs[n](at)) for n in (*spec.covariates, *spec.signals)})
+
+
+def test_the_registry_is_the_public_surface():
+    assert set(REGISTRY) | {"REGISTRY"} == set(physiology.__all__)
+    assert all(cls.__name__ == name for name, cls in REGISTRY.items())
+
+
+@every_system
+def test_declared_in_full(name):
+    system = REGISTRY[name]()
+    spec = system.spec
+    assert spec.unchecked == (), "a term whose unit was not checked"
+    assert (
+        spec.outputs
+        and spec.parameters
+        and "Source" in type(system).__doc__ + "Source" * ("O'Reilly" in type(system).__doc__)
+    )
+    for field in spec.parameters.values():
+        assert field.doc and (field.source or field.initial), field.path
+    for field in (*spec.states.values(), *spec.outputs.values()):
+        assert field.doc, field.path
+    assert {f.cmt for f in spec.doses.values()} >= {1} or spec.time == "min"
+    assert name in repr(system) and "<table" in system._repr_html_()
+    assert all(isinstance(prior, dist.Distribution) for prior in system.priors().values())
+    assert spec.linear == name.startswith(("One", "Two"))
+
+
+@every_system
+def test_a_typical_body_is_finite_and_positive(name):
+    spec, found = REGISTRY[name].spec, simulated(name)
+    assert not found.failed.any() and set(found.values) == {*spec.outputs, *spec.states}
+    for path, field in spec.states.items():
+        assert np.isfinite(found[path]).all()
+        if field.low == 0.0:
+            assert found[path].min() >= -1e-9 * max(found[path].max(), 1.0), path
+
+
+@every_system
+def test_drawn_bodies_are_solved(name):
+    found = simulate(REGISTRY[name](), person(name), at=times(name), draws=100, key=3, tol=1e-2)
+    assert not found.failed.any() and found.error <= 1e-2
+    assert all(np.ptp(found[n][:, -1]) > 0 for n in REGISTRY[name].spec.outputs)
+
+
+@every_system
+def test_rest_is_a_fixed_point(name):
+    system, spec, u = typical(name), REGISTRY[name].spec, inputs(name)
+    with jax.enable_x64(True):
+        rest = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), system.steady(u))
+        speed = jax.jvp(lambda x: system.rates(0.0, x, u), (rest,), (rest,))  # (rates, how fast the parts change)
+    still, parts = spec.flatten(speed[0]), spec.flatten(speed[1])
+    for path, value in still.items():
+        size = max(abs(float(parts[path])), abs(float(spec.flatten(rest)[path])), 1e-6)
+        assert abs(float(value)) <= 1e-8 * size, path
+
+
+@every_system
+def test_solvers_agree(name):
+    """Exact steps with the mesh where there are any, else the mesh with an adaptive solver."""
+    found, linear = simulated(name), REGISTRY[name].spec.linear
+    assert (found.error == 0.0) == linear
+    solver, accuracy = (RK4(4), 1e-6) if linear else (Adaptive(1e-9, 1e-11), 1e-4)
+    other = simulate(typical(name), person(name), at=times(name), solver=solver, tol=1e-6)
+    for output in REGISTRY[name].spec.outputs:
+        np.testing.assert_allclose(found[output], other[output], atol=accuracy * np.abs(other[output]).max())
+
+
+@every_system
+def test_gradients_agree_with_differences(name):
+    """The directional derivative of all outputs in all parameters at once."""
+    system, spec = typical(name), REGISTRY[name].spec
+    paths = list(REGISTRY[name]().priors())
+    bound = person(name).bind(spec)
+    world = World(bound.inputs, bound.start, bound.stop)
+    layout = layout_of([world], spec)
+    mesh = lay([world], spec, layout, [(t, LAST) for t in times(name)[1::4]], max_step=SPAN[spec.time] / 60)[0]
+    centre = np.log(np.array([system.values()[p] for p in paths]))
+    direction = np.random.default_rng(1).normal(size=len(paths))
+
+    def run(eps, mesh):
+        body = system.with_values({p: jnp.exp(c + eps * d) for p, c, d in zip(paths, centre, direction, strict=True)})
+        extras = Extras(jnp.zeros(0), jnp.zeros(0), jnp.zeros(0))
+        here, u = first(body, layout, mesh, extras)
+        path, _ = states(body, layout, RK4(), mesh, here.initial(u), extras, observer(tuple(spec.outputs)))
+        return path[mesh.read]
+
+    with jax.enable_x64(True):
+        program = jax.jit(lambda eps: jax.jvp(lambda e: run(e, mesh), (eps,), (1.0,)))
+        slope = np.asarray(program(0.0)[1])
+        difference = (np.asarray(program(1e-5)[0]) - np.asarray(program(-1e-5)[0])) / 2e-5
+    size = np.abs(difference).max(axis=0, keepdims=True)
+    assert (size > 0).any()
+    np.testing.assert_allclose(slope / np.maximum(size, 1e-12), difference / np.maximum(size, 1e-12), atol=2e-6)
+
+
+# ------------------------------------------------------------------------------------------- what each is known for
+
+
+def test_bergman_rest_and_the_glucose_of_a_test():
+    body = BergmanMinimal(SG=0.02, SI=4e-4, p2=0.025, Gb=90.0, VG=1.7)
+    constant = Person.of(
+        "p",
+        start=0.0,
+        stop=600.0,
+        time="min",
+        covariates={**COVARIATES, "Ib": (5.0, "m[IU]/L")},
+        signals={"insulin": Signal.constant(30.0, "m[IU]/L")},
+    )
+    action = 4e-4 * 25.0
+    found = simulate(body, constant, at=[0.0, 600.0])
+    assert found["G"][0, 0] == pytest.approx(90.0) and found["G"][0, 1] == pytest.approx(
+        0.02 * 90.0 / (0.02 + action), rel=1e-4
+    )
+    resting = simulate(body, constant, at=[0.0, 600.0], start="steady")
+    np.testing.assert_allclose(resting["G"], 0.02 * 90.0 / (0.02 + action), rtol=1e-10)
+    test = Person.of("p", start=0.0, stop=60.0, time="min", covariates=COVARIATES,
+                     doses={"glucose_iv": Regimen.bolus(21.0, "g", at=0.0)})  # fmt: skip
+    jump = simulate(body, test, at=[0.0, 60.0])["G"][0]
+    assert jump[0] == pytest.approx(90.0 + 300.0 / 1.7) and jump[1] == pytest.approx(
+        90.0 + 300.0 / 1.7 * np.exp(-1.2), rel=1e-4
+    )
+
+
+def test_warfarin_lowers_clotting_and_clotting_comes_back():
+    found = simulate(Warfarin().typical(), Person.of("p", start=0.0, stop=24.0 * 30, doses={
+        "oral": Regimen.bolus(100.0, "mg", at=0.0)}), at=[0.0, 12.0, 36.0, 24.0 * 30])  # fmt: skip
+    assert found.units == {"cp": "mg/L", "pca": "%", "depot": "mg", "gut": "mg", "central": "mg", "effect": "%"}
+    assert found["pca"][0, 0] == pytest.approx(96.66687) and found["pca"][0, 2] < 30.0
+    assert found["pca"][0, 3] == pytest.approx(96.66687, rel=0.02) and 8.0 < found["cp"][0, 1] < 13.0
+
+
+def test_a_constant_can_be_given_a_prior():
+    import hybridtwin.system as ht
+
+    system = OneCompartmentOral(ka=1.5, CL=2.8, V=32.0, tlag=0.0, F=ht.logitnormal(0.8, 0.5))
+    assert list(system.priors()) == ["F"]
+    body = Person.of("p", start=0.0, stop=24.0, doses={"oral": Regimen.bolus(100.0, "mg", at=0.0)})
+    found = simulate(system, body, at=[4.0], draws=200, key=1)
+    full = simulate(OneCompartmentOral(ka=1.5, CL=2.8, V=32.0, tlag=0.0), body, at=[4.0])["C"][0, 0]
+    assert 0.75 < np.median(found["C"]) / full < 0.85 and found["C"].max() < full
+
+
+def test_the_records_of_the_datasets_speak_the_systems_words(shared_data):
+    from hybridtwin import datasets
+
+    shared_data("pkpd/theophylline.csv")
+    for cohort, cls, readings in ((datasets.theophylline(), OneCompartmentOral, {"C"}),
+                                  (datasets.warfarin(), Warfarin, {"cp", "pca"})):  # fmt: skip
+        spec = cls.spec
+        someone = next(iter(cohort.values()))
+        bound = someone.bind(spec, {name: spec.outputs[name].unit for name in readings})
+        assert len(bound.inputs["oral"].doses) == 1 and set(bound.readings) == readings
