@@ -337,6 +337,16 @@ class Person:
         clock = self.clock.spanning(self.clock.start, last)
         return dataclasses.replace(self, series=series, clock=clock)
 
+    def with_covariates(self, **covariates: Any) -> "Person":
+        """The record with further covariates, `weight=(70, "kg")` or a Signal; one of the same name is replaced.
+
+        Errors: MissingUnit, UnitError, ImplausibleValue.
+        """
+        courses = {name: _covariate(name, given) for name, given in covariates.items()}
+        fixed = {name: s.resolve(self.clock, self.clock.unit, s.unit) for name, s in courses.items()}
+        series = {name: s for name, s in self.series.items() if name not in fixed}
+        return dataclasses.replace(self, series=series, covariates={**self.covariates, **fixed})
+
     def without(self, *names: str | int) -> "Person":
         """The record without these series, doses, signals or covariates, and a note that says so."""
         groups = {key: {k: v for k, v in getattr(self, key).items() if k not in names}
