@@ -37,17 +37,28 @@ def folder() -> Path:
 
 def rows(path):
     """Rows of a CSV file, plain or gzipped."""
-    with (gzip.open(path, "rt") if path.suffix == ".gz" else open(path)) as file:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else open(path) as file:
         return list(csv.DictReader(file))
 
 
 def person_of(name, protocol, weight, readings=None, stop=None) -> ht.Person:
     """A record from the protocol of one run: meals, boluses, basal rate, and readings if there are any."""
-    doses = {key: ht.Regimen.bolus([e[amount] for e in protocol[events]], unit, at=[float(e["t_min"]) for e in protocol[events]])
-             for key, events, amount, unit in (("meal", "meals", "carbs_g", "g"), ("bolus", "boluses", "units", "[IU]"))}
-    return ht.Person.of(name, start=0.0, stop=float(stop), time="min", doses=doses,
-                        signals={"basal": ht.Signal.constant(60 * protocol["basal_U_per_min"], "[IU]/h")},
-                        covariates={"weight": (weight, "kg")}, readings=readings or {})
+    doses = {
+        key: ht.Regimen.bolus(
+            [e[amount] for e in protocol[events]], unit, at=[float(e["t_min"]) for e in protocol[events]]
+        )
+        for key, events, amount, unit in (("meal", "meals", "carbs_g", "g"), ("bolus", "boluses", "units", "[IU]"))
+    }
+    return ht.Person.of(
+        name,
+        start=0.0,
+        stop=float(stop),
+        time="min",
+        doses=doses,
+        signals={"basal": ht.Signal.constant(60 * protocol["basal_U_per_min"], "[IU]/h")},
+        covariates={"weight": (weight, "kg")},
+        readings=readings or {},
+    )
 
 
 def load(root):
@@ -58,7 +69,9 @@ def load(root):
     for r in rows(root / "noisy_cgm_3days.csv.gz"):
         cgm.setdefault(r["patient"], []).append((float(r["t_min"]), float(r["cgm_mg_per_dL"])))
     for r in rows(root / "cohort_counterfactuals.csv.gz"):
-        truth.setdefault((r["patient"], r["scenario"]), []).append((float(r["t_min"]), float(r["plasma_glucose_mg_per_dL"])))
+        truth.setdefault((r["patient"], r["scenario"]), []).append(
+            (float(r["t_min"]), float(r["plasma_glucose_mg_per_dL"]))
+        )
     found = {}
     for name, protocol in noisy.items():
         t, y = np.array(cgm[name]).T
@@ -105,15 +118,28 @@ def score(draws, truth):
     true, low, middle, high = (np.concatenate(x) for x in (names, low, middle, high))
     big = np.abs(true) > np.tile([5, 5, 5, 3], len(true) // 4)
     miss = np.maximum(low - true, 0) + np.maximum(true - high, 0)
-    return {"signs": float(100 * np.mean(np.sign(middle[big]) == np.sign(true[big]))),
-            "coverage": float(100 * np.mean((true >= low) & (true <= high))), "width": float(np.mean(high - low)),
-            "mae": float(np.mean(np.abs(middle - true))), "score": float(np.mean(high - low + 20 * miss)), "contrasts": len(true)}
+    return {
+        "signs": float(100 * np.mean(np.sign(middle[big]) == np.sign(true[big]))),
+        "coverage": float(100 * np.mean((true >= low) & (true <= high))),
+        "width": float(np.mean(high - low)),
+        "mae": float(np.mean(np.abs(middle - true))),
+        "score": float(np.mean(high - low + 20 * miss)),
+        "contrasts": len(true),
+    }
+
+
+def line(name, s):
+    """One row of the table."""
+    parts = "  ".join(f"{s[k]:5.{d}f}" for k, d in (("signs", 0), ("coverage", 0), ("width", 1), ("mae", 1), ("score", 1)))
+    return f"{name:<42} {parts}"
 
 
 def answer(models, data, method, temper, key):
     """Personalize the cohort and answer: name -> (draws, structure), prior draws, verdicts, seconds."""
     started = time.monotonic()
-    twins = ht.personalize(models, ht.Cohort([learned for learned, _, _ in data.values()]), method, key=key, temper=temper)
+    twins = ht.personalize(
+        models, ht.Cohort([learned for learned, _, _ in data.values()]), method, key=key, temper=temper
+    )
     seconds = time.monotonic() - started
     found = {name: contrasts_of(twins[name], arms) for name, (_, arms, _) in data.items()}
     prior = {name: contrasts_of(twins[name], arms, prior=True)[0] for name, (_, arms, _) in data.items()}
@@ -127,12 +153,16 @@ def main():
     parser.add_argument("--temper", type=float, default=3.0)
     parser.add_argument("--start", default="steady", choices=["steady", "free"])
     parser.add_argument("--key", type=int, default=0)
-    parser.add_argument("--no-independent", action="store_true", help="leave out the twin with independent sensor error")
+    parser.add_argument(
+        "--no-independent", action="store_true", help="leave out the twin with independent sensor error"
+    )
     parser.add_argument("--json")
     given = parser.parse_args()
     data = load(folder())
-    truth = {name: np.stack([measured(answers[arm][:96, 1]) - measured(answers[""][:96, 1]) for arm in ARMS])
-             for name, (_, _, answers) in data.items()}
+    truth = {
+        name: np.stack([measured(answers[arm][:96, 1]) - measured(answers[""][:96, 1]) for arm in ARMS])
+        for name, (_, _, answers) in data.items()
+    }
     method = ht.NUTS(draws=200, warmup=150) if given.method == "nuts" else ht.Laplace()
 
     def models(**options):
@@ -144,23 +174,39 @@ def main():
     for structure in ("T1DMinimal", "T1DTwoPool"):
         table[structure] = {name: d[s == structure] for name, (d, s) in pooled.items()}
     table["prior only (pool)"] = prior
-    table["cohort average"] = {name: np.concatenate([d for other, (d, _) in pooled.items() if other != name]) for name in data}
+    table["cohort average"] = {
+        name: np.concatenate([d for other, (d, _) in pooled.items() if other != name]) for name in data
+    }
     if not given.no_independent:
         single, *_ = answer([models(independent=True)[0]], data, method, 1.0, given.key)
         table["T1DMinimal, independent error, temper 1"] = {name: d for name, (d, _) in single.items()}
     results = {name: score(draws, truth) for name, draws in table.items()}
     print(f"{'twin':<42} signs  cov90  width    MAE  score")
     for name, s in results.items():
-        print(f"{name:<42} {s['signs']:5.0f}  {s['coverage']:5.0f}  {s['width']:5.1f}  {s['mae']:5.1f}  {s['score']:5.1f}")
+        print(line(name, s))
     for k, outcome in enumerate(OUTCOMES):
-        part = score({n: d[:, :, k:k + 1].repeat(4, axis=2) for n, d in table["pool of both"].items()},
-                     {n: t[:, k:k + 1].repeat(4, axis=1) for n, t in truth.items()})
-        print(f"  pool, {outcome:<34} {part['signs']:5.0f}  {part['coverage']:5.0f}  {part['width']:5.1f}  {part['mae']:5.1f}  {part['score']:5.1f}")
-    print(f"{len(data)} patients, {type(method).__name__}, temper {given.temper:g}, personalized in {seconds:.0f} s; verdicts: "
-          + ", ".join(f"{n} {v}" for n, v in verdicts.items()))
+        part = score(
+            {n: d[:, :, k : k + 1].repeat(4, axis=2) for n, d in table["pool of both"].items()},
+            {n: t[:, k : k + 1].repeat(4, axis=1) for n, t in truth.items()},
+        )
+        print(line(f"  pool, {outcome}", part))
+    print(
+        f"{len(data)} patients, {type(method).__name__}, temper {given.temper:g}, personalized in {seconds:.0f} s; verdicts: "
+        + ", ".join(f"{n} {v}" for n, v in verdicts.items())
+    )
     if given.json:
-        Path(given.json).write_text(json.dumps({"results": results, "verdicts": verdicts, "seconds": seconds,
-                                                "method": dataclasses.asdict(method), "temper": given.temper}, indent=1))
+        Path(given.json).write_text(
+            json.dumps(
+                {
+                    "results": results,
+                    "verdicts": verdicts,
+                    "seconds": seconds,
+                    "method": dataclasses.asdict(method),
+                    "temper": given.temper,
+                },
+                indent=1,
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """A human body digital twin one can compute with: physiology with uncertain numbers, personalized, and asked what if."""
 
 from importlib import import_module as _import
-
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING as _TYPING
 
 __version__ = "0.1.0"
 
@@ -26,14 +25,16 @@ _HOME = {
 
 __all__ = sorted([*_HOME, "__version__"])
 
-if TYPE_CHECKING:
-    from hybridtwin.causal.contrast import Contrast, contrast
-    from hybridtwin.inference.check import check
-    from hybridtwin.inference.methods import NUTS, Laplace
-    from hybridtwin.inference.personalize import personalize, update
-    from hybridtwin.model import Model
-    from hybridtwin.records import Cohort, Person
-    from hybridtwin.system import Input, Scalar, State, System
+if _TYPING:  # what an editor sees; at run time names are loaded when first used
+    from hybridtwin.causal.contrast import Contrast as Contrast
+    from hybridtwin.causal.contrast import contrast as contrast
+    from hybridtwin.inference.methods import NUTS as NUTS
+    from hybridtwin.inference.methods import Laplace as Laplace
+    from hybridtwin.inference.personalize import personalize as personalize
+    from hybridtwin.model import Model as Model
+    from hybridtwin.records import Cohort as Cohort
+    from hybridtwin.records import Person as Person
+    from hybridtwin.twin import Twin as Twin
 
 
 def __getattr__(name):

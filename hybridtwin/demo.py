@@ -25,6 +25,7 @@ def models():
 
 def changed(twin, fact):
     """The twin under one intervention of `virtual_adult_facts`."""
+
     def change(lived):
         moved = lived.shift(fact["shift_min"], "min") if fact["shift_min"] else lived
         return moved if fact["times"] == 1.0 else moved * fact["times"]
@@ -56,7 +57,11 @@ def _embedded(report: Path) -> int:
         effects.append(effect)
         for (word, _, measure), row in zip(asked, effect.rows, strict=False):
             title = fact["doc"] if word == "mean" else ""
-            answer = "DO NOT USE" if effect.verdict.headline == "DO NOT USE" else f"{row.median:+.0f} ({row.low:+.0f} to {row.high:+.0f})"
+            answer = (
+                "DO NOT USE"
+                if effect.verdict.headline == "DO NOT USE"
+                else f"{row.median:+.0f} ({row.low:+.0f} to {row.high:+.0f})"
+            )
             sys.stdout.write(f"{title[:44]:<44} {word:<6} {answer:>26} {truth_of(fact['name'], measure):>+10.0f}\n")
     path = twin.report(report, effects)
     sys.stdout.write(f"\nreport: {path}   ({time.monotonic() - started:.0f} s)\nResearch use; not a medical device.\n")
@@ -66,8 +71,12 @@ def _embedded(report: Path) -> int:
 def main(argv=None) -> int:
     """Entry of `python -m hybridtwin.demo`."""
     parser = argparse.ArgumentParser(prog="make run", description=__doc__)
-    for name, text in (("--record", "a table of your own (CSV)"), ("--system", "system, as in `hybridtwin systems`"),
-                       ("--units", "cgm=mg/dL,meal=g,..."), ("--tz", "time zone of naive timestamps")):
+    for name, text in (
+        ("--record", "a table of your own (CSV)"),
+        ("--system", "system, as in `hybridtwin systems`"),
+        ("--units", "cgm=mg/dL,meal=g,..."),
+        ("--tz", "time zone of naive timestamps"),
+    ):
         parser.add_argument(name, help=text)
     parser.add_argument("--report", default="hybridtwin-report.html")
     given, more = parser.parse_known_args(argv)

@@ -123,10 +123,20 @@ class Fit:
             post, prior = (np.asarray(v[site.name]).reshape(-1, site.size) for v in (self.values, self.prior_values))
             for i in range(site.size):
                 quantiles = [*np.quantile(prior[:, i], (0.05, 0.5, 0.95)), *np.quantile(post[:, i], (0.05, 0.5, 0.95))]
-                row = {"structure": self.model.name, "parameter": self.names[at], "unit": unit_of(self.model, site.name)}
-                row |= dict(zip(("prior_q05", "prior_q50", "prior_q95", "q05", "q50", "q95"), map(float, quantiles), strict=True))
+                row = {
+                    "structure": self.model.name,
+                    "parameter": self.names[at],
+                    "unit": unit_of(self.model, site.name),
+                }
+                row |= dict(
+                    zip(
+                        ("prior_q05", "prior_q50", "prior_q95", "q05", "q50", "q95"), map(float, quantiles), strict=True
+                    )
+                )
                 row["sd_ratio"] = float(self.z[..., at].std() / self.stats["prior_sd"][at])
-                row |= {name: float(self.stats[name][at]) for name in ("rhat", "ess_bulk", "ess_tail") if name in self.stats}
+                row |= {
+                    name: float(self.stats[name][at]) for name in ("rhat", "ess_bulk", "ess_tail") if name in self.stats
+                }
                 rows.append(row)
                 at += 1
         return rows

@@ -29,8 +29,12 @@ class Do:
                 return str(value)
             return getattr(value, "label", None) or getattr(value, "__name__", None) or str(value)
 
-        window = "".join([f" from {self.start}" if self.start is not None else "",
-                          f" until {self.stop}" if self.stop is not None else ""])
+        window = "".join(
+            [
+                f" from {self.start}" if self.start is not None else "",
+                f" until {self.stop}" if self.stop is not None else "",
+            ]
+        )
         return ", ".join(f"{name} = {say(value)}" for name, value in self.targets.items()) + window
 
 
@@ -52,8 +56,10 @@ class Rescue:
     wait: str = "15 min"
 
     def __str__(self):
-        return (f"give {self.amount:g} {self.amount_unit} of {self.give} when {self.when} < {self.below:g} {self.unit} "
-                f"(looked at every {self.every}, at least {self.wait} apart)")
+        return (
+            f"give {self.amount:g} {self.amount_unit} of {self.give} when {self.when} < {self.below:g} {self.unit} "
+            f"(looked at every {self.every}, at least {self.wait} apart)"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +86,8 @@ class Clamp:
 class World:
     """The inputs of one world in the system's declared units and time, ready to be laid on a mesh.
 
-    `onset` is the first time at which this world can differ from the lived one (None: it does not). `kept` names the
-    later decisions of the lived day that were kept as they were, `notes` says what `enact` did beyond what was asked.
+    `onset` is the first time at which this world can differ from the lived one (None: it does not), `notes` says what
+    `enact` did beyond what was asked.
     """
 
     inputs: Mapping[str, Regimen | Signal]
@@ -92,7 +98,6 @@ class World:
     clamps: tuple[Clamp, ...] = ()
     rescue: Rescue | None = None
     onset: float | None = None
-    kept: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -110,34 +115,45 @@ def _as_number(value, unit, name):
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise InterventionError(f"do: {name!r} cannot become {value!r}. Give a number in {unit}, a pair (number, unit), "
-                                "a Signal, or a function of the old value.") from None
+        raise InterventionError(
+            f"do: {name!r} cannot become {value!r}. Give a number in {unit}, a pair (number, unit), "
+            "a Signal, or a function of the old value."
+        ) from None
 
 
 def _new_regimen(name, field, lived, value, start, stop, clock, stop_of_record):
     if isinstance(value, int | float) and not isinstance(value, bool):
-        raise AmbiguousDose(f"do: {name!r} is a dose; a bare {value:g} says how much but not when. Use "
-                            f"ht.Regimen.bolus({value:g}, {field.unit!r}, at=...), or a function of the lived doses "
-                            f"such as lambda b: {value:g} * b.")
+        raise AmbiguousDose(
+            f"do: {name!r} is a dose; a bare {value:g} says how much but not when. Use "
+            f"ht.Regimen.bolus({value:g}, {field.unit!r}, at=...), or a function of the lived doses "
+            f"such as lambda b: {value:g} * b."
+        )
     inside = lived.only(start, stop)
     fresh = value(inside) if callable(value) else value
     if not isinstance(fresh, Regimen):
-        raise InterventionError(f"do: {name!r} must become a Regimen, not {type(fresh).__name__}. A function of the lived "
-                                "doses must return doses, such as lambda b: b.shift(-20, 'min').")
+        raise InterventionError(
+            f"do: {name!r} must become a Regimen, not {type(fresh).__name__}. A function of the lived "
+            "doses must return doses, such as lambda b: b.shift(-20, 'min')."
+        )
     fresh = fresh.resolve(clock, clock.unit, field.unit)
     late = [dose.time for dose in fresh.doses if dose.time > stop_of_record]
     if late:
-        raise PastHorizon(f"do: {name!r} has a dose at {clock.label(late[0])}, after the record ends at "
-                          f"{clock.label(stop_of_record)}. Simulate a longer day with twin.on(record), or move the dose.")
+        raise PastHorizon(
+            f"do: {name!r} has a dose at {clock.label(late[0])}, after the record ends at "
+            f"{clock.label(stop_of_record)}. Simulate a longer day with twin.on(record), or move the dose."
+        )
     return lived.without(start, stop) + fresh, inside, fresh
 
 
 def _first_difference(old, new):
     """Time of the first dose that is not in both regimens, or None when they are the same."""
+
     def key(dose):
         return (dose.time, dose.amount, dose.duration, dose.rate, dose.ii, dose.ss)
 
-    times = [dose.time for a, b in ((old, new), (new, old)) for dose in a.doses if key(dose) not in {key(d) for d in b.doses}]
+    times = [
+        dose.time for a, b in ((old, new), (new, old)) for dose in a.doses if key(dose) not in {key(d) for d in b.doses}
+    ]
     return min(times, default=None)
 
 
@@ -145,11 +161,15 @@ def _window(do, clock, world):
     start = world.start if do.start is None else clock.at(do.start)
     stop = world.stop if do.stop is None else clock.at(do.stop)
     if start > world.stop or stop < world.start:
-        raise PastHorizon(f"do: the window {clock.label(start)} to {clock.label(stop)} lies outside the record "
-                          f"({clock.label(world.start)} to {clock.label(world.stop)}). Choose a time inside it.")
+        raise PastHorizon(
+            f"do: the window {clock.label(start)} to {clock.label(stop)} lies outside the record "
+            f"({clock.label(world.start)} to {clock.label(world.stop)}). Choose a time inside it."
+        )
     if stop < start:
-        raise InterventionError(f"do: the window ends ({clock.label(stop)}) before it starts ({clock.label(start)}). "
-                                "Swap start and stop, or name the day, as in 'day 2 07:00'.")
+        raise InterventionError(
+            f"do: the window ends ({clock.label(stop)}) before it starts ({clock.label(start)}). "
+            "Swap start and stop, or name the day, as in 'day 2 07:00'."
+        )
     # A window up to the very end takes in what happens at that instant.
     return start, (stop if do.stop is not None else float("inf"))
 
@@ -167,7 +187,9 @@ def _enact_one(world, do, spec, clock):
                 onsets.append(change)
             moved = min((dose.time for dose in fresh.doses), default=start)
             if change is not None and moved < start:
-                notes.append(f"a {name} was moved before {clock.label(start)}: the intervention starts at {clock.label(moved)}")
+                notes.append(
+                    f"a {name} was moved before {clock.label(start)}: the intervention starts at {clock.label(moved)}"
+                )
         elif name in spec.signals or name in spec.covariates:
             field = spec.signals.get(name) or spec.covariates[name]
             lived = inputs[name]
@@ -186,29 +208,19 @@ def _enact_one(world, do, spec, clock):
             onsets.append(start)
         elif name in spec.states:
             field = spec.states[name]
-            signal = value.resolve(clock, clock.unit, field.unit) if isinstance(value, Signal) \
+            signal = (
+                value.resolve(clock, clock.unit, field.unit)
+                if isinstance(value, Signal)
                 else Signal.constant(_as_number(value, field.unit, name), field.unit)
+            )
             clamps.append(Clamp(name, signal, start, stop))
             onsets.append(start)
         else:
             raise _unknown(name, spec)
     onset = min([t for t in (*onsets, world.onset) if t is not None], default=None)
-    return dataclasses.replace(world, inputs=inputs, overrides=tuple(overrides), clamps=tuple(clamps), onset=onset,
-                               notes=tuple(notes))
-
-
-def _kept(lived, world, spec, clock):
-    """Decisions of the lived day that follow the first difference and were left as they were."""
-    if world.onset is None:
-        return ()
-    kept = []
-    for name in spec.doses:
-        old = {(d.time, d.amount) for d in lived.inputs[name].doses}
-        for dose in world.inputs[name].doses:
-            if dose.time > world.onset and (dose.time, dose.amount) in old:
-                amount = "amount unknown" if dose.amount is None else f"{dose.amount:g} {spec.doses[name].unit}"
-                kept.append(f"{name} {amount} at {clock.label(dose.time)}")
-    return tuple(kept)
+    return dataclasses.replace(
+        world, inputs=inputs, overrides=tuple(overrides), clamps=tuple(clamps), onset=onset, notes=tuple(notes)
+    )
 
 
 def enact(lived, dos, spec, clock, rescue=None):
@@ -221,8 +233,10 @@ def enact(lived, dos, spec, clock, rescue=None):
         world = _enact_one(world, do, spec, clock)
     if rescue is not None:
         if rescue.when not in spec.outputs and rescue.when not in spec.states:
-            raise UnknownTarget(f"respond: {rescue.when!r} is no output of this system. Outputs: {', '.join(spec.outputs)}.")
+            raise UnknownTarget(
+                f"respond: {rescue.when!r} is no output of this system. Outputs: {', '.join(spec.outputs)}."
+            )
         if rescue.give not in spec.doses:
             raise UnknownTarget(f"respond: {rescue.give!r} is no dose of this system. Doses: {', '.join(spec.doses)}.")
         world = dataclasses.replace(world, rescue=rescue, onset=lived.start if world.onset is None else world.onset)
-    return dataclasses.replace(world, kept=_kept(lived, world, spec, clock))
+    return world

@@ -109,20 +109,30 @@ class Model:
 
     def __init__(self, system: System, *, start: str = "free", name: str | None = None, **sensors: AbstractSensor):
         if not isinstance(system, System):
-            raise DeclarationError(f"a model is made of a System, not {type(system).__name__}. Write ht.Model(MySystem(), ...).")
+            raise DeclarationError(
+                f"a model is made of a System, not {type(system).__name__}. Write ht.Model(MySystem(), ...)."
+            )
         if start not in ("free", "steady"):
-            raise DeclarationError(f'start is "free" or "steady", not {start!r}. "steady" begins at rest under the first inputs.')
+            raise DeclarationError(
+                f'start is "free" or "steady", not {start!r}. "steady" begins at rest under the first inputs.'
+            )
         spec = system.spec
         for key, sensor in sensors.items():
             if not isinstance(sensor, AbstractSensor):
-                raise DeclarationError(f"sensor {key!r} is {type(sensor).__name__}. Give a sensor, such as ht.sensors.Gaussian('C', sd=...).")
+                raise DeclarationError(
+                    f"sensor {key!r} is {type(sensor).__name__}. Give a sensor, such as ht.sensors.Gaussian('C', sd=...)."
+                )
             if sensor.of not in spec.outputs and sensor.of not in spec.states:
-                raise DeclarationError(f"sensor {key!r} reads {sensor.of!r}, which is no output of {spec.name}. "
-                                       f"{nearest(sensor.of, [*spec.outputs, *spec.states])}.")
+                raise DeclarationError(
+                    f"sensor {key!r} reads {sensor.of!r}, which is no output of {spec.name}. "
+                    f"{nearest(sensor.of, [*spec.outputs, *spec.states])}."
+                )
             missing = [path for path, field, leaf in sensor.fields() if leaf is None]
             if missing:
-                raise DeclarationError(f"sensor {key!r} needs a prior or a number for {missing[0]!r}, such as "
-                                       f"{missing[0]}=ht.halfnormal(...).")
+                raise DeclarationError(
+                    f"sensor {key!r} needs a prior or a number for {missing[0]!r}, such as "
+                    f"{missing[0]}=ht.halfnormal(...)."
+                )
         self.system, self.sensors, self.start = system, dict(sensors), start
         self.name = name or spec.name
 
@@ -195,7 +205,10 @@ class Model:
         lines = [f"Model {self.name}, starts {self.start}"]
         for name, sensor in self.sensors.items():
             told = ", ".join(f"{p} ~ {_say(v)}" for p, v in sensor.priors().items())
-            lines.append(f"  {name}: {type(sensor).__name__} of {sensor.of} [{self.unit_of(sensor.of)}]" + (f", {told}" if told else ""))
+            lines.append(
+                f"  {name}: {type(sensor).__name__} of {sensor.of} [{self.unit_of(sensor.of)}]"
+                + (f", {told}" if told else "")
+            )
         return "\n".join([*lines, *("  " + line for line in repr(self.system).splitlines())])
 
 
@@ -286,12 +299,21 @@ def bind(model, person, *, max_step=None) -> Problem:
 def _read_by(model, bound):
     """Readings of one person that enter the likelihood: sensor -> indices."""
     if not sum(len(r) for r in bound.readings.values()):
-        wanted = ", ".join(f"{n!r} [{model.unit_of(s.of)}]" for n, s in model.sensors.items()) or "none: the model has no sensor"
-        raise NoReadings(f"no readings for any sensor of the model ({wanted})", person=bound.person,
-                         remedy="Name the sensor in ht.Model(...) as the column of readings is named")
+        wanted = (
+            ", ".join(f"{n!r} [{model.unit_of(s.of)}]" for n, s in model.sensors.items())
+            or "none: the model has no sensor"
+        )
+        raise NoReadings(
+            f"no readings for any sensor of the model ({wanted})",
+            person=bound.person,
+            remedy="Name the sensor in ht.Model(...) as the column of readings is named",
+        )
     minutes = time_factor(model.spec.time, "min")
-    return {name: _thinned(bound.readings[name].time * minutes, sensor.thin()) for name, sensor in model.sensors.items()
-            if len(bound.readings.get(name, ()))}
+    return {
+        name: _thinned(bound.readings[name].time * minutes, sensor.thin())
+        for name, sensor in model.sensors.items()
+        if len(bound.readings.get(name, ()))
+    }
 
 
 def bind_all(model, people, *, max_step=None) -> list[Problem]:
@@ -309,34 +331,53 @@ def bind_all(model, people, *, max_step=None) -> list[Problem]:
     step = max_step or step
     datas = []
     for bound, world, index, edges in zip(bounds, worlds, used, occasions, strict=True):
-        reads = [(float(bound.readings[n].time[i]), int(bound.readings[n].order[i])) for n, rows in index.items() for i in rows]
+        reads = [
+            (float(bound.readings[n].time[i]), int(bound.readings[n].order[i]))
+            for n, rows in index.items()
+            for i in rows
+        ]
         mesh = lay([world], spec, layout, reads, max_step=min(step, bound.stop - bound.start + 1.0), occasions=edges)[0]
         datas.append(_data(mesh, bound, index, latents, minutes))
     sensors = sorted({n for index in used for n in index}, key=list(model.sensors).index)
     datas = _alike(datas, sensors) if len(people) > 1 else datas
     groups = {g: 1 + max(len(edges[g]) for edges in occasions) for _, g in model.varying}
-    kernel = Kernel(model, layout, stepper, tuple(sorted(groups.items())),
-                    max(int(np.sum(d.amount_sd > 0)) for d in datas), max(int(np.sum(d.time_sd > 0)) for d in datas))
-    return [Problem(model, *parts, kernel=kernel, data=data, used=index, occasions=edges) for *parts, data, index, edges
-            in zip(people, bounds, worlds, datas, used, occasions, strict=True)]
+    kernel = Kernel(
+        model,
+        layout,
+        stepper,
+        tuple(sorted(groups.items())),
+        max(int(np.sum(d.amount_sd > 0)) for d in datas),
+        max(int(np.sum(d.time_sd > 0)) for d in datas),
+    )
+    return [
+        Problem(model, *parts, kernel=kernel, data=data, used=index, occasions=edges)
+        for *parts, data, index, edges in zip(people, bounds, worlds, datas, used, occasions, strict=True)
+    ]
 
 
 def _data(mesh, bound, index, latents, minutes) -> Data:
     at, read = 0, {}
     for name, rows in index.items():
-        read[name] = mesh.read[at:at + len(rows)]
+        read[name] = mesh.read[at : at + len(rows)]
         at += len(rows)
     seen = {name: _seen(bound.readings[name], rows, minutes) for name, rows in index.items()}
     more = latents - len(bound.latent)
-    amount_sd, time_sd = (np.array([getattr(e, name) for e in bound.latent] + [0.0] * more) for name in ("amount_sd", "time_sd"))
+    amount_sd, time_sd = (
+        np.array([getattr(e, name) for e in bound.latent] + [0.0] * more) for name in ("amount_sd", "time_sd")
+    )
     places = [np.where(sd > 0, np.cumsum(sd > 0) - 1, -1).astype(np.int32) for sd in (amount_sd, time_sd)]
     return Data(mesh, seen, read, amount_sd, places[0], time_sd, places[1])
 
 
 def _seen(readings, index, minutes):
     session = np.unique(readings.session[index], return_inverse=True)[1] if len(index) else np.zeros(0, int)
-    return Seen(readings.value[index].astype(float), readings.time[index] * minutes, np.ones(len(index), bool),
-                readings.censored[index].astype(np.int32), session.astype(np.int32))
+    return Seen(
+        readings.value[index].astype(float),
+        readings.time[index] * minutes,
+        np.ones(len(index), bool),
+        readings.censored[index].astype(np.int32),
+        session.astype(np.int32),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -375,7 +416,7 @@ class Kernel:
         """Coordinates by site; scalars where the size is 1."""
         found, at = {}, 0
         for site in self.sites:
-            found[site.name] = z[at] if site.size == 1 else z[at:at + site.size]
+            found[site.name] = z[at] if site.size == 1 else z[at : at + site.size]
             at += site.size
         return found
 
@@ -407,10 +448,15 @@ class Kernel:
 
     def extras(self, values, data: Data, overrides=None):
         """Latent numbers of one draw."""
+
         def placed(site, sd, at):
             return sd * jnp.where(at >= 0, jnp.atleast_1d(values[site])[at], 0.0)
 
-        amounts = jnp.exp(placed("amounts", data.amount_sd, data.amount_at)) if self.amounts else jnp.ones(self.layout.latents)
+        amounts = (
+            jnp.exp(placed("amounts", data.amount_sd, data.amount_at))
+            if self.amounts
+            else jnp.ones(self.layout.latents)
+        )
         shifts = placed("times", data.time_sd, data.time_at) if self.times else jnp.zeros(self.layout.latents)
         return Extras(amounts, shifts, jnp.zeros(0) if overrides is None else overrides)
 
@@ -451,7 +497,7 @@ def bucket(n: int) -> int:
     """A padded length: few distinct shapes, at most an eighth of waste."""
     if n <= 16:
         return 16
-    step = 2 ** max(int(math.floor(math.log2(n))) - 3, 1)
+    step = 2 ** max(math.floor(math.log2(n)) - 3, 1)
     return -(-n // step) * step
 
 
@@ -465,10 +511,18 @@ def _alike(datas, sensors) -> list[Data]:
 
     def grow(s, n):
         fills = (1.0, s.time[-1], False, 0, s.session[-1])
-        return Seen(*(np.concatenate([a, np.full(n - len(a), fill, a.dtype)]) for a, fill in zip(s, fills, strict=True)))
+        return Seen(
+            *(np.concatenate([a, np.full(n - len(a), fill, a.dtype)]) for a, fill in zip(s, fills, strict=True))
+        )
 
-    return [d._replace(
-        mesh=pad(d.mesh, width, reads, moving),
-        seen={n: grow(d.seen.get(n, empty), counts[n]) for n in sensors},
-        read={n: np.concatenate([r := d.read.get(n, np.zeros(0, np.int32)), np.zeros(counts[n] - len(r), np.int32)])
-              for n in sensors}) for d in datas]
+    return [
+        d._replace(
+            mesh=pad(d.mesh, width, reads, moving),
+            seen={n: grow(d.seen.get(n, empty), counts[n]) for n in sensors},
+            read={
+                n: np.concatenate([r := d.read.get(n, np.zeros(0, np.int32)), np.zeros(counts[n] - len(r), np.int32)])
+                for n in sensors
+            },
+        )
+        for d in datas
+    ]

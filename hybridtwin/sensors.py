@@ -55,8 +55,11 @@ def _gaussian_terms(mean, sd, seen):
 
 def _noise(key, time, count=1):
     """Standard normals keyed by clock time (to the second), so that worlds with other reading times share them: (N, count)."""
+
     def at(t):
-        return jax.random.normal(jax.random.fold_in(key, jnp.round(t * 60.0).astype(jnp.uint32)), (count,), jnp.result_type(float))
+        return jax.random.normal(
+            jax.random.fold_in(key, jnp.round(t * 60.0).astype(jnp.uint32)), (count,), jnp.result_type(float)
+        )
 
     return jax.vmap(at)(time)
 
@@ -100,7 +103,9 @@ class LogNormal(AbstractSensor):
 
     def terms(self, mean, seen):
         positive = jnp.where(seen.mask, seen.value, 1.0)
-        found = _gaussian_terms(_safe_log(mean), jnp.broadcast_to(self.sd, mean.shape), seen._replace(value=jnp.log(positive)))
+        found = _gaussian_terms(
+            _safe_log(mean), jnp.broadcast_to(self.sd, mean.shape), seen._replace(value=jnp.log(positive))
+        )
         jacobian = jnp.where((seen.censored == 0) & seen.mask, jnp.log(positive), 0.0)
         return found._replace(loglik=found.loglik - jacobian)
 
@@ -109,7 +114,7 @@ class LogNormal(AbstractSensor):
 
 
 def _safe_log(x):
-    """log of a prediction that may be zero (before the first dose): a floor of 1e-10 of nothing, flat below it."""
+    """Log of a prediction that may be zero (before the first dose): a floor of 1e-10 of nothing, flat below it."""
     return jnp.log(jnp.maximum(x, 1e-10))
 
 
@@ -242,8 +247,9 @@ class CGM(AbstractSensor):
 
     def sample(self, key, mean, seen):
         noise = _noise(key, seen.time, 2)
-        calibration = jax.vmap(lambda s: jax.random.normal(jax.random.fold_in(key, s.astype(jnp.uint32)), (2,), mean.dtype))(
-            seen.session.astype(jnp.uint32))
+        calibration = jax.vmap(
+            lambda s: jax.random.normal(jax.random.fold_in(key, s.astype(jnp.uint32)), (2,), mean.dtype)
+        )(seen.session.astype(jnp.uint32))
 
         def visit(error, row):
             decay, e = row
@@ -252,5 +258,9 @@ class CGM(AbstractSensor):
 
         _, slow = lax.scan(visit, jnp.zeros((), mean.dtype), (self._decay(seen), noise[:, 0]))
         slow = jnp.zeros_like(slow) if self.independent else slow
-        return (mean * (1 + self.gain_sd * calibration[:, 1]) + self.offset_sd * calibration[:, 0] + slow
-                + self.white * noise[:, 1])
+        return (
+            mean * (1 + self.gain_sd * calibration[:, 1])
+            + self.offset_sd * calibration[:, 0]
+            + slow
+            + self.white * noise[:, 1]
+        )

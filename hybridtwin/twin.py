@@ -162,7 +162,9 @@ class Twin:
         inputs), "lived" (goes on from the end of this twin's day), or state -> number for every state.
         """
         if isinstance(start, str) and start not in ("steady", "lived"):
-            raise InterventionError(f'on: start is "steady", "lived" or a state, not {start!r}. "steady" begins at rest.')
+            raise InterventionError(
+                f'on: start is "steady", "lived" or a state, not {start!r}. "steady" begins at rest.'
+            )
         days = []
         for i, fit in enumerate(self.fits):
             record_i = _carry_over(record, self.days[i], fit.model.spec)
@@ -172,10 +174,14 @@ class Twin:
             elif not isinstance(start, str):
                 missing = set(fit.model.spec.states) - set(start)
                 if missing:
-                    raise InterventionError(f"on: the start lacks the states {', '.join(sorted(missing))}. Give a number for each.")
+                    raise InterventionError(
+                        f"on: the start lacks the states {', '.join(sorted(missing))}. Give a number for each."
+                    )
                 day = dataclasses.replace(day, start=dict(start))
             days.append(day)
-        return dataclasses.replace(self, days=tuple(days), dos=(), rescue=None, root=f"{self.root}|{record.hash()}|{start}")
+        return dataclasses.replace(
+            self, days=tuple(days), dos=(), rescue=None, root=f"{self.root}|{record.hash()}|{start}"
+        )
 
     def forecast(self, until, **inputs) -> "Twin":
         """The body from the end of its day on: the twin on a new record that goes on from the lived state.
@@ -187,7 +193,11 @@ class Twin:
 
         spec, bound, world = self.fits[0].model.spec, self.days[0].bound, self.world()
         clock = bound.clock
-        stop = bound.stop + span(until, clock.unit) if isinstance(until, str) and not _is_moment(until) else clock.at(until)
+        stop = (
+            bound.stop + span(until, clock.unit)
+            if isinstance(until, str) and not _is_moment(until)
+            else clock.at(until)
+        )
         doses, signals, covariates = {}, {}, {}
         for name, given in inputs.items():
             if name in spec.doses:
@@ -195,13 +205,22 @@ class Twin:
             elif name in spec.signals:
                 signals[name] = given if isinstance(given, Signal) else _constant(given, spec.signals[name].unit)
             else:
-                raise InterventionError(f"forecast: {name!r} is no dose or signal. Inputs: {', '.join((*spec.doses, *spec.signals))}.")
+                raise InterventionError(
+                    f"forecast: {name!r} is no dose or signal. Inputs: {', '.join((*spec.doses, *spec.signals))}."
+                )
         for name in spec.signals:
-            signals.setdefault(name, Signal.constant(float(world.inputs[name](bound.stop)), spec.signals[name].unit))
+            signals.setdefault(name, Signal.constant(_value(world.inputs[name], bound.stop), spec.signals[name].unit))
         for name in spec.covariates:
-            covariates[name] = (float(world.inputs[name](bound.stop)), spec.covariates[name].unit)
-        ahead = Person.of(self.id, start=bound.stop, stop=stop, time=clock.spanning(bound.stop, stop), doses=doses,
-                          signals=signals, covariates=covariates)
+            covariates[name] = (_value(world.inputs[name], bound.stop), spec.covariates[name].unit)
+        ahead = Person.of(
+            self.id,
+            start=bound.stop,
+            stop=stop,
+            time=clock.spanning(bound.stop, stop),
+            doses=doses,
+            signals=signals,
+            covariates=covariates,
+        )
         return self.on(ahead, start="lived")
 
     # ------------------------------------------------------------------ answers
@@ -216,7 +235,9 @@ class Twin:
         for name in self.fits[0].model.sensors:
             bound = self.days[0].bound
             seen = bound.readings.get(name)
-            times = np.unique(np.concatenate([np.linspace(bound.start, bound.stop, 289), seen.time if seen is not None else []]))
+            times = np.unique(
+                np.concatenate([np.linspace(bound.start, bound.stop, 289), seen.time if seen is not None else []])
+            )
             found[name] = self._predict(name, times, seen)
         return found
 
@@ -231,9 +252,16 @@ class Twin:
                 readings.append(_new_readings(fit, name, mean, times, seen, self.key))
         unit = self.fits[0].model.unit_of(self.fits[0].model.sensors[name].of)
         empty = np.zeros(0)
-        return Predicted(name, times, unit, np.concatenate(expectations), np.concatenate(readings),
-                         empty if seen is None else seen.time, empty if seen is None else seen.value,
-                         np.zeros(0, int) if seen is None else seen.censored)
+        return Predicted(
+            name,
+            times,
+            unit,
+            np.concatenate(expectations),
+            np.concatenate(readings),
+            empty if seen is None else seen.time,
+            empty if seen is None else seen.value,
+            np.zeros(0, int) if seen is None else seen.censored,
+        )
 
     def _worlds(self):
         return [self.world(i) for i in range(len(self.fits))]
@@ -242,7 +270,9 @@ class Twin:
         """States at the end of the day, path -> (draws,)."""
         fit, day = self.fits[which], self.days[which]
         names = tuple(fit.model.spec.states)
-        _, _, solved, _ = solve(fit, day, [self.world(which)], draws=self.draws, key=self.key, at=[day.bound.stop], names=names)
+        _, _, solved, _ = solve(
+            fit, day, [self.world(which)], draws=self.draws, key=self.key, at=[day.bound.stop], names=names
+        )
         return {path: solved.values[0, :, -1, i] for i, path in enumerate(names)}
 
     def summary(self):
@@ -271,8 +301,13 @@ class Twin:
 
         prior_count = len(next(iter(fit.prior_values.values())))
         stats = xr.Dataset({"lp": (("chain", "draw"), fit.log_density.reshape(chains, count))})
-        return xr.DataTree.from_dict({"posterior": group(fit.values, (chains, count)), "prior": group(fit.prior_values, (1, prior_count)),
-                                      "sample_stats": stats})
+        return xr.DataTree.from_dict(
+            {
+                "posterior": group(fit.values, (chains, count)),
+                "prior": group(fit.prior_values, (1, prior_count)),
+                "sample_stats": stats,
+            }
+        )
 
     def to_arviz(self, structure: int = 0):
         """One structure for ArviZ: `InferenceData` on ArviZ 0.23, the `DataTree` itself on 1.x."""
@@ -295,12 +330,23 @@ class Twin:
 
     def __repr__(self):
         models = " + ".join(f.model.name for f in self.fits)
-        seen = ", ".join(f"{len(i)} of {len(f.problem.bound.readings[n])} {n} readings" for f in self.fits[:1] for n, i in f.problem.used.items())
-        lines = [f"Twin of {self.id}: {models}, {seen}, {type(self.method).__name__}, temper {self.temper:g}, seed {self.seed}",
-                 f"  world: {self.label}", *("  " + line for line in repr(self.verdict).splitlines())]
-        for row in [r for f in self.fits for r in f.table() if "." not in r["parameter"].split("@")[0] or r["sd_ratio"] < 0.8][:14]:
-            lines.append(f"  {row['structure'][:12]:<12} {row['parameter']:<16} {row['q50']:.3g} ({row['q05']:.3g} to {row['q95']:.3g}) "
-                         f"{row['unit']}, prior {row['prior_q50']:.3g} ({row['prior_q05']:.3g} to {row['prior_q95']:.3g})")
+        seen = ", ".join(
+            f"{len(i)} of {len(f.problem.bound.readings[n])} {n} readings"
+            for f in self.fits[:1]
+            for n, i in f.problem.used.items()
+        )
+        lines = [
+            f"Twin of {self.id}: {models}, {seen}, {type(self.method).__name__}, temper {self.temper:g}, seed {self.seed}",
+            f"  world: {self.label}",
+            *("  " + line for line in repr(self.verdict).splitlines()),
+        ]
+        for row in [
+            r for f in self.fits for r in f.table() if "." not in r["parameter"].split("@")[0] or r["sd_ratio"] < 0.8
+        ][:14]:
+            lines.append(
+                f"  {row['structure'][:12]:<12} {row['parameter']:<16} {row['q50']:.3g} ({row['q05']:.3g} to {row['q95']:.3g}) "
+                f"{row['unit']}, prior {row['prior_q50']:.3g} ({row['prior_q05']:.3g} to {row['prior_q95']:.3g})"
+            )
         return "\n".join(lines)
 
 
@@ -339,10 +385,14 @@ def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, name
     outputs = names or _common_outputs(first.fits)
     for i, (fit, day) in enumerate(zip(first.fits, first.days, strict=True)):
         worlds = [twin.world(i) for twin in twins]
-        reads, _, solved, nodes = solve(fit, day, worlds, draws=first.draws, key=first.key, at=at, prior=prior, names=outputs)
+        reads, _, solved, _ = solve(
+            fit, day, worlds, draws=first.draws, key=first.key, at=at, prior=prior, names=outputs
+        )
         if solved.failed.all():
-            raise SolveError(f"no draw of {fit.model.name} could be solved for {first.id}. Check the units of the inputs, or fix "
-                             "extreme parameters, as in T1DMinimal(SG=.01).")
+            raise SolveError(
+                f"no draw of {fit.model.name} could be solved for {first.id}. Check the units of the inputs, or fix "
+                "extreme parameters, as in T1DMinimal(SG=.01)."
+            )
         columns.append(solved.values)
         failed.append(solved.failed)
         structures.append(np.full(len(solved.failed), fit.model.name))
@@ -351,35 +401,58 @@ def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, name
         for w, world in enumerate(worlds):
             notes[w] += [n for n in world.notes if n not in notes[w]]
             if solved.failed.any():
-                notes[w].append(f"{int(solved.failed.sum())} draws of {fit.model.name} could not be solved and are left out")
+                notes[w].append(
+                    f"{int(solved.failed.sum())} draws of {fit.model.name} could not be solved and are left out"
+                )
             if world.rescue is not None:
                 notes[w].append(_told_rescue(world.rescue, solved.given[w], fit.model.name))
     values = np.concatenate(columns, axis=1)
     units = {n: first.fits[0].model.unit_of(n) for n in outputs}
     time = np.array([t for t, _ in reads])
-    return [Trajectory(time, {n: values[w, :, :, i] for i, n in enumerate(outputs)}, units, first.clock, np.concatenate(structures),
-                       np.concatenate(failed), error, twin.label, tuple(notes[w])) for w, twin in enumerate(twins)]
+    return [
+        Trajectory(
+            time,
+            {n: values[w, :, :, i] for i, n in enumerate(outputs)},
+            units,
+            first.clock,
+            np.concatenate(structures),
+            np.concatenate(failed),
+            error,
+            twin.label,
+            tuple(notes[w]),
+        )
+        for w, twin in enumerate(twins)
+    ]
 
 
 def _told_rescue(rescue, given, who):
     total = np.asarray(given).sum(axis=-1)
-    return (f"{who}: {rescue.give} given by the rescue rule in {100 * np.mean(total > 0):.0f} % of the draws, "
-            f"{np.mean(total):.3g} {rescue.amount_unit} on average")
+    return (
+        f"{who}: {rescue.give} given by the rescue rule in {100 * np.mean(total > 0):.0f} % of the draws, "
+        f"{np.mean(total):.3g} {rescue.amount_unit} on average"
+    )
 
 
 def _common_outputs(fits) -> tuple[str, ...]:
     """Outputs that every structure has in one unit."""
     shared = set.intersection(*[set(f.model.spec.outputs) for f in fits])
-    return tuple(n for n, o in fits[0].model.spec.outputs.items() if n in shared
-                 and all(f.model.spec.outputs[n].unit == o.unit for f in fits))
+    return tuple(
+        n
+        for n, o in fits[0].model.spec.outputs.items()
+        if n in shared and all(f.model.spec.outputs[n].unit == o.unit for f in fits)
+    )
 
 
 def _carry_over(record: Person, day: Day, spec) -> Person:
     """The new record with the covariates of the lived day where it has none of its own."""
     known = {**record.covariates, **record.signals, **record.series}
     usual = {name: day.world.inputs[name] for name in spec.covariates if name not in known}
-    fresh = {name: Signal.constant(float(s(day.bound.stop)), spec.covariates[name].unit) for name, s in usual.items()}
+    fresh = {name: Signal.constant(_value(s, day.bound.stop), spec.covariates[name].unit) for name, s in usual.items()}
     return dataclasses.replace(record, covariates={**record.covariates, **fresh}) if fresh else record
+
+
+def _value(course, t) -> float:
+    return float(course(t))
 
 
 def _constant(given, unit) -> Signal:
@@ -399,7 +472,9 @@ def _new_readings(fit, name, mean, times, seen, key):
     n = len(times)
     session = np.zeros(n, np.int32)
     if seen is not None and len(seen):
-        session = np.searchsorted(np.unique(seen.session), seen.session[np.clip(np.searchsorted(seen.time, times, "right") - 1, 0, None)])
+        session = np.searchsorted(
+            np.unique(seen.session), seen.session[np.clip(np.searchsorted(seen.time, times, "right") - 1, 0, None)]
+        )
     rows = Seen(jnp.zeros(n), minutes, jnp.ones(n, bool), jnp.zeros(n, jnp.int32), jnp.asarray(session, jnp.int32))
     index = np.unique(np.linspace(0, fit.count - 1, len(mean)).round().astype(int))
     sites = [s.name for s in fit.kernel.sites if s.name.startswith(f"{name}.")]
@@ -410,5 +485,3 @@ def _new_readings(fit, name, mean, times, seen, key):
         return fit.kernel.sensor_of(name, v).sample(k, m, rows)
 
     return np.array(jax.jit(jax.vmap(one))(keys, jnp.asarray(mean), values))
-
-

@@ -67,6 +67,7 @@ def reading_times(worlds, spec, span, at=None) -> list[tuple[float, int]]:
 @functools.lru_cache(maxsize=64)
 def _program(kernel: Kernel, names: tuple[str, ...], given_start: bool):
     """Compiled: (draws (TILE, ...), worlds (W, ...)) -> (values (W, TILE, N, M), rescue doses (W, TILE, K or 0))."""
+
     def lane(draw, overrides, data):
         values = draw["values"]
         system, extras = kernel.system_of(values), kernel.extras(values, data, overrides)
@@ -122,8 +123,10 @@ def _overrides(worlds, layout, values, model):
             try:
                 found[:, w, column] = np.broadcast_to(np.asarray(new, float), (count,))
             except (TypeError, ValueError):
-                raise InterventionError(f"do: the function for {o.path!r} must return numbers, one a draw. "
-                                        "Write something like lambda v: 1.2 * v.") from None
+                raise InterventionError(
+                    f"do: the function for {o.path!r} must return numbers, one a draw. "
+                    "Write something like lambda v: 1.2 * v."
+                ) from None
     return found
 
 
@@ -140,8 +143,19 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         values = _values(fit, day, kernel, index, prior, key)
         reads = reading_times(worlds, spec, (day.bound.start, day.bound.stop), at)
         edges = {g: np.asarray(day.bound.occasion_edges(g), float) for _, g in kernel.model.varying}
-        step = np.inf if isinstance(kernel.stepper, Exact) else min(0.35 / max(fastest_rate(fit.model, first_inputs(day.bound)), 1e-12), spec.grid or np.inf)
-        meshes = lay(worlds, spec, kernel.layout, reads, max_step=min(step, day.bound.stop - day.bound.start + 1.0), occasions=edges)
+        step = (
+            np.inf
+            if isinstance(kernel.stepper, Exact)
+            else min(0.35 / max(fastest_rate(fit.model, first_inputs(day.bound)), 1e-12), spec.grid or np.inf)
+        )
+        meshes = lay(
+            worlds,
+            spec,
+            kernel.layout,
+            reads,
+            max_step=min(step, day.bound.stop - day.bound.start + 1.0),
+            occasions=edges,
+        )
         latent = day.bound.latent
         sds = [np.array([getattr(e, name) for e in latent], float) for name in ("amount_sd", "time_sd")]
         places = [np.where(sd > 0, np.cumsum(sd > 0) - 1, -1).astype(np.int32) for sd in sds]
@@ -165,4 +179,3 @@ def _column(value, count, total):
     if value.ndim == 0:
         return np.full(count, float(value))
     return value if len(value) == count else value[thinned(total, count)]
-

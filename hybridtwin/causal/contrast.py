@@ -27,7 +27,7 @@ class Row:
 
     @property
     def difference(self) -> np.ndarray:
-        """a - b, draw by draw."""
+        """A - b, draw by draw."""
         return self.a - self.b
 
     @property
@@ -91,14 +91,18 @@ class Row:
     def same_as_prior(self) -> bool:
         """Is the personal answer the prior's answer, for practical purposes?"""
         shift = abs(np.nanmedian(self.difference) - np.nanmedian(self.prior_difference))
-        return bool(self.sd_ratio > _RESTS_ON_PRIOR and shift < 0.25 * max(float(np.nanstd(self.prior_difference)), 1e-12))
+        return bool(
+            self.sd_ratio > _RESTS_ON_PRIOR and shift < 0.25 * max(float(np.nanstd(self.prior_difference)), 1e-12)
+        )
 
     @property
     def text(self) -> str:
         """One sentence with unit, interval and probability."""
         kind = "modelled glucose" if "glucose" in self.outcome.label else f"modelled {self.outcome.name or 'outcome'}"
-        head = f"{self.outcome.label}: {self.median:+.3g} {self.unit} (90 % credible interval {self.low:+.3g} to {self.high:+.3g} " \
-               f"of the {kind}), {self.p_text}."
+        head = (
+            f"{self.outcome.label}: {self.median:+.3g} {self.unit} (90 % credible interval {self.low:+.3g} to {self.high:+.3g} "
+            f"of the {kind}), {self.p_text}."
+        )
         if self.same_as_prior:
             return f"{head} The prior alone says the same: this answer is not this person's data."
         low, middle, high = np.nanquantile(self.prior_difference, [0.05, 0.5, 0.95])
@@ -130,9 +134,22 @@ class Contrast:
 
         def row(r):
             prior = np.nanquantile(r.prior_difference, [0.05, 0.5, 0.95])
-            return {"outcome": r.outcome.label, "unit": r.unit, "better": r.better, "harm": r.harm, "a": np.nanmedian(r.a),
-                    "b": np.nanmedian(r.b), "difference": r.median, "q05": r.low, "q95": r.high, "p_better": r.p_better,
-                    "prior_difference": prior[1], "prior_q05": prior[0], "prior_q95": prior[2], "sd_ratio": r.sd_ratio}
+            return {
+                "outcome": r.outcome.label,
+                "unit": r.unit,
+                "better": r.better,
+                "harm": r.harm,
+                "a": np.nanmedian(r.a),
+                "b": np.nanmedian(r.b),
+                "difference": r.median,
+                "q05": r.low,
+                "q95": r.high,
+                "p_better": r.p_better,
+                "prior_difference": prior[1],
+                "prior_q05": prior[0],
+                "prior_q95": prior[2],
+                "sd_ratio": r.sd_ratio,
+            }
 
         return pd.DataFrame([row(r) for r in self.rows])
 
@@ -177,12 +194,18 @@ def contrast(a: Twin, b: Twin, *outcomes: Outcome) -> Contrast:
     unit or direction; PastHorizon for a window outside the day; SolveError when nothing could be solved.
     """
     if not isinstance(a, Twin) or not isinstance(b, Twin):
-        raise DeclarationError("contrast compares two twins. Write ht.contrast(twin.do(...), twin, ht.outcomes.peak('G')).")
+        raise DeclarationError(
+            "contrast compares two twins. Write ht.contrast(twin.do(...), twin, ht.outcomes.peak('G'))."
+        )
     if a.root != b.root:
-        raise UnrelatedTwins(f"the twins of {a.id} and {b.id} do not come from one twin on one day, so their draws cannot be paired. "
-                             "Make both from the same twin with .do(...), after the same .on(...).")
+        raise UnrelatedTwins(
+            f"the twins of {a.id} and {b.id} do not come from one twin on one day, so their draws cannot be paired. "
+            "Make both from the same twin with .do(...), after the same .on(...)."
+        )
     if not outcomes:
-        raise DeclarationError("contrast of what? Give at least one outcome, such as ht.outcomes.peak('G', '07:00', '12:00').")
+        raise DeclarationError(
+            "contrast of what? Give at least one outcome, such as ht.outcomes.peak('G', '07:00', '12:00')."
+        )
     wanted = [as_outcome(o) for o in outcomes]
     worlds = simulate_worlds([a, b])
     before = simulate_worlds([a, b], prior=True)
@@ -192,13 +215,25 @@ def contrast(a: Twin, b: Twin, *outcomes: Outcome) -> Contrast:
         if settled.label not in seen:
             seen.add(settled.label)
             asked.append((settled, harm))
-    rows = tuple(Row(o, o.of(worlds[0]), o.of(worlds[1]), o.of(before[0]) - o.of(before[1]), worlds[0].structure, harm)
-                 for o, harm in asked)
+    rows = tuple(
+        Row(o, o.of(worlds[0]), o.of(worlds[1]), o.of(before[0]) - o.of(before[1]), worlds[0].structure, harm)
+        for o, harm in asked
+    )
     kept = _kept(a, b, rows, worlds[0])
     verdict = a.verdict.join(_judge(a, b, rows, kept))
     notes = tuple(dict.fromkeys(worlds[0].notes + worlds[1].notes))
-    return Contrast(a, worlds[0].label, worlds[1].label, rows, _assumptions(a, worlds), kept, notes, verdict, (worlds[0], worlds[1]),
-                    (a.world(), b.world()))
+    return Contrast(
+        a,
+        worlds[0].label,
+        worlds[1].label,
+        rows,
+        _assumptions(a, worlds),
+        kept,
+        notes,
+        verdict,
+        (worlds[0], worlds[1]),
+        (a.world(), b.world()),
+    )
 
 
 def _last_asked(rows, trajectory) -> float:
@@ -218,7 +253,11 @@ def _kept(a, b, rows, trajectory) -> tuple[str, ...]:
         changed = [{(d.time, d.amount) for d in w.inputs[name].doses} for w in (a.world(), b.world())]
         for dose in lived.inputs[name].doses:
             if min(onsets) < dose.time < end and all((dose.time, dose.amount) in c for c in changed):
-                amount = "of unknown amount" if dose.latent is not None and dose.amount_sd else f"{dose.amount:g} {spec.doses[name].unit}"
+                amount = (
+                    "of unknown amount"
+                    if dose.latent is not None and dose.amount_sd
+                    else f"{dose.amount:g} {spec.doses[name].unit}"
+                )
                 kept.append(f"{name} {amount} at {clock.label(dose.time)}")
     return tuple(kept)
 
@@ -228,12 +267,18 @@ def _judge(a, b, rows, kept) -> Verdict:
     informed, supported, computed = Judgment(), Judgment(), Judgment()
     for row in rows:
         if not row.harm and row.sd_ratio > _RESTS_ON_PRIOR and np.nanstd(row.prior_difference) > 0:
-            informed.say("CAUTION", f"{row.outcome.label}: the readings narrow this answer by less than a tenth; it rests on the prior")
+            informed.say(
+                "CAUTION",
+                f"{row.outcome.label}: the readings narrow this answer by less than a tenth; it rests on the prior",
+            )
     failed = np.mean([np.mean(~np.isfinite(row.difference)) for row in rows])
     computed.above(failed, 0.01, 0.2, f"{100 * failed:.0f} % of the draws could not be solved")
     if kept and a.rescue is None and b.rescue is None:
-        supported.say("CAUTION", f"{len(kept)} later decision{'s were' if len(kept) > 1 else ' was'} kept as lived, although what they "
-                      "answered to may differ; respond=ht.Rescue(...) lets care react")
+        supported.say(
+            "CAUTION",
+            f"{len(kept)} later decision{'s were' if len(kept) > 1 else ' was'} kept as lived, although what they "
+            "answered to may differ; respond=ht.Rescue(...) lets care react",
+        )
     for reason in _unseen(a, b):
         supported.say("CAUTION", reason)
     return Verdict({"computed": computed.part, "fits": Part(), "informed": informed.part, "supported": supported.part})
@@ -248,7 +293,10 @@ def _unseen(a, b) -> list[str]:
         if given and not known:
             found.append(f"the record holds no {name} to learn from")
         elif given and (max(given) > 1.5 * max(known) or min(given) < min(known) / 1.5):
-            found.append(f"{name} from {min(given):.3g} to {max(given):.3g} {field.unit}; the record holds {min(known):.3g} to {max(known):.3g}")
+            found.append(
+                f"{name} from {min(given):.3g} to {max(given):.3g} {field.unit}; "
+                f"the record holds {min(known):.3g} to {max(known):.3g}"
+            )
     horizon = spec.horizon
     if horizon is not None and a.stop - a.start > horizon:
         found.append(f"the day is longer than {spec.name} was declared for")
@@ -257,9 +305,12 @@ def _unseen(a, b) -> list[str]:
 
 def _assumptions(a, worlds) -> tuple[str, ...]:
     names = " and ".join(f.model.name for f in a.fits)
-    found = [f"the structure of {names}" + (", pooled with equal weight" if len(a.fits) > 1 else ""),
-             "the priors named in the report", "the inputs as recorded, and no others",
-             "the same body parameters and the same uncertain events in both worlds"]
+    found = [
+        f"the structure of {names}" + (", pooled with equal weight" if len(a.fits) > 1 else ""),
+        "the priors named in the report",
+        "the inputs as recorded, and no others",
+        "the same body parameters and the same uncertain events in both worlds",
+    ]
     if a.temper != 1:
         found.append(f"a likelihood tempered by {a.temper:g}, because no model is right")
     if not a.days[0].lived:

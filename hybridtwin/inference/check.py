@@ -32,14 +32,19 @@ class Check:
         return all(self.inside(name) >= 0.5 for name in self.modelled) and self.failed < 0.1
 
     def __repr__(self):
-        lines = [f"Check of {self.person}: the prior " + ("could have given these readings" if self.ok else "did not expect these readings")]
+        lines = [
+            f"Check of {self.person}: the prior "
+            + ("could have given these readings" if self.ok else "did not expect these readings")
+        ]
         for name, draws in self.modelled.items():
             low, middle, high = np.nanquantile(draws, [0.025, 0.5, 0.975])
             seen = self.observed[name]
             factor = np.median(seen) / middle if middle else np.nan
             hint = f"; readings are {factor:.3g} times what is expected: a unit?" if not 0.2 < factor < 5 else ""
-            lines.append(f"  {name}: expected {middle:.3g} ({low:.3g} to {high:.3g}) {self.units[name]}, read {np.median(seen):.3g} "
-                         f"({seen.min():.3g} to {seen.max():.3g}), {100 * self.inside(name):.0f} % inside{hint}")
+            lines.append(
+                f"  {name}: expected {middle:.3g} ({low:.3g} to {high:.3g}) {self.units[name]}, read {np.median(seen):.3g} "
+                f"({seen.min():.3g} to {seen.max():.3g}), {100 * self.inside(name):.0f} % inside{hint}"
+            )
         if self.failed:
             lines.append(f"  {100 * self.failed:.0f} % of the prior's draws could not be solved")
         return "\n".join(lines)
@@ -53,6 +58,10 @@ def check(model: Model, person, *, key, draws: int = 128) -> Check:
         z = prior_draws(problem.kernel, jax.random.fold_in(as_key(key), 7), draws)
         loglik, _, modelled = at_readings(problem.kernel, z, jax.tree.map(jnp.asarray, problem.data))
     real = {name: problem.data.seen[name].mask for name in modelled}
-    return Check(problem.bound.person, {n: m[:, real[n]] for n, m in modelled.items()},
-                 {n: problem.data.seen[n].value[real[n]] for n in modelled},
-                 {n: model.unit_of(model.sensors[n].of) for n in modelled}, float(np.mean(~np.isfinite(loglik))))
+    return Check(
+        problem.bound.person,
+        {n: m[:, real[n]] for n, m in modelled.items()},
+        {n: problem.data.seen[n].value[real[n]] for n in modelled},
+        {n: model.unit_of(model.sensors[n].of) for n in modelled},
+        float(np.mean(~np.isfinite(loglik))),
+    )

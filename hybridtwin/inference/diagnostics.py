@@ -7,7 +7,6 @@ gives NaN: it never passes.
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 
 def _split(x):
@@ -16,6 +15,8 @@ def _split(x):
 
 
 def _z(x):
+    from scipy.stats import rankdata  # costs as much to load as all of this file's other imports
+
     flat = x.reshape(*x.shape[:-2], -1)
     rank = rankdata(flat, axis=-1)
     return ndtri((rank - 0.375) / (flat.shape[-1] + 0.25)).reshape(x.shape)
@@ -76,7 +77,7 @@ def _ess(x):
         if kept[t + 1] + kept[t + 2] > kept[t - 1] + kept[t]:
             kept[t + 1] = kept[t + 2] = (kept[t - 1] + kept[t]) / 2
         t += 2
-    time = -1 + 2 * kept[:longest + 1].sum() + kept[longest + 1]
+    time = -1 + 2 * kept[: longest + 1].sum() + kept[longest + 1]
     return chains * n / max(time, 1 / np.log10(chains * n))
 
 
@@ -94,6 +95,7 @@ def ess_bulk(x):
 
 def ess_tail(x):
     """Effective sample size of the tails: the smaller of those of the 5 % and 95 % quantiles."""
+
     def tail(one):
         return min(_ess(_split((one <= np.quantile(one, q)).astype(float))) for q in (0.05, 0.95))
 

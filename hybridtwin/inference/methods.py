@@ -21,8 +21,10 @@ class NUTS:
 
     def __post_init__(self):
         if self.draws < 20 or self.chains < 2 or self.warmup < 50 or self.starts < 1:
-            raise ParameterError("NUTS needs draws >= 20, chains >= 2, warmup >= 50 and starts >= 1: fewer cannot be checked. "
-                                 "Use ht.Laplace() for a quick look.")
+            raise ParameterError(
+                "NUTS needs draws >= 20, chains >= 2, warmup >= 50 and starts >= 1: fewer cannot be checked. "
+                "Use ht.Laplace() for a quick look."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,6 +51,7 @@ def slopes(kernel: Kernel):
 
     (z (P, S, d), data (P, ...), temper) -> ((P, S), (P, S, d), (P, S, d, d)).
     """
+
     def lane(z, data, temper):
         def evaluate(z):
             out = _parts(kernel, z, data, temper)
@@ -67,10 +68,10 @@ def evaluate(kernel, z, data, temper):
     """`slopes` at any number of lanes z (P, S, d), in groups of one width so that one program serves every call; NumPy out."""
     parts = []
     for i in range(0, z.shape[1], LANES):
-        group = z[:, i:i + LANES]
+        group = z[:, i : i + LANES]
         short = LANES - group.shape[1]
         full = np.concatenate([group, np.repeat(group[:, -1:], short, axis=1)], axis=1) if short else group
-        parts.append([np.array(a)[:, :group.shape[1]] for a in slopes(kernel)(jnp.asarray(full), data, temper)])
+        parts.append([np.array(a)[:, : group.shape[1]] for a in slopes(kernel)(jnp.asarray(full), data, temper)])
     return [np.concatenate(p, axis=1) for p in zip(*parts, strict=True)]
 
 
@@ -109,7 +110,9 @@ def polish(kernel, z, data, temper, rounds=4):
     for _ in range(rounds):
         hessian, grad = curvature(kernel, z, data, temper)
         values, vectors = np.linalg.eigh(hessian)
-        step = np.einsum("pij,pj->pi", vectors / np.maximum(values, 0.05)[:, None, :] @ np.swapaxes(vectors, 1, 2), grad)
+        step = np.einsum(
+            "pij,pj->pi", vectors / np.maximum(values, 0.05)[:, None, :] @ np.swapaxes(vectors, 1, 2), grad
+        )
         step *= np.minimum(1.0, 1.0 / np.maximum(np.abs(step).max(-1, keepdims=True), 1e-30))
         new_value = evaluate(kernel, (z + step)[:, None], data, temper)[0][:, 0]
         better = new_value > value
@@ -134,7 +137,7 @@ def curvature(kernel, z, data, temper, step=1e-4):
     d = z.shape[-1]
     moves = step * np.concatenate([np.eye(d), -np.eye(d), np.zeros((1, d))])
     grads = evaluate(kernel, z[:, None, :] + moves, data, temper)[1]
-    hessian = (grads[:, :d] - grads[:, d:2 * d]) / (2 * step)
+    hessian = (grads[:, :d] - grads[:, d : 2 * d]) / (2 * step)
     return -0.5 * (hessian + np.swapaxes(hessian, 1, 2)), grads[:, -1]
 
 

@@ -42,15 +42,27 @@ _FIELDS = ("z", "diverging", "num_steps", "energy", "potential_energy", "accept_
 @functools.lru_cache(maxsize=32)
 def _programs(kernel: Kernel, warmup: int, target: float, depth: int):
     """(start, advance) for one lane, from NumPyro's NUTS with the data as an argument."""
+
     def potential(data, frame, temper):
         return lambda y: -kernel.log_density(frame.mode + frame.scale @ y, data, temper)
 
     init, sample = hmc(potential_fn_gen=potential, algo="NUTS")
 
     def start(key, y, data, frame, temper):
-        return init(y, warmup, step_size=0.5, adapt_step_size=True, adapt_mass_matrix=True, dense_mass=False,
-                    target_accept_prob=target, max_tree_depth=depth, find_heuristic_step_size=False,
-                    forward_mode_differentiation=kernel.size <= FORWARD, model_args=(data, frame, temper), rng_key=key)
+        return init(
+            y,
+            warmup,
+            step_size=0.5,
+            adapt_step_size=True,
+            adapt_mass_matrix=True,
+            dense_mass=False,
+            target_accept_prob=target,
+            max_tree_depth=depth,
+            find_heuristic_step_size=False,
+            forward_mode_differentiation=kernel.size <= FORWARD,
+            model_args=(data, frame, temper),
+            rng_key=key,
+        )
 
     def advance(state, data, frame, temper, length):
         def one(state, _):

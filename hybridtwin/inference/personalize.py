@@ -5,6 +5,7 @@ import functools
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from typing import overload
 
 import jax
 import jax.numpy as jnp
@@ -41,23 +42,31 @@ def person_key(key, person_id):
 @functools.lru_cache(maxsize=64)
 def _readings_program(kernel: Kernel):
     """Compiled: (z (TILE, d), data) -> (log likelihood (TILE,), residuals: sensor -> (TILE, N), modelled likewise)."""
+
     def lane(z, data):
         values = kernel.constrain(z)
         modelled = kernel.modelled(values, data)
         terms = {n: kernel.sensor_of(n, values).terms(modelled[n], data.seen[n]) for n in data.read}
-        residuals = {n: jnp.where(data.seen[n].mask & (data.seen[n].censored == 0), t.residual, jnp.nan) for n, t in terms.items()}
+        residuals = {
+            n: jnp.where(data.seen[n].mask & (data.seen[n].censored == 0), t.residual, jnp.nan)
+            for n, t in terms.items()
+        }
         return sum(jnp.sum(t.loglik) for t in terms.values()), residuals, modelled
 
     return jax.jit(jax.vmap(lane, (0, None)))
+
+
+def _head(n, a):
+    return np.array(a)[:n]
 
 
 def at_readings(kernel, z, data):
     """Log likelihood, residuals and modelled values at many draws z (n, d) of one person; NumPy."""
     program, parts = _readings_program(kernel), []
     for i in range(0, len(z), TILE):
-        group = z[i:i + TILE]
+        group = z[i : i + TILE]
         full = np.concatenate([group, np.repeat(group[:1], TILE - len(group), axis=0)])
-        parts.append(jax.tree.map(lambda a, n=len(group): np.array(a)[:n], program(jnp.asarray(full), data)))
+        parts.append(jax.tree.map(functools.partial(_head, len(group)), program(jnp.asarray(full), data)))
     return jax.tree.map(lambda *a: np.concatenate(a), *parts)
 
 
@@ -147,35 +156,65 @@ def _tile(model, problems, keys, method, temper, report):
         laplaces = [f[0] for f in found]
         report(1, 20, 0)
         if isinstance(method, Laplace):
-            fits = [_from_laplace(problem, fit, data, p, keys[p], method, temper)
-                    for p, (problem, fit) in enumerate(zip(problems, laplaces, strict=True))]
+            fits = [
+                _from_laplace(problem, fit, data, p, keys[p], method, temper)
+                for p, (problem, fit) in enumerate(zip(problems, laplaces, strict=True))
+            ]
         else:
             fits = _from_nuts(problems, kernel, laplaces, data, keys, method, temper, report)
-        return [_finish(problem, z, extra | {"rivals": _missed(found[p], z.reshape(-1, z.shape[-1])), "gradient": left[p]}, laplaces[p],
-                        data, p, keys[p], method, temper)
-                for p, (problem, (z, extra)) in enumerate(zip(problems, fits, strict=True))]
+        return [
+            _finish(
+                problem,
+                z,
+                extra | {"rivals": _missed(found[p], z.reshape(-1, z.shape[-1])), "gradient": left[p]},
+                laplaces[p],
+                data,
+                p,
+                keys[p],
+                method,
+                temper,
+            )
+            for p, (problem, (z, extra)) in enumerate(zip(problems, fits, strict=True))
+        ]
 
 
 def _from_laplace(problem, fit, data, p, key, method, temper):
-    kernel, d = problem.kernel, len(fit.mode)
+    d = len(fit.mode)
     noise = np.array(jax.random.normal(jax.random.fold_in(key, 2), (method.draws, d), float))
     z = fit.mode + noise @ fit.scale.T
     return z[None], {"noise": noise}
 
 
 def _from_nuts(problems, kernel, laplaces, data, keys, method, temper, report):
-    frames = nuts.Frame(jnp.asarray(np.stack([f.mode for f in laplaces])), jnp.asarray(np.stack([f.scale for f in laplaces])))
+    frames = nuts.Frame(
+        jnp.asarray(np.stack([f.mode for f in laplaces])), jnp.asarray(np.stack([f.scale for f in laplaces]))
+    )
     y = nuts.overdispersed(jax.vmap(lambda k: jax.random.fold_in(k, 3))(keys), kernel.size, method.chains)
     found, interrupted = nuts.run(
-        kernel, jax.vmap(lambda k: jax.random.fold_in(k, 4))(keys), y, data, frames, temper, draws=method.draws,
-        warmup=method.warmup, target=method.target, depth=method.depth, chunk=25, report=report)
+        kernel,
+        jax.vmap(lambda k: jax.random.fold_in(k, 4))(keys),
+        y,
+        data,
+        frames,
+        temper,
+        draws=method.draws,
+        warmup=method.warmup,
+        target=method.target,
+        depth=method.depth,
+        chunk=25,
+        report=report,
+    )
     out = []
     for draws in found:
         names = ("rhat", "ess_bulk", "ess_tail")
         by_chain = np.moveaxis(draws.z, -1, 0)
         stats = {name: getattr(diagnostics, name)(by_chain) for name in names}
-        stats |= {"divergent": float(draws.diverging.mean()), "bfmi": diagnostics.bfmi(draws.energy), "interrupted": interrupted,
-                  "leapfrogs": float(draws.leapfrogs.mean())}
+        stats |= {
+            "divergent": float(draws.diverging.mean()),
+            "bfmi": diagnostics.bfmi(draws.energy),
+            "interrupted": interrupted,
+            "leapfrogs": float(draws.leapfrogs.mean()),
+        }
         out.append((draws.z, stats))
     return out
 
@@ -199,19 +238,33 @@ def _finish(problem, z, extra, laplace, data, p, key, method, temper) -> Fit:
     roles = [site.kind for site in kernel.sites for _ in range(site.size)]
     stats |= {"names": kernel.names, "prior_sd": prior_sd}
     seen = {n: np.isfinite(r).sum(axis=0) for n, r in residuals.items()}  # 0 where a reading is censored
-    mean_residuals = {n: np.where(seen[n] > 0, np.nansum(r, axis=0) / np.maximum(seen[n], 1), np.nan)
-                      for n, r in residuals.items()}
+    mean_residuals = {
+        n: np.where(seen[n] > 0, np.nansum(r, axis=0) / np.maximum(seen[n], 1), np.nan) for n, r in residuals.items()
+    }
     spread = flat.std(axis=0) / prior_sd
-    parts = {"computed": verdict.computed(stats, type(method).__name__),
-             "fits": verdict.fits(mean_residuals, (flat.mean(axis=0) - prior.mean(axis=0)) / prior_sd, kernel.names, roles),
-             "informed": verdict.informed(spread, kernel.names, roles), "supported": verdict.supported(problem)}
+    parts = {
+        "computed": verdict.computed(stats, type(method).__name__),
+        "fits": verdict.fits(mean_residuals, (flat.mean(axis=0) - prior.mean(axis=0)) / prior_sd, kernel.names, roles),
+        "informed": verdict.informed(spread, kernel.names, roles),
+        "supported": verdict.supported(problem),
+    }
     log_density = fine / temper
-    return Fit(problem, values_of(kernel, chosen.reshape(flat.shape)), values_of(kernel, prior), chosen, log_density, stats, method,
-               temper, laplace.log_evidence, parts)
+    return Fit(
+        problem,
+        values_of(kernel, chosen.reshape(flat.shape)),
+        values_of(kernel, prior),
+        chosen,
+        log_density,
+        stats,
+        method,
+        temper,
+        laplace.log_evidence,
+        parts,
+    )
 
 
 def _corrected(kernel, z, loglik, data, temper, extra):
-    """Importance weights of the draws: for the step size, and for a Laplace approximation how well it stands for the posterior."""
+    """Importance weights of the draws: for the step size, and for how well a Laplace approximation stands in."""
     stats = {k: v for k, v in extra.items() if k != "noise"}
     finer = kernel.stepper.refined()
     fine = loglik
@@ -246,18 +299,22 @@ def _fit_all(model, people, key, method, temper, report) -> list[Fit]:
     found: list[Fit] = []
     tiles = range(0, len(people), width)
     for number, i in enumerate(tiles):
-        group, group_keys = problems[i:i + width], keys[i:i + width]
+        group, group_keys = problems[i : i + width], keys[i : i + width]
         short = width - len(group)
         full, full_keys = group + [group[0]] * short, group_keys + [group_keys[0]] * short
 
         def tell(done, total, diverging, number=number):
             report(number * total + done, len(tiles) * total, diverging)
 
-        found += _tile(model, full, full_keys, method, temper, tell)[:len(group)]
+        found += _tile(model, full, full_keys, method, temper, tell)[: len(group)]
     return found
 
 
-def personalize(model, data, method=None, *, key, temper: float = 1.0, progress: bool = True):
+@overload
+def personalize(model, data: Person, method=None, *, key, temper: float = ..., progress: bool = ...) -> Twin: ...
+@overload
+def personalize(model, data: Cohort, method=None, *, key, temper: float = ..., progress: bool = ...) -> Twins: ...
+def personalize(model, data, method=None, *, key, temper=1.0, progress=True):
     """What a record says about a body: posterior draws of the model's unknowns.
 
     **Arguments:**
@@ -274,11 +331,17 @@ def personalize(model, data, method=None, *, key, temper: float = 1.0, progress:
     """
     models = list(model) if isinstance(model, list | tuple) else [model]
     if not models or not all(isinstance(m, Model) for m in models):
-        raise DeclarationError("personalize needs a Model or a list of them. Write ht.Model(T1DMinimal(), cgm=ht.sensors.CGM('G_isf')).")
+        raise DeclarationError(
+            "personalize needs a Model or a list of them. Write ht.Model(T1DMinimal(), cgm=ht.sensors.CGM('G_isf'))."
+        )
     if not isinstance(data, Person | Cohort):
-        raise DeclarationError(f"personalize needs a Person or a Cohort, not {type(data).__name__}. Read one with ht.Person.from_csv(...).")
+        raise DeclarationError(
+            f"personalize needs a Person or a Cohort, not {type(data).__name__}. Read one with ht.Person.from_csv(...)."
+        )
     if not temper >= 1:
-        raise ParameterError(f"temper={temper} is below 1: a likelihood cannot count for more than it says. Use temper=1 or more.")
+        raise ParameterError(
+            f"temper={temper} is below 1: a likelihood cannot count for more than it says. Use temper=1 or more."
+        )
     method = method or NUTS()
     people = [data] if isinstance(data, Person) else list(data.values())
     prepare()  # before the key starts a backend
@@ -286,12 +349,24 @@ def personalize(model, data, method=None, *, key, temper: float = 1.0, progress:
     title = f"personalizing {people[0].id}" if len(people) == 1 else f"personalizing {len(people)} people"
     with bars.bar(title, enabled=progress) as tell:
         tally = _Tally(tell, len(models))
-        jobs = [functools.partial(_fit_all, m, people, jax.random.fold_in(root, i), method, float(temper),
-                                  functools.partial(tally.report, i)) for i, m in enumerate(models)]
+        jobs = [
+            functools.partial(
+                _fit_all,
+                m,
+                people,
+                jax.random.fold_in(root, i),
+                method,
+                float(temper),
+                functools.partial(tally.report, i),
+            )
+            for i, m in enumerate(models)
+        ]
         columns = _side_by_side(jobs, tally)
     seed = key if isinstance(key, int | np.integer) else "key"
-    twins = [Twin.of(person, [column[i] for column in columns], person_key(root, person.id), str(seed))
-             for i, person in enumerate(people)]
+    twins = [
+        Twin.of(person, [column[i] for column in columns], person_key(root, person.id), str(seed))
+        for i, person in enumerate(people)
+    ]
     return twins[0] if isinstance(data, Person) else Twins({t.id: t for t in twins})
 
 
@@ -308,7 +383,6 @@ def _side_by_side(jobs, tally):
             return [f.result() for f in futures]
 
 
-
 def update(twin: Twin, record: Person, *, key, progress: bool = True) -> Twin:
     """The twin after more was seen: `record` is the person's longer record, old rows included.
 
@@ -318,7 +392,13 @@ def update(twin: Twin, record: Person, *, key, progress: bool = True) -> Twin:
     **Raises:** ParameterError when the record is another person's or ends before the twin's; errors of `personalize`.
     """
     if record.id != twin.id:
-        raise ParameterError(f"update: the record is of {record.id!r}, the twin of {twin.id!r}. Personalize a twin of {record.id!r} instead.")
+        raise ParameterError(
+            f"update: the record is of {record.id!r}, the twin of {twin.id!r}. Personalize a twin of {record.id!r} instead."
+        )
     if record.clock.stop * 1.0 < twin.record.clock.stop and record.clock.unit == twin.record.clock.unit:
-        raise ParameterError("update: the record ends before the twin's own. Give the longer record, old rows included.")
-    return personalize([f.model for f in twin.fits], record, twin.method, key=key, temper=twin.temper, progress=progress)
+        raise ParameterError(
+            "update: the record ends before the twin's own. Give the longer record, old rows included."
+        )
+    return personalize(
+        [f.model for f in twin.fits], record, twin.method, key=key, temper=twin.temper, progress=progress
+    )

@@ -17,13 +17,25 @@ def computed(stats, method_name) -> Part:
         low = float(np.nanmin(np.minimum(bulk, tail))) if np.isfinite(bulk).all() else np.nan
         judge.above(-low, -150, -60, f"smallest effective sample size is {low:.0f}")
         judge.above(stats["divergent"], 0.01, 0.05, f"{100 * stats['divergent']:.1f} % of the transitions diverged")
-        judge.above(-float(np.min(stats["bfmi"])), -0.3, -0.1, f"E-BFMI is {float(np.min(stats['bfmi'])):.2f} (heavy tails)")
+        judge.above(
+            -float(np.min(stats["bfmi"])), -0.3, -0.1, f"E-BFMI is {float(np.min(stats['bfmi'])):.2f} (heavy tails)"
+        )
     else:
-        judge.above(-stats["share"], -0.2, -0.02, f"the Gaussian approximation stands for {100 * stats['share']:.0f} % of its "
-                    "draws only; ht.NUTS() samples the posterior itself")
+        judge.above(
+            -stats["share"],
+            -0.2,
+            -0.02,
+            f"the Gaussian approximation stands for {100 * stats['share']:.0f} % of its "
+            "draws only; ht.NUTS() samples the posterior itself",
+        )
     judge.above(stats["gradient"], 0.1, 2.0, f"the mode was not reached (a step of {stats['gradient']:.2g} sd remains)")
-    judge.above(-stats["mesh_share"], -0.8, -0.3, f"halving the steps changes the density of the draws (only "
-                f"{100 * stats['mesh_share']:.0f} % of them count after correction)")
+    judge.above(
+        -stats["mesh_share"],
+        -0.8,
+        -0.3,
+        f"halving the steps changes the density of the draws (only "
+        f"{100 * stats['mesh_share']:.0f} % of them count after correction)",
+    )
     judge.above(stats["failed"], 0.01, 0.1, f"{100 * stats['failed']:.1f} % of the draws could not be solved")
     if stats["rivals"]:
         share = 100 * stats["rivals"]
@@ -47,14 +59,28 @@ def fits(residuals, z_mean, names, roles) -> Part:
         n = len(seen)
         spread = float(np.mean(seen**2))
         slack = 3 * np.sqrt(2 / n)
-        judge.above(spread, 1.6 + slack, 4 + slack, f"{name}: residuals are {np.sqrt(spread):.1f} times as large as the error model says")
+        judge.above(
+            spread,
+            1.6 + slack,
+            4 + slack,
+            f"{name}: residuals are {np.sqrt(spread):.1f} times as large as the error model says",
+        )
         outside = float(np.mean(np.abs(seen) > 2.576))
-        judge.above(outside, 0.05 + 1.5 / n, 0.2 + 1.5 / n, f"{name}: {100 * outside:.0f} % of the readings lie outside their 99 % band")
+        judge.above(
+            outside,
+            0.05 + 1.5 / n,
+            0.2 + 1.5 / n,
+            f"{name}: {100 * outside:.0f} % of the readings lie outside their 99 % band",
+        )
         if n >= 8:
             rho = float(diagnostics.autocorrelation(seen))
             bound = 2 / np.sqrt(n)
-            judge.above(rho, 0.3 + bound, 0.6 + bound, f"{name}: neighboring residuals correlate by {rho:.2f}; the error model takes them "
-                        "as independent")
+            judge.above(
+                rho,
+                0.3 + bound,
+                0.6 + bound,
+                f"{name}: neighboring residuals correlate by {rho:.2f}; the error model takes them as independent",
+            )
     for name, shift, role in zip(names, z_mean, roles, strict=True):
         if role in ("system", "sensor"):
             judge.above(abs(shift), 3.0, 5.0, f"{name} lies {abs(shift):.1f} prior standard deviations from its prior")
@@ -66,7 +92,9 @@ def informed(ratios, names, roles) -> Part:
     judge = Judgment()
     own = np.array([r for r, role in zip(ratios, roles, strict=True) if role == "system"])
     if own.size and own.min() > 0.9:
-        judge.say("CAUTION", "the readings narrow no parameter of the body by more than a tenth; answers rest on the prior")
+        judge.say(
+            "CAUTION", "the readings narrow no parameter of the body by more than a tenth; answers rest on the prior"
+        )
     return judge.part
 
 
