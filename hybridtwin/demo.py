@@ -20,7 +20,7 @@ _WINDOW = ("2026-03-11 06:00", "2026-03-11 16:00")
 
 def models():
     """The two structures, pooled."""
-    return [Model(T1DMinimal(), cgm=CGM("G_isf")), Model(T1DTwoPool(), cgm=CGM("G_isf"))]
+    return [Model(T1DMinimal(), cgm=CGM(of="G_isf")), Model(T1DTwoPool(), cgm=CGM(of="G_isf"))]
 
 
 def changed(twin, fact):

@@ -70,7 +70,7 @@ def solve_draws(program, draws, worlds, stepper, *, tol=1e-4) -> Solved:
                 error = np.where(bad, _scaled_error(values, fine), error)
                 values[:, bad], given[:, bad] = fine[:, bad], more[:, bad]
         parts.append((values[:, :kept], given[:, :kept], error[:kept]))
-    values, given = (np.concatenate(p, axis=1) for p in list(zip(*parts, strict=True))[:2])
+    values, given = (np.concatenate([p[i] for p in parts], axis=1) for i in (0, 1))
     error = np.concatenate([p[2] for p in parts])
     failed = ~np.isfinite(values).all(axis=(0, 2, 3)) | ~(error <= max(tol, 1e-2))
     broken = ~np.isfinite(values).all(axis=(0, 3))

@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 from hybridtwin.simulate.mesh import Layout, Mesh
 from hybridtwin.units import factor, time_factor
@@ -194,7 +195,7 @@ def _steady_states(system, layout, stepper, mesh, extras, x0):
     """
     spec = system.spec
     scales = _scales(spec)
-    flat, unravel = jax.flatten_util.ravel_pytree(x0)
+    flat, unravel = ravel_pytree(x0)
     gain = jnp.array([scales[name] for name in spec.routes])
     where = [spec.doses[name].into for name in spec.routes]
     pieces = layout.steady_pieces if stepper.order else 1
@@ -233,7 +234,7 @@ def _steady_states(system, layout, stepper, mesh, extras, x0):
                 x = put(x, state, get(x, state) + jnp.where(lasts > 0, 0.0, amount[i]))
             spans = jnp.stack([jnp.minimum(rest, until), jnp.maximum(until - rest, 0.0)]) / pieces
             steps = jnp.repeat(spans, pieces), jnp.repeat(jnp.stack([over + 1.0, over]), pieces)
-            image = jax.flatten_util.ravel_pytree(lax.scan(cross, x, steps)[0])[0]
+            image = ravel_pytree(lax.scan(cross, x, steps)[0])[0]
             return image, image
 
         def newton(v, _):
@@ -252,8 +253,8 @@ def _steady_states(system, layout, stepper, mesh, extras, x0):
 
 def _apply_steady(x, node, steady, values, unravel, x0):
     here = steady.node == node["index"]
-    rest = jax.flatten_util.ravel_pytree(x0)[0]  # what is there without any dose is not added a second time
-    flat = jax.flatten_util.ravel_pytree(x)[0]
+    rest = ravel_pytree(x0)[0]  # what is there without any dose is not added a second time
+    flat = ravel_pytree(x)[0]
     replace, add = here & ~steady.add, here & steady.add
     # `where` before the sum: a steady state that could not be solved must not leak into nodes it does not concern
     flat = jnp.where(jnp.any(replace), jnp.sum(jnp.where(replace[:, None], values, 0.0), axis=0), flat)

@@ -214,7 +214,7 @@ def _lanes(system, priors, bound, world, layout: Layout, count, key) -> dict[str
         values[path] = np.asarray(leaf.sample(folded(i), (count,)) if drawn else np.broadcast_to(leaf, (count,)), float)
     overrides = np.zeros((count, len(layout.overridden)))
     for o, column in zip(world.overrides, override_columns(world, layout), strict=True):
-        overrides[:, column] = o.change(values[o.path]) if callable(o.change) else o.change
+        overrides[:, column] = np.asarray(o.change(values[o.path]) if callable(o.change) else o.change)
 
     def deviations(i, size):
         return (
