@@ -265,7 +265,8 @@ def _default(person, name, field, clock, notes, kind) -> Signal:
                               f"{field.unit or '1'}, but its unit was not given. Add units={{{column!r}: ...}}.")
     if field.default is None:
         raise MissingColumn(f"the system needs the {kind} {name!r} [{field.unit}]", person=person.id, column=name,
-                            remedy="Add the column (or rename={...} one), or give it in Person.of(...)")
+                            remedy=f"Add the column (or rename={{...}} one), or give it: person.with_covariates({name}=(..., "
+                                   f"{field.unit or '1'!r}))")
     notes.append(Note("seen", f"not in the record, taken as {field.default:g} {field.unit}", column=name))
     return Signal.constant(float(field.default), field.unit).resolve(clock, clock.unit, field.unit)
 

@@ -25,9 +25,12 @@ class Do:
 
     def __str__(self):
         def say(value):
-            if isinstance(value, Rescue):
-                return str(value)
-            return getattr(value, "label", None) or getattr(value, "__name__", None) or str(value)
+            label = getattr(value, "label", None) or getattr(value, "__name__", None)
+            if isinstance(value, Regimen):
+                return _doses_in_words(value)
+            if label is None and isinstance(value, tuple) and len(value) == 2:
+                return f"{value[0]} {value[1]}"
+            return _in_words(value) if label == "<lambda>" else label or str(value)
 
         window = "".join(
             [
@@ -36,6 +39,34 @@ class Do:
             ]
         )
         return ", ".join(f"{name} = {say(value)}" for name, value in self.targets.items()) + window
+
+
+def _doses_in_words(regimen) -> str:
+    """Doses on one line: "160 mg at 0, 160 mg at 12"."""
+    def amount(row):
+        return row["amount"] if row["amount"] == "?" else f"{row['amount']:g}"
+
+    rows = regimen.table()
+    def again(row):
+        return f", {row['addl'] + 1} times every {row['ii']}" if row.get("addl") else ""
+
+    more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
+    return ", ".join(f"{amount(row)} {row['unit']} at {row['time']}{again(row)}" for row in rows[:4]) + more or "none"
+
+
+def _in_words(change) -> str:
+    """What a function without a name does, seen on one probing dose: "shifted by -20 min", "times 0.5"."""
+    try:
+        (dose,) = change(Regimen.bolus(1.0, "1", at=0.0)).doses
+    except Exception:  # a function that this probe does not suit is not wrong for that
+        return "changed"
+    said = []
+    if dose.moved:
+        said.append(f"shifted by {dose.moved / 60:g} min")
+    if dose.amount is not None and dose.amount != 1.0:
+        said.append(f"times {dose.amount:g}")
+    plain = dose == dataclasses.replace(Regimen.bolus(1.0, "1", at=0.0).doses[0], amount=dose.amount, moved=dose.moved)
+    return " and ".join(said) if said and plain else "changed"
 
 
 @dataclasses.dataclass(frozen=True)
