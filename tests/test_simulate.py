@@ -398,3 +398,10 @@ def test_times_as_clock_text_and_beyond_the_record():
     assert found.time.tolist() == [0.5, 1.0, 3.0] and found.clock.unit == "h"
     np.testing.assert_allclose(found["C"][0], 100 / V * np.exp(-CL / V * np.array([0.0, 0.5, 2.5])), rtol=1e-10)
     assert simulate(VEIN, person)["C"].shape == (1, 400)
+
+
+def test_the_verb_and_the_folder_of_one_name():
+    import hybridtwin
+
+    found = hybridtwin.simulate(VEIN, one_bolus(), at=[1.0])
+    assert np.array_equal(found["C"], simulate(VEIN, one_bolus(), at=[1.0])["C"])
