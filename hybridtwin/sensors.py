@@ -158,10 +158,10 @@ class Poisson(AbstractSensor):
         return Terms(jnp.where(seen.mask, loglik, 0.0), zero, zero)
 
     def sample(self, key, mean, seen):
-        def at(t, rate):
-            return jax.random.poisson(jax.random.fold_in(key, jnp.round(t * 60.0).astype(jnp.uint32)), rate)
+        def at(second, rate):
+            return jax.random.poisson(jax.random.fold_in(key, second), rate)
 
-        return jax.vmap(at)(seen.time, jnp.maximum(mean, 1e-10)).astype(mean.dtype)
+        return jax.vmap(at)(_second(seen.time), jnp.maximum(mean, 1e-10)).astype(mean.dtype)
 
 
 class CGM(AbstractSensor):
@@ -233,7 +233,7 @@ class CGM(AbstractSensor):
         (miss, ones, slope), sd = self._whiten([seen.value - mean, jnp.ones_like(mean), mean], seen)
         plain = (seen.mask & (seen.censored == 0)).astype(mean.dtype)
         # Offset o and gain error g of each session: a regression of the whitened readings, with prior N(0, sd**2).
-        by = jax.nn.one_hot(seen.session, self.sessions, dtype=mean.dtype).T * plain
+        by = jax.nn.one_hot(seen.session, self.sessions, dtype=mean.dtype).T * plain[None]
         a, b = self.offset_sd, self.gain_sd
         oo, og, gg = 1 + a * a * (by @ ones**2), a * b * (by @ (ones * slope)), 1 + b * b * (by @ slope**2)
         vo, vg = a * (by @ (ones * miss)), b * (by @ (slope * miss))
@@ -244,6 +244,17 @@ class CGM(AbstractSensor):
         found = _gaussian_terms(seen.value - sd * centered, sd, seen)
         lump = -0.5 * jnp.sum(o**2 + g**2 + jnp.log(det))
         return found._replace(loglik=found.loglik.at[0].add(lump))
+
+    def covariance(self, mean, seen):
+        """Covariance (N, N) of the readings at `seen.time` about the modelled values `mean` (N,).
+
+        It says what later readings share with earlier ones, for forecasts. Of `seen` only time and session are used.
+        """
+        same = seen.session[:, None] == seen.session[None, :]
+        apart = jnp.abs(seen.time[:, None] - seen.time[None, :])
+        slow = 0.0 if self.independent else self.drift**2 * jnp.exp(-apart / self.tau)
+        calibration = self.offset_sd**2 + self.gain_sd**2 * mean[:, None] * mean[None, :]
+        return jnp.where(same, slow + calibration, 0.0) + self.white**2 * jnp.eye(mean.shape[0], dtype=mean.dtype)
 
     def sample(self, key, mean, seen):
         noise = _noise(key, seen.time, 2)
