@@ -78,7 +78,7 @@ def median(prior: dist.Distribution) -> float:
     value = quantile(prior, 0.5)
     if value is not None:
         return value
-    with jax.enable_x64(True):
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):  # a model may be asked first while it is traced
         try:
             return float(prior.icdf(0.5))
         except (NotImplementedError, ImportError):

@@ -56,12 +56,15 @@ def _gaussian_terms(mean, sd, seen):
 def _noise(key, time, count=1):
     """Standard normals keyed by clock time (to the second), so that worlds with other reading times share them: (N, count)."""
 
-    def at(t):
-        return jax.random.normal(
-            jax.random.fold_in(key, jnp.round(t * 60.0).astype(jnp.uint32)), (count,), jnp.result_type(float)
-        )
+    def at(second):
+        return jax.random.normal(jax.random.fold_in(key, second), (count,), jnp.result_type(float))
 
-    return jax.vmap(at)(time)
+    return jax.vmap(at)(_second(time))
+
+
+def _second(time):
+    """Minutes as whole seconds that a key can be folded with; times before zero have seconds of their own."""
+    return jnp.round(time * 60.0).astype(jnp.int32).astype(jnp.uint32)
 
 
 class AbstractSensor(Parametric):
@@ -257,10 +260,11 @@ class CGM(AbstractSensor):
         return jnp.where(same, slow + calibration, 0.0) + self.white**2 * jnp.eye(mean.shape[0], dtype=mean.dtype)
 
     def sample(self, key, mean, seen):
+        sessions, key = jax.random.split(key)  # sessions are counted from 0 as seconds are: their keys must not meet
         noise = _noise(key, seen.time, 2)
-        calibration = jax.vmap(
-            lambda s: jax.random.normal(jax.random.fold_in(key, s.astype(jnp.uint32)), (2,), mean.dtype)
-        )(seen.session.astype(jnp.uint32))
+        calibration = jax.vmap(lambda s: jax.random.normal(jax.random.fold_in(sessions, s), (2,), mean.dtype))(
+            seen.session.astype(jnp.uint32)
+        )
 
         def visit(error, row):
             decay, e = row
