@@ -1,0 +1,521 @@
+"""Inference against what is known otherwise: closed forms, SciPy, ArviZ, NumPyro, finite differences, calibration."""
+
+import contextlib
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+import scipy.optimize
+from scipy import stats
+from small import DRIP, ORAL, drip_person, drip_twin, oral, oral_person
+
+import hybridtwin.system as ht
+from hybridtwin import sensors
+from hybridtwin.clock import Clock
+from hybridtwin.engine import double
+from hybridtwin.inference import diagnostics, modes
+from hybridtwin.inference import personalize as personalizing
+from hybridtwin.inference.methods import NUTS, Laplace
+from hybridtwin.inference.personalize import personalize
+from hybridtwin.model import Model, from_coordinate, log_prior
+from hybridtwin.physiology import OneCompartment, OneCompartmentOral, T1DMinimal
+from hybridtwin.records import Cohort, Person
+from hybridtwin.sensors import Seen
+from hybridtwin.signals import Dose, Regimen, Signal
+from hybridtwin.system import Scalar
+
+SHORT = NUTS(draws=50, warmup=50, starts=2, depth=6)
+QUICK = Laplace(draws=200, starts=2)
+
+
+# ------------------------------------------------------------------------------------------------ diagnostics
+
+
+def chains(seed, shape=(4, 120)):
+    """Autocorrelated chains, of which one lies a little apart."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(shape)
+    for i in range(1, shape[1]):
+        x[:, i] = 0.6 * x[:, i - 1] + 0.8 * x[:, i]
+    x[0] += 0.3 * seed
+    return np.exp(x) if seed % 2 else x
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_diagnostics_are_those_of_arviz(seed):
+    import arviz as az
+
+    x = chains(seed, (4, 120 + seed))  # odd lengths too
+    assert diagnostics.rhat(x) == pytest.approx(float(az.rhat(x)), abs=1e-6)
+    assert diagnostics.ess_bulk(x) == pytest.approx(float(az.ess(x, method="bulk")), rel=1e-6)
+    assert diagnostics.ess_tail(x) == pytest.approx(float(az.ess(x, method="tail")), rel=1e-6)
+    np.testing.assert_allclose(diagnostics.bfmi(x), np.atleast_1d(az.bfmi(x)), rtol=1e-6)
+    both = np.stack([x, chains(seed + 1, x.shape)])
+    np.testing.assert_allclose(diagnostics.rhat(both)[0], diagnostics.rhat(x), rtol=1e-12)
+
+
+def test_a_chain_that_does_not_move_never_passes():
+    stuck, lost = np.ones((4, 50)), chains(0, (4, 50))
+    lost[2, 7] = np.nan
+    for x in (stuck, lost):
+        assert np.isnan(diagnostics.rhat(x)) and np.isnan(diagnostics.ess_bulk(x)) and np.isnan(diagnostics.ess_tail(x))
+
+
+# ------------------------------------------------------------------------------------------------ linear and Gaussian
+
+
+class Line(ht.System):
+    """y = level + slope t: linear in two normal unknowns."""
+
+    time = "h"
+
+    class State(ht.State):
+        y: Scalar = ht.state("mg/L", positive=False)
+
+    level: Scalar = ht.parameter(ht.normal(1.0, 2.0), "mg/L")
+    slope: Scalar = ht.parameter(ht.normal(-0.5, 0.7), "mg/L/h")
+
+    def rates(self, t, x, u):
+        return self.State(y=self.slope)
+
+    def initial(self, u):
+        return self.State(y=self.level)
+
+    def outputs(self, x, u):
+        return {"y": ht.output(x.y, "mg/L")}
+
+
+LINE = Model(Line(), y=sensors.Gaussian("y", sd=0.8))
+TIMES = np.array([0.3, 1.0, 2.2, 3.1, 4.7, 6.0])
+VALUES = np.array([2.1, 1.2, 2.4, 3.9, 3.0, 5.6])
+
+
+def line_person():
+    return Person.of("line", start=0.0, stop=6.0, readings={"y": (TIMES, VALUES, "mg/L")})
+
+
+def closed_form(temper=1.0):
+    """Mean and covariance of (level, slope), and the log evidence of the readings."""
+    design, mean, prior = np.stack([np.ones(6), TIMES], axis=1), np.array([1.0, -0.5]), np.diag([4.0, 0.49])
+    noise = 0.64 * temper
+    covariance = np.linalg.inv(np.linalg.inv(prior) + design.T @ design / noise)
+    middle = covariance @ (np.linalg.solve(prior, mean) + design.T @ VALUES / noise)
+    evidence = stats.multivariate_normal(design @ mean, design @ prior @ design.T + 0.64 * np.eye(6)).logpdf(VALUES)
+    return middle, covariance, evidence
+
+
+@pytest.fixture(scope="module")
+def line():
+    return personalize(LINE, line_person(), Laplace(draws=4000, starts=2), key=1, progress=False)
+
+
+def of_line(twin):
+    return np.stack([twin.fits[0].values["level"], twin.fits[0].values["slope"]])
+
+
+def test_laplace_is_exact_where_the_posterior_is_gaussian(line):
+    middle, covariance, evidence = closed_form()
+    draws, fit = of_line(line), line.fits[0]
+    error = np.sqrt(np.diag(covariance) / 4000)
+    assert np.all(np.abs(draws.mean(axis=1) - middle) < 4 * error)
+    np.testing.assert_allclose(np.cov(draws), covariance, rtol=0.12, atol=0.005)
+    assert fit.log_evidence == pytest.approx(evidence, abs=1e-5)
+    assert fit.stats["share"] == pytest.approx(1.0, abs=1e-6), "each draw counts alike where the Gaussian is the posterior"
+    with double():
+        problem = LINE.bind(line_person())
+        data = jax.tree.map(lambda a: jnp.asarray(a)[None], problem.data)
+        mode, _, curve = modes.polish(problem.kernel, np.zeros((1, 2)), data, 1.0)
+    scale = np.array([2.0, 0.7])
+    np.testing.assert_allclose(np.array([1.0, -0.5]) + scale * mode[0], middle, atol=1e-7)
+    np.testing.assert_allclose(scale[:, None] * np.linalg.inv(curve[0]) * scale, covariance, rtol=1e-5)
+
+
+def test_a_tempered_likelihood_is_a_wider_error(line):
+    middle, covariance, _ = closed_form(temper=3.0)
+    tempered = personalize(LINE, line_person(), Laplace(draws=4000, starts=2), key=1, temper=3.0, progress=False)
+    draws = of_line(tempered)
+    assert np.all(np.abs(draws.mean(axis=1) - middle) < 4 * np.sqrt(np.diag(covariance) / 4000))
+    np.testing.assert_allclose(np.cov(draws), covariance, rtol=0.12, atol=0.01)
+    assert "temper 3" in repr(tempered) and np.all(draws.std(axis=1) > of_line(line).std(axis=1))
+
+
+@pytest.fixture(scope="module")
+def sampled():
+    return personalize(LINE, line_person(), NUTS(draws=250, warmup=100, starts=2), key=2, progress=False)
+
+
+def test_nuts_draws_from_the_closed_form(sampled):
+    middle, covariance, _ = closed_form()
+    draws, ess = of_line(sampled), sampled.fits[0].stats["ess_bulk"]
+    sd = np.sqrt(np.diag(covariance))
+    assert np.all(np.abs(draws.mean(axis=1) - middle) < 4 * sd / np.sqrt(ess))
+    np.testing.assert_allclose(draws.std(axis=1), sd, rtol=0.12)
+    assert np.corrcoef(draws)[0, 1] == pytest.approx(covariance[0, 1] / sd.prod(), abs=0.1)
+    assert sampled.verdict.parts["computed"].level == "OK" and sampled.fits[0].stats["divergent"] == 0
+
+
+def test_a_twin_leaves_for_arviz(sampled):
+    import arviz as az
+
+    found = sampled.to_arviz()
+    group = found.posterior if hasattr(az, "InferenceData") else found["posterior"].to_dataset()
+    assert dict(group.sizes) == {"chain": 4, "draw": 250} and set(group.data_vars) == {"level", "slope"}
+    fit = sampled.fits[0]
+    for i, name in enumerate(("level", "slope")):
+        assert float(az.ess(group[name].values)) == pytest.approx(fit.stats["ess_bulk"][i], rel=1e-5)
+        assert float(az.rhat(group[name].values)) == pytest.approx(fit.stats["rhat"][i], abs=1e-3)
+    assert np.array_equal(group["slope"].values.ravel(), fit.values["slope"])
+    tree = sampled.to_datatree()
+    assert set(tree.children) >= {"posterior", "prior", "sample_stats"}
+
+
+# ------------------------------------------------------------------------------------------------ modes and gradients
+
+
+def density(problem):
+    """(negative log density, its reverse-mode gradient) of z, for SciPy."""
+    data = jax.tree.map(jnp.asarray, problem.data)
+    both = jax.jit(jax.value_and_grad(lambda z: -problem.kernel.log_density(z, data, 1.0)))
+    return lambda z: tuple(np.array(a) for a in both(jnp.asarray(z, jnp.float64)))
+
+
+def one(problem):
+    return jax.tree.map(lambda a: jnp.asarray(a)[None], problem.data)
+
+
+def test_modes_are_those_of_scipy():
+    with double():
+        problem = ORAL.bind(oral_person())
+        found = modes.ascend(problem.kernel, modes.starts(jax.random.split(jax.random.key(0), 1), 3, 4), one(problem), 1.0)[0]
+        best = found.z[modes.distinct(found)[0]]
+        z, value, _ = modes.polish(problem.kernel, best[None], one(problem), 1.0)
+        other = scipy.optimize.minimize(density(problem), np.full(3, 0.4), jac=True, method="BFGS", options={"gtol": 1e-8})
+    np.testing.assert_allclose(z[0], other.x, atol=1e-5)
+    assert value[0] == pytest.approx(-other.fun, abs=1e-9)
+
+
+def agree(problem, z, rtol):
+    """Forward-mode and reverse-mode gradients beside central differences of the value."""
+    with double():
+        f = density(problem)
+        value, backward = f(z)
+        forward_value, forward, _ = modes.evaluate(problem.kernel, np.asarray(z)[None, None], one(problem), 1.0)
+        steps = 1e-5 * np.eye(len(z))
+        central = np.array([(f(z + s)[0] - f(z - s)[0]) / 2e-5 for s in steps])
+    assert forward_value[0, 0] == pytest.approx(-value, rel=1e-12)
+    np.testing.assert_allclose(-forward[0, 0], backward, rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(backward, central, rtol=rtol, atol=rtol * np.abs(central).max())
+
+
+def test_the_gradient_agrees_with_differences_where_a_lag_moves_doses():
+    model = Model(OneCompartmentOral(), C=sensors.Combined2("C", add=ht.lognormal(0.3, 0.7)))
+    agree(model.bind(oral_person()), np.array([0.3, -0.2, 0.1, 0.4, -0.3, 0.2]), 1e-6)
+
+
+def test_the_gradient_of_the_glucose_model_agrees_with_differences():
+    clock = Clock("2026-03-24T00:00+01:00", "Europe/Rome", "min")
+    person = Person.of("anna", start=0.0, stop=240.0, time=clock,
+                       doses={"meal": Regimen.bolus(50.0, "g", at=30.0), "bolus": Regimen.bolus(5.0, "[IU]", at=20.0)},
+                       signals={"basal": Signal.constant(0.8, "[IU]/h")}, covariates={"weight": (70.0, "kg")},
+                       readings={"cgm": (np.arange(0.0, 241.0, 20.0), 120 + 40 * np.sin(np.arange(13) / 3.0), "mg/dL")})
+    problem = Model(T1DMinimal(), cgm=sensors.CGM("G_isf")).bind(person)
+    rng = np.random.default_rng(0)
+    agree(problem, 0.3 * rng.standard_normal(problem.kernel.size), 1e-5)
+
+
+def test_a_model_is_a_numpyro_program():
+    """NumPyro's joint density of the program at the values, times the Jacobian, is the kernel's on its coordinates."""
+    from numpyro.infer.util import log_density
+
+    model = Model(OneCompartmentOral(ka=dist.Gamma(3.0, 2.0)), C=sensors.Combined2("C", add=ht.lognormal(0.3, 0.7)))
+    problem = model.bind(oral_person())
+    kernel = problem.kernel
+    with double():
+        data = jax.tree.map(jnp.asarray, problem.data)
+        z = jnp.asarray(np.random.default_rng(1).standard_normal(kernel.size) * 0.4)
+        values = kernel.constrain(z)
+        joint = float(jax.jit(lambda d, v: log_density(model, (dataclasses.replace(problem, data=d),), {}, v)[0])(data, values))
+        jacobian = 0.0
+        for site in kernel.sites:
+            slope = jax.grad(lambda x, p=site.prior: from_coordinate(p, x))(kernel.split(z)[site.name])
+            jacobian += float(jnp.log(jnp.abs(slope)))
+        own = float(jax.jit(kernel.log_density)(z, data, 1.0))
+    assert joint + jacobian == pytest.approx(own, rel=1e-10)
+
+
+@pytest.mark.heavy
+def test_numpyro_samples_a_model():
+    """`numpyro.infer.NUTS(model)` on a bound record runs and finds the posterior of `personalize`."""
+    from numpyro.infer import MCMC
+    from numpyro.infer import NUTS as Theirs
+
+    middle, covariance, _ = closed_form()
+    with double():
+        problem = LINE.bind(line_person())
+        sampler = MCMC(Theirs(LINE), num_warmup=150, num_samples=300, progress_bar=False)
+        sampler.run(jax.random.key(0), problem)
+        slope = np.asarray(sampler.get_samples()["slope"])
+    assert slope.mean() == pytest.approx(middle[1], abs=6 * np.sqrt(covariance[1, 1] / 150))
+
+
+def test_priors_keep_their_density_on_coordinates():
+    with double():
+        for prior in (ht.lognormal(2.0, 0.4), ht.normal(-1.0, 3.0), ht.halfnormal(2.0), dist.Gamma(2.0, 3.0), dist.Uniform(1.0, 4.0)):
+            z = jnp.asarray(0.37)
+            slope = jnp.abs(jax.grad(lambda x, p=prior: from_coordinate(p, x))(z))
+            expected = prior.log_prob(from_coordinate(prior, z)) + jnp.log(slope)
+            assert float(log_prior(prior, z)) == pytest.approx(float(expected), rel=1e-9), prior
+
+
+# ------------------------------------------------------------------------------------------------ sensors
+
+
+def seen(value, *, time=None, censored=None, session=None, mask=None):
+    n = len(value)
+    return Seen(jnp.asarray(value, float), jnp.arange(n) * 5.0 if time is None else jnp.asarray(time, float),
+                jnp.ones(n, bool) if mask is None else jnp.asarray(mask),
+                jnp.asarray(np.zeros(n) if censored is None else censored, jnp.int32),
+                jnp.asarray(np.zeros(n) if session is None else session, jnp.int32))
+
+
+MEAN, READ = np.array([1.2, 4.0, 9.5, 0.6]), np.array([1.0, 4.6, 8.1, 0.9])
+KINDS = {
+    "Gaussian": (sensors.Gaussian("C", sd=0.7), stats.norm(MEAN, 0.7), 0.7),
+    "LogNormal": (sensors.LogNormal("C", sd=0.3), stats.lognorm(0.3, scale=MEAN), None),
+    "Combined1": (sensors.Combined1("C", add=0.2, prop=0.1), stats.norm(MEAN, 0.2 + 0.1 * MEAN), None),
+    "Combined2": (sensors.Combined2("C", add=0.2, prop=0.1), stats.norm(MEAN, np.hypot(0.2, 0.1 * MEAN)), None),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_readings_have_the_density_of_scipy_and_censored_ones_the_tail(kind):
+    sensor, law, _ = KINDS[kind]
+    with double():
+        plain = np.asarray(sensor.terms(jnp.asarray(MEAN), seen(READ)).loglik)
+        tails = np.asarray(sensor.terms(jnp.asarray(MEAN), seen(READ, censored=[-1, 1, 0, -1])).loglik)
+        padded = np.asarray(sensor.terms(jnp.asarray(MEAN), seen(READ, mask=[True, True, False, True])).loglik)
+    np.testing.assert_allclose(plain, law.logpdf(READ), rtol=1e-10)
+    below, above = law.logcdf(READ), law.logsf(READ)
+    np.testing.assert_allclose(tails, [below[0], above[1], law.logpdf(READ)[2], below[3]], rtol=1e-8)
+    np.testing.assert_allclose(padded, np.where([1, 1, 0, 1], law.logpdf(READ), 0.0), rtol=1e-10)
+
+
+def test_counts_are_poisson():
+    counts = np.array([0.0, 3.0, 11.0, 2.0])
+    with double():
+        found = np.asarray(sensors.Poisson("C").terms(jnp.asarray(MEAN), seen(counts)).loglik)
+    np.testing.assert_allclose(found, stats.poisson(MEAN).logpmf(counts), rtol=1e-10)
+
+
+CGM_AT = np.array([0.0, 15, 30, 50, 65, 80, 200, 215, 230.0])
+CGM_SESSION = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1])
+CGM_MEAN = np.array([110.0, 130, 160, 180, 170, 150, 120, 95, 80])
+
+
+def cgm_covariance(s):
+    gap, same = np.abs(CGM_AT[:, None] - CGM_AT), CGM_SESSION[:, None] == CGM_SESSION
+    slow = float(s.drift) ** 2 * np.exp(-gap / float(s.tau)) * (not s.independent)
+    shared = slow + s.offset_sd**2 + s.gain_sd**2 * np.outer(CGM_MEAN, CGM_MEAN)
+    return same * shared + float(s.white) ** 2 * np.eye(len(CGM_AT))
+
+
+@pytest.mark.parametrize("change", [{}, {"gain_sd": 0.0, "offset_sd": 0.0}, {"independent": True}], ids=str)
+def test_cgm_readings_are_a_dense_normal(change):
+    """C = same_session (drift² exp(-|dt|/tau) + offset² + gain² m m') + white² I, to rounding."""
+    sensor = sensors.CGM("G", white=2.5, drift=9.0, tau=45.0, **change)
+    value = CGM_MEAN + np.array([5.0, 7, -3, 2, 9, -14, -4, 0, 6])
+    with double():
+        found = float(sensor.terms(jnp.asarray(CGM_MEAN), seen(value, time=CGM_AT, session=CGM_SESSION)).loglik.sum())
+    assert found == pytest.approx(stats.multivariate_normal(CGM_MEAN, cgm_covariance(sensor)).logpdf(value), abs=1e-9)
+
+
+def test_new_cgm_readings_have_that_covariance():
+    sensor = sensors.CGM("G", white=2.5, drift=9.0, tau=45.0)
+    with double():
+        rows = seen(CGM_MEAN, time=CGM_AT, session=CGM_SESSION)
+        draw = jax.jit(jax.vmap(lambda k: sensor.sample(k, jnp.asarray(CGM_MEAN), rows)))
+        drawn = np.asarray(draw(jax.random.split(jax.random.key(0), 6000)))
+    np.testing.assert_allclose(np.cov(drawn.T), cgm_covariance(sensor), atol=6.5)
+    np.testing.assert_allclose(drawn.mean(axis=0), CGM_MEAN, atol=0.6)
+
+
+def test_a_reading_below_its_limit_informs_and_is_not_taken_for_a_value():
+    """A long record of zeros below the limit must give the clearance of "at most", not of "equal to"."""
+    times = np.array([1.0, 4.0, 8.0, 20.0, 24.0])
+    values = 100.0 / 30.0 * np.exp(-0.25 * times)
+    model = Model(OneCompartment(V=30.0), C=sensors.Gaussian("C", sd=0.05))
+    doses = {"iv": Regimen.bolus(100.0, "mg", at=0.0)}
+    whole = Person.of("p", doses=doses, readings={"C": (times, values, "mg/L")})
+    series = dataclasses.replace(whole.series["C"], value=np.where(times > 10, 0.5, values), censored=np.where(times > 10, -1, 0),
+                                 limit=np.where(times > 10, 0.5, np.nan))
+    blind = Person.of("p", doses=doses, readings={"C": series})
+    wrong = Person.of("p", doses=doses, readings={"C": (times, np.where(times > 10, 0.5, values), "mg/L")})
+    cl = [np.median(personalize(model, p, QUICK, key=0, progress=False).fits[0].values["CL"]) for p in (whole, blind, wrong)]
+    assert cl[0] == pytest.approx(7.5, rel=0.02) and cl[1] == pytest.approx(cl[0], rel=0.02) and cl[2] < 0.98 * cl[0]
+
+
+# ------------------------------------------------------------------------------------------------ occasions and events
+
+
+class Daily(ht.System):
+    """A clearance that differs by day and a volume that differs by occasion."""
+
+    time = "h"
+
+    class State(ht.State):
+        amount: Scalar = ht.state("mg")
+
+    class Input(ht.Input):
+        iv: Scalar = ht.dose("mg", into="amount", cmt=1)
+
+    CL: Scalar = ht.parameter(ht.typical(3.0, cv=0.4), "L/h", varies="day", spread=0.5)
+    V: Scalar = ht.parameter(ht.typical(30.0, cv=0.1), "L", varies="occasion", spread=ht.halfnormal(0.5))
+
+    def rates(self, t, x, u):
+        return self.State(amount=-self.CL / self.V * x.amount)
+
+    def outputs(self, x, u):
+        return {"C": ht.output(x.amount / self.V, "mg/L")}
+
+
+def test_days_and_occasions_have_values_of_their_own():
+    """Day 1: CL 2 and V 30; day 2 (a new occasion): CL 5 and V 45."""
+    hours = np.array([1.0, 3, 6, 10, 20])
+    amount = 100 * np.exp(-2 / 30 * hours)
+    left = 100 * np.exp(-2 / 30 * 24)
+    second = (left + 100) * np.exp(-5 / 45 * hours)
+    person = Person.of("p", start=0.0, stop=48.0, time=Clock("2026-03-24T00:00+01:00", "Europe/Rome", "h"),
+                       doses={"iv": Regimen.bolus(100.0, "mg", at=[0.0, 24.0])},
+                       readings={"C": (np.r_[hours, 24 + hours], np.r_[amount / 30, second / 45], "mg/L")})
+    person = dataclasses.replace(person, occasions=((24.0, 0),))
+    twin = personalize(Model(Daily(), C=sensors.LogNormal("C", sd=0.03)), person, QUICK, key=0, progress=False)
+    fit = twin.fits[0]
+    assert {s.name: (s.size, s.kind) for s in fit.kernel.sites} == {
+        "CL": (1, "system"), "V": (1, "system"), "CL@day": (2, "deviation"), "V@occasion.spread": (1, "spread"),
+        "V@occasion": (2, "deviation")}
+    cl = fit.values["CL"][:, None] * np.exp(0.5 * fit.values["CL@day"])
+    v = fit.values["V"][:, None] * np.exp(fit.values["V@occasion.spread"][:, None] * fit.values["V@occasion"])
+    np.testing.assert_allclose(np.median(cl, axis=0), [2.0, 5.0], rtol=0.06)
+    np.testing.assert_allclose(np.median(v, axis=0), [30.0, 45.0], rtol=0.06)
+    assert {"CL@day[0]", "CL@day[1]"} <= set(twin.summary()["parameter"])
+
+
+def body(*doses, at=(0.5, 1.0, 2.5, 3.0, 5.0, 8.0), given=((0.0, 100.0), (2.0, 160.0))):
+    """A known body (CL 3, V 30) that got `given`; its record says `doses`."""
+    at = np.asarray(at)
+    amount = sum(a * np.exp(-0.1 * (at - t)) * (at >= t) for t, a in given)
+    return Person.of("p", start=-1.0, stop=10.0, doses={"iv": Regimen(tuple(doses), "mg")}, readings={"C": (at, amount / 30, "mg/L")})
+
+
+KNOWN = Model(OneCompartment(CL=ht.typical(3.0, cv=0.02), V=30.0), C=sensors.LogNormal("C", sd=0.02))
+
+
+@pytest.mark.parametrize("second", [Dose(2.0, 100.0, amount_sd=0.5), Dose(2.0, None, prior=(80.0, 0.6))], ids=["doubtful", "missing"])
+def test_an_uncertain_amount_is_inferred_and_a_sure_one_is_left(second):
+    twin = personalize(KNOWN, body(Dose(0.0, 100.0), second), QUICK, key=0, progress=False)
+    (latent,) = twin.fits[0].problem.bound.latent
+    amounts = latent.median * np.exp(latent.amount_sd * twin.fits[0].values["amounts"])
+    assert amounts.shape == (200,) and np.median(amounts) == pytest.approx(160.0, rel=0.03)
+    assert twin.fits[0].problem.bound.inputs["iv"].doses[0].latent is None
+
+
+def test_an_uncertain_time_is_inferred():
+    person = body(Dose(0.0, 100.0), Dose(2.0, 160.0, time_sd=0.4), given=((0.0, 100.0), (2.6, 160.0)), at=(0.5, 1.5, 3.2, 4.0, 6.0))
+    model = Model(OneCompartment(CL=12.0, V=30.0), C=sensors.LogNormal("C", sd=0.02))
+    at, given = np.array([0.5, 1.5, 3.2, 4.0, 6.0]), ((0.0, 100.0), (2.6, 160.0))
+    amount = sum(a * np.exp(-0.4 * (at - t)) * (at >= t) for t, a in given)
+    person = Person.of("p", start=-1.0, stop=10.0, doses={"iv": Regimen((Dose(0.0, 100.0), Dose(2.0, 160.0, time_sd=0.4)), "mg")},
+                       readings={"C": (at, amount / 30, "mg/L")})
+    twin = personalize(model, person, QUICK, key=0, progress=False)
+    moved = 2.0 + 0.4 * twin.fits[0].values["times"]
+    assert np.median(moved) == pytest.approx(2.6, abs=0.1) and moved.std() < 0.2
+
+
+# ------------------------------------------------------------------------------------------------ interruption, calibration
+
+
+def interrupting(at):
+    @contextlib.contextmanager
+    def bar(title, enabled=True):
+        def tell(done, total, note=""):
+            if done >= at * total:
+                raise KeyboardInterrupt
+
+        yield tell
+
+    return bar
+
+
+def test_ctrl_c_leaves_the_draws_that_were_drawn(monkeypatch):
+    monkeypatch.setattr(personalizing.bars, "bar", interrupting(0.7))
+    twin = personalize(LINE, line_person(), NUTS(draws=250, warmup=100, starts=2), key=2)
+    assert 25 <= twin.fits[0].z.shape[1] < 250
+    assert "interrupted" in repr(twin.verdict) and twin.verdict.headline != "OK"
+    assert np.isfinite(twin.simulate(at=[1.0, 5.0])["y"]).all()
+
+
+def test_ctrl_c_before_the_first_draw_is_heard(monkeypatch):
+    monkeypatch.setattr(personalizing.bars, "bar", interrupting(0.1))
+    with pytest.raises(KeyboardInterrupt):
+        personalize(LINE, line_person(), NUTS(draws=250, warmup=100, starts=2), key=2)
+
+
+def test_the_same_key_gives_the_same_bits_and_another_key_others(sampled):
+    again, other = (personalize(LINE, line_person(), NUTS(draws=250, warmup=100, starts=2), key=k, progress=False) for k in (2, 3))
+    assert np.array_equal(again.fits[0].z, sampled.fits[0].z)
+    assert not np.array_equal(other.fits[0].z, sampled.fits[0].z)
+    a, b = (t.predict()["y"].readings for t in (sampled, again))
+    assert np.array_equal(a, b)
+
+
+def replicates(count, seed):
+    """People drawn from the prior of the oral model, with their true values."""
+    rng = np.random.default_rng(seed)
+    truth, people = [], []
+    times = np.array([0.5, 1, 2, 3, 5, 8, 12, 18.0])
+    for i in range(count):
+        eta = rng.standard_normal(3)
+        priors = ORAL.system.priors()
+        ka, CL, V = (float(np.asarray(from_coordinate(priors[n], z))) for n, z in zip(("ka", "CL", "V"), eta, strict=True))
+        values = oral(ka, CL, V, times) * np.exp(0.15 * rng.standard_normal(8))
+        people.append(Person.of(f"r{i}", start=0.0, stop=24.0, doses={"oral": Regimen.bolus(320.0, "mg", at=0.0)},
+                                readings={"C": (times, values, "mg/L")}))
+        truth.append(eta)
+    return Cohort(people), np.array(truth)
+
+
+def ranks(method, count, seed):
+    """Rank of the truth among 19 draws of each person, evenly thinned: (count, 3) of 0..19."""
+    cohort, truth = replicates(count, seed)
+    twins = personalize(ORAL, cohort, method, key=seed, progress=False)
+    z = np.stack([t.fits[0].z.reshape(-1, 3) for t in twins.values()])
+    pick = np.linspace(0, z.shape[1] - 1, 19).round().astype(int)
+    return (z[:, pick] < truth[:, None]).sum(axis=1)
+
+
+def assert_uniform(found, bins):
+    for column in found.T:
+        counts = np.bincount(column * bins // 20, minlength=bins)
+        assert stats.chisquare(counts).pvalue > 1e-3, counts
+
+
+def test_draws_are_calibrated_under_the_model():
+    """Simulation-based calibration, small: ranks of the truth among the draws are uniform."""
+    assert_uniform(ranks(QUICK, 64, seed=5), 5)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("method", [NUTS(draws=100, warmup=100), Laplace(draws=400)], ids=["NUTS", "Laplace"])
+def test_calibration_with_more_replicates(method):
+    assert_uniform(ranks(method, 160, seed=11), 10)
+
+
+def test_a_posterior_does_not_move_when_readings_beyond_the_thinning_are_dropped():
+    """What `update` relies on: the same readings give the same draws, whatever else the record carries."""
+    person = drip_person()
+    extra = dataclasses.replace(person, notes=())
+    again = personalize(DRIP, extra, Laplace(draws=100, starts=2), key=0, progress=False)
+    assert np.array_equal(again.fits[0].z, drip_twin().fits[0].z)
