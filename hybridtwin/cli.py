@@ -100,7 +100,7 @@ def cache_dir() -> Path:
     return root / "hybridtwin" / "xla"
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """Keep compiled programs between runs; errors raised inside a compiled program would defeat that cache."""
     os.environ.setdefault("EQX_ON_ERROR", "nan")
     import jax
@@ -213,7 +213,7 @@ def _default_sensor(name: str, spec) -> str | None:
 
 def _twin(args) -> Any:
     """Read and personalize: a `Twin`."""
-    _prepare()
+    prepare()
     from hybridtwin.inference.methods import NUTS, Laplace
     from hybridtwin.inference.personalize import personalize
 
@@ -321,7 +321,7 @@ def _do_systems(args) -> int:
 
 
 def _do_doctor(args) -> int:
-    _prepare()
+    prepare()
     import platform
 
     import jax

@@ -20,7 +20,8 @@ _WINDOW = ("2026-03-11 06:00", "2026-03-11 16:00")
 
 def models():
     """The two structures, pooled."""
-    return [Model(T1DMinimal(), cgm=CGM(of="G_isf")), Model(T1DTwoPool(), cgm=CGM(of="G_isf"))]
+    sensor = CGM("G_isf")  # pyright: ignore[reportCallIssue] its fields are gathered by a metaclass
+    return [Model(T1DMinimal(), cgm=sensor), Model(T1DTwoPool(), cgm=sensor)]
 
 
 def changed(twin, fact):
@@ -44,6 +45,7 @@ def truth_of(name, measure) -> float:
 
 def _embedded(report: Path) -> int:
     started = time.monotonic()
+    cli.prepare()
     person = datasets.virtual_adult()
     sys.stdout.write(f"{person!r}\n\n")
     twin = personalize(models(), person, NUTS(draws=200, warmup=150), key=0, temper=3)

@@ -50,7 +50,8 @@ def solve_draws(program, draws, worlds, stepper, *, tol=1e-4) -> Solved:
     largest accepted change of any output when the steps are halved, relative to that output's largest value.
     """
     count = len(jax.tree.leaves(draws)[0])
-    parts, refined = [], 0
+    parts: list[tuple[np.ndarray, ...]] = []
+    refined = 0
     for _, kept, tile in _tiles(draws, count):
         current = stepper
         values, given = (np.array(a) for a in program(current)(tile, worlds))
@@ -74,7 +75,7 @@ def solve_draws(program, draws, worlds, stepper, *, tol=1e-4) -> Solved:
     error = np.concatenate([p[2] for p in parts])
     failed = ~np.isfinite(values).all(axis=(0, 2, 3)) | ~(error <= max(tol, 1e-2))
     broken = ~np.isfinite(values).all(axis=(0, 3))
-    reach = np.where(broken.any(axis=1), np.argmax(broken, axis=1), broken.shape[1])
+    reach = np.where(broken.any(axis=1), np.argmax(broken, axis=1), values.shape[2])
     values = np.where(failed[None, :, None, None], np.nan, values)
     return Solved(values, given, error, failed, refined, reach)
 
