@@ -278,12 +278,13 @@ def first_inputs(bound) -> tuple[tuple[str, float], ...]:
 _AFFORDABLE = 500  # segments of accurate steps a record may need before a stabilized method takes longer ones
 
 
-def choose_stepper(model, inputs, span) -> tuple[AbstractStepper, float]:
+def choose_stepper(model, inputs, span, stepwise) -> tuple[AbstractStepper, float]:
     """How to integrate in inference, and the longest segment: exact, accurate, or stable for long records.
 
-    Whatever is chosen here, `personalize` computes the log density of the kept draws again with twice the steps.
+    `stepwise`: do all signals hold still between their knots? Whatever is chosen here, `personalize` computes the log
+    density of the kept draws again with twice the steps.
     """
-    if model.spec.linear:
+    if model.spec.linear and stepwise:
         return Exact(), math.inf
     rate = max(fastest_rate(model, inputs), 1e-12)
     if 0.7 / rate * _AFFORDABLE >= span:
@@ -327,7 +328,8 @@ def bind_all(model, people, *, max_step=None) -> list[Problem]:
     occasions = [{g: np.asarray(b.occasion_edges(g), float) for _, g in model.varying} for b in bounds]
     latents = max(len(b.latent) for b in bounds)
     layout = layout_of(worlds, spec, varying=model.varying, latents=latents)
-    stepper, step = choose_stepper(model, first_inputs(bounds[0]), max(b.stop - b.start for b in bounds))
+    stepwise = all(b.inputs[name].stepwise for b in bounds for name in spec.signals)
+    stepper, step = choose_stepper(model, first_inputs(bounds[0]), max(b.stop - b.start for b in bounds), stepwise)
     step = max_step or step
     datas = []
     for bound, world, index, edges in zip(bounds, worlds, used, occasions, strict=True):
