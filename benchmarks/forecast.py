@@ -10,9 +10,12 @@ announced  the meals and insulin of the horizon are known too, the carbohydrates
 Carbohydrates are latent: those of the training days have posterior draws, those of the test day draws from their prior.
 A forecast is every posterior draw simulated from the end of the training days on, through the inputs of its track, and
 corrected by the readings of the test day up to the origin and by nothing else. The correction is Gaussian conditioning on
-those readings (`condition`): draws and sensor error are jointly Gaussian to first order, the covariance of the draws comes
-from the draws, that of the sensor's error from the sensor (`CGM.covariance`). So a reading moves the error process, which
-decays, and whatever the draws disagree about: parameters, the state of that night, how much was in the last meal.
+those readings (`condition`): draws and error are jointly Gaussian to first order, and the covariance of the draws comes
+from the draws. So a reading moves the error, which decays, and whatever the draws disagree about: parameters, the state of
+that night, how much was in the last meal. The error is taken in two ways:
+
+twin             the sensor's own, an Ornstein-Uhlenbeck process (`CGM.covariance`), as inferred with the parameters
+twin + momentum  a process with momentum, fitted to what the twin missed on the training days (`Momentum`)
 
     python benchmarks/forecast.py [--method laplace|nuts] [--people N] [--temper 3] [--json out.json]
 """
@@ -30,6 +33,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.optimize import minimize
 
 import hybridtwin as ht
 from hybridtwin.engine import double
@@ -143,6 +147,19 @@ def worlds_of(lived: World, origins):
     return worlds, np.array(index)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Paths:
+    """One structure on one case: the modelled test day, and what the model missed on the training days."""
+
+    model: ht.Model
+    values: dict[str, np.ndarray]
+    glucose: np.ndarray  # (W, DRAWS, N) interstitial glucose; world 0 is the lived one
+    known: np.ndarray  # (O,) world known at each origin
+    past: np.ndarray  # (T,) times of the training readings
+    missed: np.ndarray  # (T,) reading less the mean of the draws
+    usual: float  # mean of the training readings: the level at which an error of the sensor's gain is weighed
+
+
 @functools.lru_cache(maxsize=32)
 def _program(kernel: Kernel, names, given_start: bool):
     def lane(draw, overrides, data):
@@ -203,52 +220,85 @@ def _of_events(case, latent, bound, key):
 
 
 def paths_of(which, cases, twins, key=0):
-    """Interstitial glucose of one structure for every case: list of (paths (W, DRAWS, N), world of each origin, values)."""
+    """`Paths` of one structure for every case."""
     model = twins[0].fits[which].model
-    nights, days, known = [], [], []
+    nights, days, known, past = [], [], [], []
     for case, twin in zip(cases, twins, strict=True):
         fit = twin.fits[which]
         index = np.linspace(0, fit.count - 1, DRAWS).round().astype(int)
         values = {name: np.asarray(v)[index] for name, v in fit.values.items()}
         bound = twin.days[which].bound
         amounts = values.pop("amounts", np.zeros((DRAWS, 0))).reshape(DRAWS, -1)[:, : len(bound.latent)]
-        nights.append(Job([twin.world(which)], np.array([case.cut]), bound.latent, values, amounts))
+        past.append(readings(case.train))
+        nights.append(Job([twin.world(which)], np.append(past[-1][0], case.cut), bound.latent, values, amounts))
         ahead = twin.on(case.day).days[which]
         worlds, index = worlds_of(ahead.world, case.time[case.origins])
         factors = _of_events(case, ahead.bound.latent, ahead.bound, key)
         days.append(Job(worlds, case.time, ahead.bound.latent, values, factors))
         known.append(index)
     with double():
-        names = tuple(model.spec.states)
-        ends = solve_jobs(model, nights, names)
-        for i, end in enumerate(ends):
-            state = {path: end[0, :, 0, k] for k, path in enumerate(names)}
-            days[i] = dataclasses.replace(days[i], x0=state)
-        paths = solve_jobs(model, days, (model.sensors["cgm"].of,))
-    return [(p[..., 0], index, job.values) for p, index, job in zip(paths, known, days, strict=True)]
+        names = (model.sensors["cgm"].of, *model.spec.states)
+        nights = solve_jobs(model, nights, names)
+        for i, night in enumerate(nights):
+            days[i] = dataclasses.replace(days[i], x0={path: night[0, :, -1, 1 + k] for k, path in enumerate(names[1:])})
+        paths = solve_jobs(model, days, names[:1])
+    found = []
+    for p, index, job, night, (t, y) in zip(paths, known, days, nights, past, strict=True):
+        missed = y - np.nanmean(night[0, :, : len(t), 0], axis=0)
+        found.append(Paths(model, job.values, p[..., 0], index, t, missed, float(y.mean())))
+    return found
 
 
 # --------------------------------------------------------------------------------------------------- forecasts
 
 
-def sensor_covariance(model, values, case, mean):
+def sensor_error(paths, case, mean):
     """Covariance (N, N) of the sensor's error at the readings of the test day, averaged over the draws."""
-    names = [f"cgm.{path}" for path in model.sensors["cgm"].priors()]
-    n = len(case.time)
+    sensor, n = paths.model.sensors["cgm"], len(case.time)
+    names = list(sensor.priors())
     with double():
         seen = Seen(jnp.zeros(n), jnp.asarray(case.time), jnp.ones(n, bool), jnp.zeros(n, int), jnp.zeros(n, int))
 
         def one(v):
-            sensor = model.sensors["cgm"].with_values({name.removeprefix("cgm."): v[name] for name in names})
-            return sensor.covariance(jnp.asarray(mean), seen)
+            return sensor.with_values(v).covariance(jnp.asarray(mean), seen)
 
-        return np.array(jax.jit(jax.vmap(one))({name: jnp.asarray(values[name]) for name in names}).mean(axis=0))
+        return np.array(jax.jit(jax.vmap(one))({n: jnp.asarray(paths.values[f"cgm.{n}"]) for n in names}).mean(axis=0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Momentum:
+    """An error with momentum: a second-order process of times `slow` and `fast` (min), sd (mg/dL), and white noise."""
+
+    sd: float
+    slow: float
+    fast: float
+    white: float
+
+    def covariance(self, time):
+        """(N, N) at times (N,); with fast = 0 it is that of an Ornstein-Uhlenbeck process."""
+        apart = np.abs(time[:, None] - time[None, :])
+        slow, fast = self.slow, min(self.fast, 0.99 * self.slow)
+        shared = (slow * np.exp(-apart / slow) - fast * np.exp(-apart / fast)) / (slow - fast)
+        return self.sd**2 * shared + self.white**2 * np.eye(len(time))
+
+    @classmethod
+    def fitted(cls, time, missed):
+        """The most probable one for what was missed (T,), under wide log-normal priors."""
+        middle, spread = np.log([20.0, 80.0, 20.0, 2.0]), np.array([1.0, 1.0, 1.0, 0.5])
+
+        def cost(z):
+            own = cls(*np.exp(middle + spread * z)).covariance(time)
+            factor = np.linalg.cholesky(own + 1e-6 * np.eye(len(time)))
+            return 0.5 * np.sum(np.linalg.solve(factor, missed) ** 2) + np.sum(np.log(np.diag(factor))) + 0.5 * z @ z
+
+        found = minimize(cost, np.zeros(4), method="L-BFGS-B", bounds=[(-4.0, 4.0)] * 4)
+        return cls(*(float(v) for v in np.exp(middle + spread * found.x)))
 
 
 def condition(path, error, value, seen, ahead, noise):
     """Draws and mean of the readings `ahead`, given those `seen`.
 
-    path (L, N): modelled values of L draws; error (N, N): covariance of the sensor's error; value (N,): readings, of which
+    path (L, N): modelled values of L draws; error (N, N): covariance of the error; value (N,): readings, of which
     only `seen` are looked at; noise (L, n) standard normals. Matheron's rule: every draw keeps its own path and is moved
     by what it missed.
     """
@@ -263,29 +313,28 @@ def condition(path, error, value, seen, ahead, noise):
     return draws, part[:, s:].mean(axis=0) + gain @ (value[seen] - part[:, :s].mean(axis=0))
 
 
-def twin_forecasts(case, found, models, key=0, window=WINDOW):
-    """track -> (mean, low, high), each (O, 2), of the structures pooled with equal weight."""
-    rng = np.random.default_rng([key, 1])
-    noise = rng.standard_normal((DRAWS, 2 + int(window / GRID) + 2))
+def twin_forecasts(case, found, key=0, window=WINDOW):
+    """(model, track) -> (mean, low, high), each (O, 2), of the structures pooled with equal weight."""
+    noise = np.random.default_rng([key, 1]).standard_normal((DRAWS, 3 + int(window / GRID) + len(HORIZONS)))
+    prepared = {"twin": [], "twin + momentum": []}
+    for paths in found:
+        good = np.isfinite(paths.glucose).all(axis=(0, 2))
+        momentum = Momentum.fitted(paths.past, paths.missed)
+        errors = sensor_error(paths, case, np.full(len(case.time), paths.usual)), momentum.covariance(case.time)
+        for parts, error in zip(prepared.values(), errors, strict=True):
+            parts.append((paths, good, error))
     answers = {}
-    prepared = []
-    for model, (paths, index, values) in zip(models, found, strict=True):
-        good = np.isfinite(paths).all(axis=(0, 2))
-        paths = paths[:, good]
-        prepared.append((paths, index, sensor_covariance(model, values, case, paths[0].mean(axis=0)), good))
-    for track in TRACKS:
+    for name, track in itertools.product(prepared, TRACKS):
         rows = []
         for o, (k, ahead) in enumerate(zip(case.origins, case.targets, strict=True)):
             seen = np.flatnonzero((case.time > case.time[k] - window) & (np.arange(len(case.time)) <= k))
-            draws, means = [], []
-            for paths, index, error, good in prepared:
-                path = paths[0 if track == "announced" else index[o]]
-                d, m = condition(path, error, case.value, seen, ahead, noise[good])
-                draws.append(d)
-                means.append(m)
-            low, high = np.quantile(np.concatenate(draws), [0.05, 0.95], axis=0)
-            rows.append([np.mean(means, axis=0), low, high])
-        answers[track] = tuple(np.array(rows).transpose(1, 0, 2))
+            told = []
+            for paths, good, error in prepared[name]:
+                own = paths.glucose[0 if track == "announced" else paths.known[o], good]
+                told.append(condition(own, error, case.value, seen, ahead, noise[good]))
+            low, high = np.quantile(np.concatenate([draws for draws, _ in told]), [0.05, 0.95], axis=0)
+            rows.append([np.mean([mean for _, mean in told], axis=0), low, high])
+        answers[name, track] = tuple(np.array(rows).transpose(1, 0, 2))
     return answers
 
 
@@ -362,9 +411,9 @@ def arx(case, horizon, announced):
     return mean, mean + low, mean + high
 
 
-def answers_of(case, found, models, key=0, window=WINDOW):
+def answers_of(case, found, key=0, window=WINDOW):
     """(model, track) -> (mean, low, high), each (O, 2); persistence has no interval."""
-    answers = {("twin", track): a for track, a in twin_forecasts(case, found, models, key, window).items()}
+    answers = twin_forecasts(case, found, key, window)
     for track in TRACKS:
         per = [arx(case, h, track == "announced") for h in HORIZONS]
         answers["ARX", track] = tuple(np.stack(part, axis=1) for part in zip(*per, strict=True))
@@ -404,15 +453,15 @@ def people():
 
 def table(cases, scores, verdicts):
     """Lines of the printed table."""
-    names = [("twin", t) for t in TRACKS] + [("ARX", t) for t in TRACKS] + [("persistence", "")]
+    names = [(m, t) for m in ("twin", "twin + momentum", "ARX") for t in TRACKS] + [("persistence", "")]
     lines = ["RMSE mg/dL at 60 / 120 min; coverage of 90 % intervals in brackets",
-             f"{'':<12} {'origins':>7}  " + "  ".join(f"{(m + ' ' + t).strip():<24}" for m, t in names) + "verdict"]
+             f"{'':<12} {'origins':>7}  " + "  ".join(f"{(m + ' ' + t).strip():<27}" for m, t in names) + "verdict"]
     for case, own in zip(cases, scores, strict=True):
         cells = []
         for name in names:
             (a, b), (ca, cb) = own[name]["rmse"], own[name]["coverage"]
             cells.append(f"{a:5.1f} / {b:5.1f} ({ca:3.0f}, {cb:3.0f})" if np.isfinite(ca) else f"{a:5.1f} / {b:5.1f}")
-        lines.append(f"{case.person.id:<12} {len(case.origins):>7}  " + "  ".join(f"{c:<24}" for c in cells)
+        lines.append(f"{case.person.id:<12} {len(case.origins):>7}  " + "  ".join(f"{c:<27}" for c in cells)
                      + verdicts[case.person.id])
     return lines
 
@@ -447,7 +496,7 @@ def main():
     fitted = time.monotonic() - started
     found = [paths_of(i, cases, twins, given.key) for i in range(len(models))]
     each = zip(cases, zip(*found, strict=True), strict=True)
-    scores = [score(case, answers_of(case, own, models, given.key)) for case, own in each]
+    scores = [score(case, answers_of(case, own, given.key)) for case, own in each]
     seconds = time.monotonic() - started
     verdicts = {c.person.id: t.verdict.headline for c, t in zip(cases, twins, strict=True)}
     print("\n".join(table(cases, scores, verdicts)))

@@ -248,7 +248,7 @@ def _course(person, name, field, clock, notes, kind) -> Signal:
     if given is None:  # a course may be filed under either word
         given = person.covariates.get(name) or person.signals.get(name)
     if given is None and name in person.series:
-        given = _as_course(person, name, person.series[name], notes, kind)
+        given = _as_course(person, name, person.course(name), notes, kind)
     if given is None:
         return _default(person, name, field, clock, notes, kind)
     _noted(notes, name, given.unit, field.unit)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hybridtwin import units
-from hybridtwin.clock import Clock, Moment
+from hybridtwin.clock import Clock, Moment, span
 from hybridtwin.errors import (
     EmptyRecord,
     ImplausibleValue,
@@ -181,9 +181,10 @@ class Person:
     missing: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     window: tuple[float, float] = (-np.inf, np.inf)
     notes: tuple[Note, ...] = ()
+    before: Mapping[str, Series] = field(default_factory=dict)  # the row of each series in force where a cut begins
 
     def __post_init__(self):
-        for name in ("series", "regimens", "signals", "covariates", "missing"):
+        for name in ("series", "regimens", "signals", "covariates", "missing", "before"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @classmethod
@@ -287,6 +288,9 @@ class Person:
                 digest.update(np.ascontiguousarray(array).tobytes())
         for name in sorted(self.regimens, key=str):
             digest.update(f"doses {name!r} {self.regimens[name].unit} {self.regimens[name].doses!r}".encode())
+        for name in sorted(self.before):
+            if len(self.before[name]):
+                digest.update(f"before {name} {self.before[name].time[0]!r} {self.before[name].value[0]!r}".encode())
         for group in (self.signals, self.covariates):
             for name in sorted(group):
                 t, value, slope = group[name].pieces()
@@ -317,12 +321,19 @@ class Person:
         regimens = {name: dataclasses.replace(r, clock=clock, doses=tuple(d for d in r.doses if low <= d.time < high))
                     for name, r in self.regimens.items()}
         series = {name: _held(s, low, high) for name, s in self.series.items()}
+        earlier = {name: self.course(name) for name in self.series}
+        before = {name: s.take(np.flatnonzero((s.time < low) & ~s.missing)[-1:]) for name, s in earlier.items()}
         cut = sum(len(r) for r in self.regimens.values()) - sum(len(r) for r in regimens.values())
         text = f"cut to {clock.label(clock.start)} - {clock.label(clock.stop)}" + f", {cut} doses left out" * bool(cut)
-        return dataclasses.replace(self, clock=clock, series=series, regimens=regimens,
+        return dataclasses.replace(self, clock=clock, series=series, regimens=regimens, before=before,
                                    notes=(*self.notes, Note("seen", text)),
                                    resets=tuple(x for x in self.resets if low <= x[0] < high),
                                    window=(max(low, self.window[0]), self.window[1]))
+
+    def course(self, name: str) -> Series:
+        """The series `name` if it is a course: with the value that was in force where the record was cut."""
+        earlier = self.before.get(name)
+        return self.series[name] if earlier is None else _joined(earlier, self.series[name], name)
 
     def with_readings(self, readings: Mapping[str, Any]) -> "Person":
         """The record with further readings, name -> (times, values, unit) or a Series; the span grows if it must."""
@@ -346,6 +357,27 @@ class Person:
         fixed = {name: s.resolve(self.clock, self.clock.unit, s.unit) for name, s in courses.items()}
         series = {name: s for name, s in self.series.items() if name not in fixed}
         return dataclasses.replace(self, series=series, covariates={**self.covariates, **fixed})
+
+    def uncertain(self, name: str, amount_sd: float = 0.0, time_sd: Any = 0.0) -> "Person":
+        """The record with every event of `name` uncertain: each amount and time becomes an unknown of its own.
+
+        amount_sd: standard deviation of the logarithm (0.3: a carbohydrate count that is good to about 30 %).
+        time_sd: of the time, "10 min" or a number in the record's unit. Errors: MissingColumn.
+        """
+        by = {"amount_sd": float(amount_sd), "time_sd": span(time_sd, self.clock.unit)}
+        series, regimens = dict(self.series), dict(self.regimens)
+        if name in series:
+            n = len(series[name])
+            series[name] = dataclasses.replace(series[name], **{k: np.full(n, v) for k, v in by.items()})
+        elif name in regimens:
+            regimens[name] = dataclasses.replace(regimens[name], doses=tuple(
+                dataclasses.replace(d, **by) for d in regimens[name].doses))
+        else:
+            raise MissingColumn(f"the record has no events {name!r}", person=self.id, column=name,
+                                remedy=f"It has {', '.join(map(str, (*series, *regimens)))}")
+        told = f"amounts to {amount_sd:g} (log sd), times to {time_sd}: each is inferred"
+        return dataclasses.replace(self, series=series, regimens=regimens,
+                                   notes=(*self.notes, Note("seen", told, column=name)))
 
     def without(self, *names: str | int) -> "Person":
         """The record without these series, doses, signals or covariates, and a note that says so."""
