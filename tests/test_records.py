@@ -402,3 +402,16 @@ def test_a_series_knows_its_columns():
         Series.of([0.0], [1.0], "mg", colour=[1])
     with pytest.raises(EmptyRecord):
         Person.of("nobody")
+
+
+def test_covariates_and_uncertainty_are_added_to_a_record_that_was_read():
+    table = {"time": [0, 1, 5], "iv": [100, None, None], "C": [None, 2.0, 1.0]}
+    read = Person.from_csv(table, units={"iv": "mg", "C": "mg/L"}, time="h", id="a")
+    person = read.with_covariates(weight=(70_000, "g")).uncertain("iv", 0.3, "15 min")
+    assert person.covariates["weight"](3.0) == 70_000 and "weight" not in read.covariates
+    assert person.series["iv"].amount_sd[0] == 0.3 and person.series["iv"].time_sd[0] == 0.25
+    assert person.hash() != read.hash()
+    with pytest.raises(MissingUnit):
+        read.with_covariates(weight=70)
+    with pytest.raises(MissingColumn):
+        read.uncertain("oral", 0.3)
