@@ -238,8 +238,9 @@ def _finish(problem, z, extra, laplace, data, p, key, method, temper) -> Fit:
     roles = [site.kind for site in kernel.sites for _ in range(site.size)]
     stats |= {"names": kernel.names, "prior_sd": prior_sd}
     seen = {n: np.isfinite(r).sum(axis=0) for n, r in residuals.items()}  # 0 where a reading is censored
+    # the median over draws, so that a few at which the steps explode do not speak for the others
     mean_residuals = {
-        n: np.where(seen[n] > 0, np.nansum(r, axis=0) / np.maximum(seen[n], 1), np.nan) for n, r in residuals.items()
+        n: np.where(seen[n] > 0, np.nanmedian(np.where(seen[n] > 0, r, 0.0), axis=0), np.nan) for n, r in residuals.items()
     }
     spread = flat.std(axis=0) / prior_sd
     parts = {
@@ -273,11 +274,15 @@ def _corrected(kernel, z, loglik, data, temper, extra):
     usable = np.isfinite(fine) & np.isfinite(loglik)
     stats["failed"] = float(1 - usable.mean())
     move = np.where(usable, (fine - loglik) / temper, -np.inf)
+    if "noise" in extra and usable.any():
+        # Draws of a Gaussian are not draws of the coarse posterior: one at which the coarse steps explode must not win
+        # by the gain of its halved steps.
+        move = np.minimum(move, np.median(move[usable]))
     weights = _weights(move)
     stats["mesh_share"] = float(1 / np.sum(weights**2) / len(weights)) if usable.any() else 0.0
     stats["weights"] = weights
     if "noise" in extra:
-        density = np.array(jax.vmap(kernel.log_prior)(jnp.asarray(z))) + loglik / temper
+        density = np.array(jax.vmap(kernel.log_prior)(jnp.asarray(z))) + fine / temper
         stats["share"] = float(1 / np.sum(_weights(density + 0.5 * np.sum(extra["noise"] ** 2, axis=1)) ** 2) / len(z))
     return fine, stats
 
