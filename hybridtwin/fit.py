@@ -82,7 +82,8 @@ class Fit:
 
     `values` and `prior_values`: site -> (n,) or (n, size); `z`: the same posterior draws as coordinates by chain (C, N, d);
     `stats`: name -> (d,) array or number (rhat, ess_bulk, ess_tail, divergent, bfmi, ...); `shares`: how much of the draws
-    counts after the correction from n to 2n sub-steps.
+    counts after the correction from n to 2n sub-steps; `peak`: coordinates (d,) of the highest mode under the steps that
+    inference took (`Twin.mode` is the same mode under finer ones).
     """
 
     problem: Problem
@@ -95,6 +96,7 @@ class Fit:
     temper: float
     log_evidence: float
     parts: Mapping[str, Part]
+    peak: np.ndarray
 
     @property
     def model(self) -> Model:

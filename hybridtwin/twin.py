@@ -275,6 +275,31 @@ class Twin:
         )
         return {path: solved.values[0, :, -1, i] for i, path in enumerate(names)}
 
+    def mode(self, structure: int = 0) -> dict[str, Any]:
+        """The posterior mode of one structure: site -> number, (size,) where a site has several.
+
+        It is the highest point found of the density on the coordinates in which a prior made from a normal is a
+        standard normal: the MAP or empirical Bayes estimate of pharmacometrics, on the eta scale. Steps of the
+        integrator are halved until it stays within 1e-4 prior standard deviations. Readings count to the power
+        1/temper, as in the draws. Doses are best chosen on the draws; the mode is for comparison with other programs.
+
+        **Raises:** SolveError where it still moves by more than 1e-2 at the finest steps.
+        """
+        from hybridtwin.inference.modes import exact
+        from hybridtwin.inference.personalize import values_of
+
+        fit = self.fits[structure]
+        z, moved = exact(fit.kernel, fit.peak, fit.problem.data, fit.temper)
+        if moved > 1e-2:
+            raise SolveError(
+                f"the mode of {self.id} still moves by {moved:.2g} prior standard deviations when the steps are halved. "
+                "Bind with shorter steps (max_step), or fix extreme parameters."
+            )
+        with double():
+            values = values_of(fit.kernel, z[None])
+        found = {site.name: values[site.name][0] for site in fit.kernel.sites}
+        return {name: v if v.ndim else float(v) for name, v in found.items()}
+
     def summary(self):
         """Parameters: prior and posterior quantiles with units, as a data frame."""
         import pandas as pd
@@ -371,6 +396,14 @@ class Twins(Mapping):
 
         return pd.concat([twin.summary().assign(person=name) for name, twin in self.items()], ignore_index=True)
 
+    def modes(self, structure: int = 0):
+        """The posterior mode of everybody (see `Twin.mode`): a data frame, one row a person, one column a number."""
+        import pandas as pd
+
+        names = next(iter(self.values())).fits[structure].names
+        rows = {i: [x for v in twin.mode(structure).values() for x in np.ravel(v)] for i, twin in self.items()}
+        return pd.DataFrame.from_dict(rows, orient="index", columns=list(names)).rename_axis("person")
+
     def __repr__(self):
         levels = [twin.verdict.headline for twin in self.values()]
         told = ", ".join(f"{levels.count(level)} {level}" for level in dict.fromkeys(levels))
@@ -385,9 +418,8 @@ def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, name
     outputs = names or _common_outputs(first.fits)
     for i, (fit, day) in enumerate(zip(first.fits, first.days, strict=True)):
         worlds = [twin.world(i) for twin in twins]
-        reads, _, solved, _ = solve(
-            fit, day, worlds, draws=first.draws, key=first.key, at=at, prior=prior, names=outputs
-        )
+        draws = max(first.draws // 2, 1) if prior else first.draws
+        reads, _, solved, _ = solve(fit, day, worlds, draws=draws, key=first.key, at=at, prior=prior, names=outputs)
         if solved.failed.all():
             raise SolveError(
                 f"no draw of {fit.model.name} could be solved for {first.id}. Check the units of the inputs, or fix "

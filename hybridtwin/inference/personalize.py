@@ -17,7 +17,7 @@ from hybridtwin.errors import DeclarationError, ParameterError
 from hybridtwin.fit import Fit
 from hybridtwin.inference import diagnostics, modes, nuts, verdict
 from hybridtwin.inference.methods import NUTS, Laplace
-from hybridtwin.model import Kernel, Model, bind_all, normal_based, to_coordinate
+from hybridtwin.model import Kernel, Model, bind, normal_based, to_coordinate
 from hybridtwin.records import Cohort, Person
 from hybridtwin.simulate.run import TILE, stack
 from hybridtwin.twin import Twin, Twins
@@ -167,7 +167,7 @@ def _tile(model, problems, keys, method, temper, report):
                 problem,
                 z,
                 extra | {"rivals": _missed(found[p], z.reshape(-1, z.shape[-1])), "gradient": left[p]},
-                laplaces[p],
+                found[p],
                 data,
                 p,
                 keys[p],
@@ -219,7 +219,7 @@ def _from_nuts(problems, kernel, laplaces, data, keys, method, temper, report):
     return out
 
 
-def _finish(problem, z, extra, laplace, data, p, key, method, temper) -> Fit:
+def _finish(problem, z, extra, laplaces, data, p, key, method, temper) -> Fit:
     """Correct from n to 2n sub-steps, draw from the prior, and judge."""
     kernel = problem.kernel
     one = jax.tree.map(lambda a: a[p], data)
@@ -259,8 +259,9 @@ def _finish(problem, z, extra, laplace, data, p, key, method, temper) -> Fit:
         stats,
         method,
         temper,
-        laplace.log_evidence,
+        laplaces[0].log_evidence,
         parts,
+        max(laplaces, key=lambda fit: fit.log_density).mode,
     )
 
 
@@ -295,24 +296,27 @@ def _weights(log_weights):
     return w / w.sum()
 
 
-def _fit_all(model, people, key, method, temper, report) -> list[Fit]:
-    """Fit one model to every person, a tile at a time."""
+def _fit_all(model, people, alone, key, method, temper, report) -> list[Fit]:
+    """Fit one model to every person: tiles of people whose records have one shape, always of the same width."""
     with double():
-        problems = bind_all(model, people)
+        problems = [bind(model, person, padded=not alone) for person in people]
         keys = [person_key(key, person.id) for person in people]
-    width = 1 if len(people) == 1 else PEOPLE
-    found: list[Fit] = []
-    tiles = range(0, len(people), width)
-    for number, i in enumerate(tiles):
-        group, group_keys = problems[i : i + width], keys[i : i + width]
-        short = width - len(group)
-        full, full_keys = group + [group[0]] * short, group_keys + [group_keys[0]] * short
+    width = 1 if alone else PEOPLE
+    alike: dict = {}
+    for i, problem in enumerate(problems):
+        shapes = tuple((jax.tree_util.keystr(at), np.shape(a)) for at, a in jax.tree_util.tree_leaves_with_path(problem.data))
+        alike.setdefault((problem.kernel, shapes), []).append(i)
+    tiles = [rows[i : i + width] for rows in alike.values() for i in range(0, len(rows), width)]
+    found: dict[int, Fit] = {}
+    for number, rows in enumerate(tiles):
+        full = rows + rows[:1] * (width - len(rows))
 
         def tell(done, total, diverging, number=number):
             report(number * total + done, len(tiles) * total, diverging)
 
-        found += _tile(model, full, full_keys, method, temper, tell)[: len(group)]
-    return found
+        fits = _tile(model, [problems[i] for i in full], [keys[i] for i in full], method, temper, tell)
+        found |= dict(zip(rows, fits[: len(rows)], strict=True))
+    return [found[i] for i in range(len(people))]
 
 
 @overload
@@ -359,6 +363,7 @@ def personalize(model, data, method=None, *, key, temper=1.0, progress=True):
                 _fit_all,
                 m,
                 people,
+                isinstance(data, Person),
                 jax.random.fold_in(root, i),
                 method,
                 float(temper),
