@@ -292,11 +292,6 @@ def choose_stepper(model, inputs, span, stepwise) -> tuple[AbstractStepper, floa
     return Chebyshev(4), 1.2 / rate  # stable while a draw's fastest rate is under eight times the typical one
 
 
-def bind(model, person, *, max_step=None) -> Problem:
-    """See `Model.bind`. **Raises:** NoReadings, and whatever binding a record raises."""
-    return bind_all(model, [person], max_step=max_step)[0]
-
-
 def _read_by(model, bound):
     """Readings of one person that enter the likelihood: sensor -> indices."""
     if not sum(len(r) for r in bound.readings.values()):
@@ -317,55 +312,47 @@ def _read_by(model, bound):
     }
 
 
-def bind_all(model, people, *, max_step=None) -> list[Problem]:
-    """Records of several people on one kernel: laid out alike and padded to one shape, so that they compile once."""
+def bind(model, person, *, max_step=None, padded=False) -> Problem:
+    """See `Model.bind`. **Raises:** NoReadings, and whatever binding a record raises.
+
+    `padded`: lengths are rounded up to few distinct shapes, so that people of a cohort share compiled programs. Nothing
+    here looks at anybody else: a person's bits must not depend on who else is in the cohort.
+    """
     spec = model.spec
     minutes = time_factor(spec.time, "min")
-    units_of = {name: model.unit_of(s.of) for name, s in model.sensors.items()}
-    bounds = [person.bind(spec, units_of) for person in people]
-    used = [_read_by(model, bound) for bound in bounds]
-    worlds = [lived_world(bound) for bound in bounds]
-    occasions = [{g: np.asarray(b.occasion_edges(g), float) for _, g in model.varying} for b in bounds]
-    latents = max(len(b.latent) for b in bounds)
-    layout = layout_of(worlds, spec, varying=model.varying, latents=latents)
-    stepwise = all(b.inputs[name].stepwise for b in bounds for name in spec.signals)
-    stepper, step = choose_stepper(model, first_inputs(bounds[0]), max(b.stop - b.start for b in bounds), stepwise)
-    step = max_step or step
-    datas = []
-    for bound, world, index, edges in zip(bounds, worlds, used, occasions, strict=True):
-        reads = [
-            (float(bound.readings[n].time[i]), int(bound.readings[n].order[i]))
-            for n, rows in index.items()
-            for i in rows
-        ]
-        mesh = lay([world], spec, layout, reads, max_step=min(step, bound.stop - bound.start + 1.0), occasions=edges)[0]
-        datas.append(_data(mesh, bound, index, latents, minutes))
-    sensors = sorted({n for index in used for n in index}, key=list(model.sensors).index)
-    datas = _alike(datas, sensors) if len(people) > 1 else datas
-    groups = {g: 1 + max(len(edges[g]) for edges in occasions) for _, g in model.varying}
+    bound = person.bind(spec, {name: model.unit_of(s.of) for name, s in model.sensors.items()})
+    used, world = _read_by(model, bound), lived_world(bound)
+    edges = {g: np.asarray(bound.occasion_edges(g), float) for _, g in model.varying}
+    layout = layout_of([world], spec, varying=model.varying, latents=len(bound.latent))
+    stepwise = all(bound.inputs[name].stepwise for name in spec.signals)
+    span = bound.stop - bound.start
+    stepper, step = choose_stepper(model, first_inputs(bound), span, stepwise)
+    reads = [
+        (float(bound.readings[n].time[i]), int(bound.readings[n].order[i])) for n, rows in used.items() for i in rows
+    ]
+    mesh = lay([world], spec, layout, reads, max_step=min(max_step or step, span + 1.0), occasions=edges)[0]
+    data = _data(mesh, bound, used, minutes)
+    data = _padded(data) if padded else data
+    groups = {g: 1 + len(edges[g]) for _, g in model.varying}
     kernel = Kernel(
         model,
         layout,
         stepper,
         tuple(sorted(groups.items())),
-        max(int(np.sum(d.amount_sd > 0)) for d in datas),
-        max(int(np.sum(d.time_sd > 0)) for d in datas),
+        int(np.sum(data.amount_sd > 0)),
+        int(np.sum(data.time_sd > 0)),
     )
-    return [
-        Problem(model, *parts, kernel=kernel, data=data, used=index, occasions=edges)
-        for *parts, data, index, edges in zip(people, bounds, worlds, datas, used, occasions, strict=True)
-    ]
+    return Problem(model, person, bound, world, kernel=kernel, data=data, used=used, occasions=edges)
 
 
-def _data(mesh, bound, index, latents, minutes) -> Data:
+def _data(mesh, bound, index, minutes) -> Data:
     at, read = 0, {}
     for name, rows in index.items():
         read[name] = mesh.read[at : at + len(rows)]
         at += len(rows)
     seen = {name: _seen(bound.readings[name], rows, minutes) for name, rows in index.items()}
-    more = latents - len(bound.latent)
     amount_sd, time_sd = (
-        np.array([getattr(e, name) for e in bound.latent] + [0.0] * more) for name in ("amount_sd", "time_sd")
+        np.array([getattr(e, name) for e in bound.latent], float) for name in ("amount_sd", "time_sd")
     )
     places = [np.where(sd > 0, np.cumsum(sd > 0) - 1, -1).astype(np.int32) for sd in (amount_sd, time_sd)]
     return Data(mesh, seen, read, amount_sd, places[0], time_sd, places[1])
@@ -496,35 +483,26 @@ def finite(log_likelihood):
 
 
 def bucket(n: int) -> int:
-    """A padded length: few distinct shapes, at most an eighth of waste."""
-    if n <= 16:
-        return 16
-    step = 2 ** max(math.floor(math.log2(n)) - 3, 1)
-    return -(-n // step) * step
+    """A padded length: 16, 24, 32, 48, 64, 96, ...; few distinct shapes, at most a third of waste."""
+    width = 16
+    while width < n:
+        width = width * 3 // 2 if width & (width - 1) == 0 else width * 4 // 3
+    return width
 
 
-def _alike(datas, sensors) -> list[Data]:
-    """The same data padded to one shape: nodes of zero length, readings and moving doses that count for nothing."""
-    width = bucket(max(len(d.mesh.t) for d in datas))
-    moving = max(len(d.mesh.moving.time) for d in datas)
-    counts = {n: bucket(max(len(d.read.get(n, ())) for d in datas)) for n in sensors}
-    reads = max(len(d.mesh.read) for d in datas)
-    empty = Seen(np.ones(1), np.zeros(1), np.zeros(1, bool), np.zeros(1, np.int32), np.zeros(1, np.int32))
+def _padded(data: Data) -> Data:
+    """The same data in one of few shapes: nodes of zero length, readings and moving doses that count for nothing."""
+    moving = len(data.mesh.moving.time)
+    moving = 2 ** (moving - 1).bit_length() if moving else 0
 
-    def grow(s, n):
-        fills = (1.0, s.time[-1], False, 0, s.session[-1])
+    def grow(seen, n):
+        fills = (1.0, seen.time[-1], False, 0, seen.session[-1])
         return Seen(
-            *(np.concatenate([a, np.full(n - len(a), fill, a.dtype)]) for a, fill in zip(s, fills, strict=True))
+            *(np.concatenate([a, np.full(n - len(a), fill, a.dtype)]) for a, fill in zip(seen, fills, strict=True))
         )
 
-    return [
-        d._replace(
-            mesh=pad(d.mesh, width, reads, moving),
-            seen={n: grow(d.seen.get(n, empty), counts[n]) for n in sensors},
-            read={
-                n: np.concatenate([r := d.read.get(n, np.zeros(0, np.int32)), np.zeros(counts[n] - len(r), np.int32)])
-                for n in sensors
-            },
-        )
-        for d in datas
-    ]
+    return data._replace(
+        mesh=pad(data.mesh, bucket(len(data.mesh.t)), bucket(len(data.mesh.read)), moving),
+        seen={n: grow(s, bucket(len(s.value))) for n, s in data.seen.items()},
+        read={n: np.concatenate([r, np.zeros(bucket(len(r)) - len(r), np.int32)]) for n, r in data.read.items()},
+    )

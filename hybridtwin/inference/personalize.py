@@ -240,7 +240,8 @@ def _finish(problem, z, extra, laplaces, data, p, key, method, temper) -> Fit:
     seen = {n: np.isfinite(r).sum(axis=0) for n, r in residuals.items()}  # 0 where a reading is censored
     # the median over draws, so that a few at which the steps explode do not speak for the others
     mean_residuals = {
-        n: np.where(seen[n] > 0, np.nanmedian(np.where(seen[n] > 0, r, 0.0), axis=0), np.nan) for n, r in residuals.items()
+        n: np.where(seen[n] > 0, np.nanmedian(np.where(seen[n] > 0, r, 0.0), axis=0), np.nan)
+        for n, r in residuals.items()
     }
     spread = flat.std(axis=0) / prior_sd
     parts = {
@@ -304,7 +305,9 @@ def _fit_all(model, people, alone, key, method, temper, report) -> list[Fit]:
     width = 1 if alone else PEOPLE
     alike: dict = {}
     for i, problem in enumerate(problems):
-        shapes = tuple((jax.tree_util.keystr(at), np.shape(a)) for at, a in jax.tree_util.tree_leaves_with_path(problem.data))
+        shapes = tuple(
+            (jax.tree_util.keystr(at), np.shape(a)) for at, a in jax.tree_util.tree_leaves_with_path(problem.data)
+        )
         alike.setdefault((problem.kernel, shapes), []).append(i)
     tiles = [rows[i : i + width] for rows in alike.values() for i in range(0, len(rows), width)]
     found: dict[int, Fit] = {}
