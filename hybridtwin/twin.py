@@ -170,7 +170,7 @@ class Twin:
             record_i = _carry_over(record, self.days[i], fit.model.spec)
             day = Day.of(fit.model, record_i, start="steady", lived=False)
             if start == "lived":
-                day = dataclasses.replace(day, start=self.last_state(i))
+                day = dataclasses.replace(day, start=self.last_state(i), prior_start=self.last_state(i, prior=True))
             elif not isinstance(start, str):
                 missing = set(fit.model.spec.states) - set(start)
                 if missing:
@@ -266,12 +266,12 @@ class Twin:
     def _worlds(self):
         return [self.world(i) for i in range(len(self.fits))]
 
-    def last_state(self, which: int = 0) -> dict[str, np.ndarray]:
-        """States at the end of the day, path -> (draws,)."""
+    def last_state(self, which: int = 0, *, prior: bool = False) -> dict[str, np.ndarray]:
+        """States at the end of the day, path -> (draws,); of the prior's draws where asked."""
         fit, day = self.fits[which], self.days[which]
         names = tuple(fit.model.spec.states)
         _, _, solved, _ = solve(
-            fit, day, [self.world(which)], draws=self.draws, key=self.key, at=[day.bound.stop], names=names
+            fit, day, [self.world(which)], draws=self.draws, key=self.key, at=[day.bound.stop], names=names, prior=prior
         )
         return {path: solved.values[0, :, -1, i] for i, path in enumerate(names)}
 

@@ -26,13 +26,15 @@ class Day:
     """A record bound to one fit's model, and how its first row begins.
 
     `start`: "model" (as the model says), "steady", or states by path, (n,) each or one number for every draw. `lived`: is
-    it the record that the fit was made on (then latent events and occasions have posterior draws)?
+    it the record that the fit was made on (then latent events and occasions have posterior draws)? `prior_start`: states
+    for the draws of the prior, where those of `start` belong to draws of the posterior.
     """
 
     bound: Bound
     world: World
     start: str | Mapping[str, Any] = "model"
     lived: bool = True
+    prior_start: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, model: Model, person, start="model", lived=True) -> "Day":
@@ -139,7 +141,9 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
     with double():
         kernel = _kernel(fit, day, worlds)
         total = len(next(iter((fit.prior_values if prior else fit.values).values()), np.zeros(1)))
-        index = thinned(total, draws)
+        given_start = not isinstance(day.start, str)
+        x0 = day.prior_start if prior and day.prior_start is not None else day.start
+        index, x0 = _paired(x0, total, draws) if given_start else (thinned(total, draws), {})
         values = _values(fit, day, kernel, index, prior, key)
         reads = reading_times(worlds, spec, (day.bound.start, day.bound.stop), at)
         edges = {g: np.asarray(day.bound.occasion_edges(g), float) for _, g in kernel.model.varying}
@@ -162,9 +166,8 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         datas = stack([Data(mesh, {}, {}, sds[0], places[0], sds[1], places[1]) for mesh in meshes])
         names = tuple(names or spec.outputs)
         lanes: dict[str, Any] = {"values": values, "overrides": _overrides(worlds, kernel.layout, values, fit.model)}
-        given_start = not isinstance(day.start, str)
         if given_start:
-            lanes["x0"] = {path: _column(day.start[path], len(index), total) for path in spec.states}
+            lanes["x0"] = x0
 
         def program(stepper):
             return _program(dataclasses.replace(kernel, stepper=stepper), names, given_start)
@@ -173,9 +176,10 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
     return reads, names, solved, meshes[0].t
 
 
-def _column(value, count, total):
-    """A start value for each of the chosen draws."""
-    value = np.asarray(value, float)
-    if value.ndim == 0:
-        return np.full(count, float(value))
-    return value if len(value) == count else value[thinned(total, count)]
+def _paired(x0, total, draws):
+    """Indices of the chosen draws, and the start of each: states that belong to draws stay with their draws."""
+    x0 = {path: np.atleast_1d(np.asarray(value, float)) for path, value in x0.items()}
+    known = max(len(value) for value in x0.values())
+    keep = thinned(known, draws) if known > 1 else np.arange(min(draws, total))
+    index = thinned(total, known)[keep] if 1 < known <= total else thinned(total, len(keep))
+    return index, {path: v[keep] if len(v) > 1 else np.full(len(keep), v[0]) for path, v in x0.items()}
