@@ -35,6 +35,7 @@ class Draws(NamedTuple):
     accept: np.ndarray  # (C, N)
 
 
+WARM_DEPTH = 5  # trees while the step size is still being found: deeper ones only cost
 FORWARD = 6  # up to this many unknowns forward mode is the cheaper gradient (benchmarks/README.md)
 _FIELDS = ("z", "diverging", "num_steps", "energy", "potential_energy", "accept_prob")
 
@@ -57,7 +58,7 @@ def _programs(kernel: Kernel, warmup: int, target: float, depth: int):
             adapt_mass_matrix=True,
             dense_mass=False,
             target_accept_prob=target,
-            max_tree_depth=depth,
+            max_tree_depth=(min(WARM_DEPTH, depth), depth),
             find_heuristic_step_size=False,
             forward_mode_differentiation=kernel.size <= FORWARD,
             model_args=(data, frame, temper),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,16 @@ from hybridtwin.records import Cohort, Person
 from hybridtwin.simulate.run import TILE, stack
 from hybridtwin.twin import Twin, Twins
 
-PEOPLE = 8  # people in one call of the sampler for a cohort; fixed, so that a person's bits do not depend on the others
+WIDE = 32  # people in one call of the sampler on an accelerator
+
+
+def people_per_call() -> int:
+    """How many people share one call of the sampler; fixed on a machine, so that a person's bits never depend on the others.
+
+    Trees of all lanes grow in step, so on a CPU people wait for the deepest tree of the others and gain nothing: one at a
+    time, in as many threads as there are cores. An accelerator wants them side by side.
+    """
+    return 1 if jax.default_backend() == "cpu" else WIDE
 
 
 def as_key(key):
@@ -297,12 +307,12 @@ def _weights(log_weights):
     return w / w.sum()
 
 
-def _fit_all(model, people, alone, key, method, temper, report) -> list[Fit]:
+def _fit_all(model, people, alone, key, method, temper, workers, report) -> list[Fit]:
     """Fit one model to every person: tiles of people whose records have one shape, always of the same width."""
     with double():
         problems = [bind(model, person, padded=not alone) for person in people]
         keys = [person_key(key, person.id) for person in people]
-    width = 1 if alone else PEOPLE
+    width = 1 if alone else people_per_call()
     alike: dict = {}
     for i, problem in enumerate(problems):
         shapes = tuple(
@@ -311,14 +321,23 @@ def _fit_all(model, people, alone, key, method, temper, report) -> list[Fit]:
         alike.setdefault((problem.kernel, shapes), []).append(i)
     tiles = [rows[i : i + width] for rows in alike.values() for i in range(0, len(rows), width)]
     found: dict[int, Fit] = {}
-    for number, rows in enumerate(tiles):
+    shares = [0.0] * len(tiles)
+
+    def fit(number):
+        rows = tiles[number]
         full = rows + rows[:1] * (width - len(rows))
 
-        def tell(done, total, diverging, number=number):
-            report(number * total + done, len(tiles) * total, diverging)
+        def tell(done, total, diverging):
+            shares[number] = done / total
+            report(sum(shares), len(tiles), diverging)
 
         fits = _tile(model, [problems[i] for i in full], [keys[i] for i in full], method, temper, tell)
-        found |= dict(zip(rows, fits[: len(rows)], strict=True))
+        found.update(zip(rows, fits[: len(rows)], strict=True))
+
+    fit(0)  # alone, so that its programs are compiled once
+    with ThreadPoolExecutor(workers) as pool:
+        for future in [pool.submit(fit, number) for number in range(1, len(tiles))]:
+            future.result()
     return [found[i] for i in range(len(people))]
 
 
@@ -370,6 +389,7 @@ def personalize(model, data, method=None, *, key, temper=1.0, progress=True):
                 jax.random.fold_in(root, i),
                 method,
                 float(temper),
+                max(1, (os.cpu_count() or 1) // len(models)),
                 functools.partial(tally.report, i),
             )
             for i, m in enumerate(models)
