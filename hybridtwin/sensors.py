@@ -129,6 +129,7 @@ class Combined1(AbstractSensor):
     prop: Scalar = parameter(lognormal(0.15, 0.5), "1", "proportional part", shared=True)
 
     def terms(self, mean, seen):
+        mean = jnp.where(seen.mask, mean, 1.0)  # a row of padding may read 0, where a proportional error has no density
         return _gaussian_terms(mean, self.add + self.prop * jnp.abs(mean), seen)
 
     def sample(self, key, mean, seen):
@@ -143,6 +144,7 @@ class Combined2(AbstractSensor):
     prop: Scalar = parameter(lognormal(0.15, 0.5), "1", "proportional part", shared=True)
 
     def terms(self, mean, seen):
+        mean = jnp.where(seen.mask, mean, 1.0)
         return _gaussian_terms(mean, jnp.sqrt(self.add**2 + (self.prop * mean) ** 2), seen)
 
     def sample(self, key, mean, seen):

@@ -1,0 +1,287 @@
+"""Drug studies against what other programs found: theophylline, warfarin, two single patients, simulated people.
+
+Theophylline: all twelve personalized from eleven samples, then from the first six; how many samples lie inside the predictive
+bands. Warfarin: posterior modes beside Monolix's and beside the published one of subject 1. Tobramycin and vancomycin: the
+mode of one patient each beside Monolix's. Simulated people (ACoP 2016): how often 90 % intervals hold the true parameters.
+
+    python benchmarks/pkpd.py [--only theophylline|warfarin|patients|simulated] [--method nuts|laplace] [--json out.json]
+"""
+
+import argparse
+import csv
+import dataclasses
+import gzip
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+import hybridtwin as ht
+from hybridtwin.physiology import OneCompartmentOral, TwoCompartment, Warfarin
+from hybridtwin.system import Input, Scalar, State, System
+
+LEVELS = (0.5, 0.9, 0.95)
+
+
+def folder() -> Path:
+    """The shared data."""
+    for place in (os.environ.get("HYBRIDTWIN_DATA"), Path(__file__).parents[2] / "shared" / "data"):
+        if place and (Path(place) / "pkpd").exists():
+            return Path(place) / "pkpd"
+    raise SystemExit("the folder pkpd was not found: set HYBRIDTWIN_DATA")
+
+
+def rows(path):
+    """Rows of a CSV file, plain or gzipped."""
+    with gzip.open(path, "rt") if path.suffix == ".gz" else open(path) as file:
+        return list(csv.DictReader(file))
+
+
+# --------------------------------------------------------------------------------------------- theophylline
+
+# Population estimates for these twelve people, published before hybridtwin; nothing is chosen by coverage.
+# Body: nlmixr2 SAEM, log means and CV. Additive error: its .696, with the 95 % interval of nlme (.596 to .780).
+# Combined error: Monolix, a .4333 (se .124), b .0543 (se .0237) (demo theophylline_project, as read by monolix2rx).
+BODY = {"ka": (0.464, 0.711), "CL": (1.01, 0.274), "V": (3.46, 0.131)}
+ERRORS = {
+    "additive": lambda: ht.sensors.Gaussian("C", sd=ht.lognormal(0.696, math.log(0.780 / 0.596) / 3.92)),
+    "combined": lambda: ht.sensors.Combined1(
+        "C", add=ht.lognormal(0.43328, 0.124 / 0.43328), prop=ht.lognormal(0.05426, 0.0237 / 0.05426)
+    ),
+}
+
+
+def theophylline_model(error="additive"):
+    """One compartment by mouth without lag, as in the published fits."""
+    priors = {name: ht.typical(math.exp(mean), cv=cv) for name, (mean, cv) in BODY.items()}
+    return ht.Model(OneCompartmentOral(tlag=0.0, **priors), C=ERRORS[error]())
+
+
+def first_samples(person, count=6):
+    """The record with only the first readings; doses and span stay."""
+    times = np.sort(person.series["C"].time)
+    return person.between(None, float(times[count]), readings_only=True)
+
+
+def inside(twin, record, skip=0):
+    """How many readings of `record`, the first `skip` left out, lie inside each central predictive band; and how many are."""
+    predicted = dataclasses.replace(twin, draws=1000).on(record).predict()["C"]
+    at = np.searchsorted(predicted.time, predicted.observed_time)[skip:]
+    seen, draws = predicted.observed_value[skip:], predicted.readings[:, at]
+    bands = {level: np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0) for level in LEVELS}
+    return {level: int(((seen >= low) & (seen <= high)).sum()) for level, (low, high) in bands.items()}, len(seen)
+
+
+def theophylline(method, error="additive"):
+    """Verdicts, and the share of samples inside predictive bands: all eleven learned, and the last five from the first six."""
+    model, cohort = theophylline_model(error), ht.datasets.theophylline()
+    early = ht.Cohort([first_samples(person) for person in cohort.values()])
+    found = {}
+    for name, record, skip in (("all", cohort, 0), ("ahead", early, 6)):
+        twins = ht.personalize(model, record, method, key=len(name), progress=False)
+        counts = [inside(twin, cohort[i], skip) for i, twin in twins.items()]
+        found[name] = {
+            "verdicts": {i: twin.verdict.headline for i, twin in twins.items()},
+            "reasons": {i: [r for p in twin.verdict.parts.values() for r in p.reasons] for i, twin in twins.items()},
+            "inside": {level: sum(c[level] for c, _ in counts) for level in LEVELS},
+            "samples": sum(n for _, n in counts),
+        }
+    return found
+
+
+# ------------------------------------------------------------------------------------------------- warfarin
+
+MONOLIX = {"ktr": "ktr", "ka": "ka", "CL": "cl", "V": "v", "emax": "emax", "ec50": "ec50", "kout": "kout", "E0": "e0"}
+
+
+def warfarin_model():
+    """The population model of Monolix: `Warfarin`'s own priors, combined error 2 for cp, additive for pca."""
+    cp = ht.sensors.Combined2("cp", add=0.533445, prop=0.0985775)
+    return ht.Model(Warfarin(), cp=cp, pca=ht.sensors.Gaussian("pca", sd=3.789603))
+
+
+def published_warfarin():
+    """The population model of `map_subject_1` (nlmixr): three parameters without spread."""
+    spread = {"ktr": (0.106, 1.024695), "ka": (-0.087, 0.9518403), "CL": (-2.03, 0.5300943), "ec50": (0.00724, 0.7204165)}
+    priors = {name: ht.lognormal(math.exp(mean), math.sqrt(variance)) for name, (mean, variance) in spread.items()}
+    emax = ht.logitnormal(1 / (1 + math.exp(-3.4)), math.sqrt(0.7134424))
+    body = Warfarin(**priors, emax=emax, V=math.exp(2.07), kout=math.exp(-2.9), E0=math.exp(4.57))
+    cp = ht.sensors.Combined2("cp", add=0.144, prop=0.15)
+    return ht.Model(body, cp=cp, pca=ht.sensors.Gaussian("pca", sd=3.91))
+
+
+def monolix_modes():
+    """id -> Monolix's modes. Its ids count people from 1 to 32; those of the data leave out 11."""
+    table = rows(folder() / "warfarin_monolix_ebe_mode.csv")
+    modes = [{ours: float(row[f"{theirs}_mode"]) for ours, theirs in MONOLIX.items()} for row in table]
+    return dict(zip(ht.datasets.warfarin(), modes, strict=True))
+
+
+def modes(model, people):
+    """Posterior modes, a data frame with one row a person."""
+    cohort = ht.Cohort(people)
+    return ht.personalize(model, cohort, ht.Laplace(draws=20), key=0, progress=False).modes()
+
+
+def warfarin():
+    """Largest and median relative difference from Monolix by parameter, and of subject 1 from the published mode."""
+    people, theirs = ht.datasets.warfarin(), monolix_modes()
+    ours = modes(warfarin_model(), people.values())
+    apart = {n: np.array([abs(ours.loc[i, n] / theirs[i][n] - 1) for i in people]) for n in MONOLIX}
+    reference = json.loads((folder() / "reference_estimates.json").read_text())["warfarin"][2]["map"]
+    first = modes(published_warfarin(), [people["1"]]).loc["1"]
+    return {
+        "monolix": {n: {"max": float(a.max()), "median": float(np.median(a))} for n, a in apart.items()},
+        "subject 1": {n: float(first[n] / reference[MONOLIX[n]] - 1) for n in first.index},
+    }
+
+
+# ------------------------------------------------------------------------------------------ single patients
+
+
+class Tobramycin(System):
+    r"""Tobramycin in two compartments, with kidney function and body weight (Monolix, as in posologyr).
+
+    dA/dt = -(ke + k12) A + k21 P,  dP/dt = k12 A - k21 P,  C = A / V;  ke = kel (CrCl/67.8)^.89 (weight/66.4)^-1.09,
+    V = V0 (weight/66.4)^.8.
+    """
+
+    time = "h"
+
+    class State(State):
+        central: Scalar = ht.state("mg", "amount in plasma")
+        peripheral: Scalar = ht.state("mg", "amount in tissue")
+
+    class Input(Input):
+        iv: Scalar = ht.dose("mg", "given into a vein", into="central", cmt=1)
+        crcl: Scalar = ht.covariate("mL/min", "creatinine clearance")
+        weight: Scalar = ht.covariate("kg", "body weight")
+
+    kel: Scalar = ht.parameter(ht.lognormal(0.21, math.sqrt(0.08075)), "1/h", "elimination at 67.8 mL/min and 66.4 kg")
+    V0: Scalar = ht.parameter(ht.lognormal(19.8, math.sqrt(0.01203)), "L", "volume at 66.4 kg")
+    k12: Scalar = ht.constant(0.041, "1/h", "into tissue")
+    k21: Scalar = ht.constant(0.12, "1/h", "out of tissue")
+
+    def rates(self, t, x, u):
+        size = u.weight / ht.const(66.4, "kg")
+        ke = self.kel * (u.crcl / ht.const(67.8, "mL/min")) ** 0.89 * size**-1.09
+        flow = self.k12 * x.central - self.k21 * x.peripheral
+        return self.State(central=-ke * x.central - flow, peripheral=flow)
+
+    def outputs(self, x, u):
+        size = u.weight / ht.const(66.4, "kg")
+        return {"C": ht.output(x.central / (self.V0 * size**0.8), "mg/L", "concentration")}
+
+
+def patients():
+    """Modes of two single patients, with the reference values of Monolix: name -> (found, reference)."""
+    person = ht.Person.of(
+        "tobramycin", start=0.0, stop=24.0, time="h", doses={"iv": ht.Regimen.infusion(500, "mg", at=0, over="30 min")},
+        covariates={"crcl": (80.0, "mL/min"), "weight": (65.0, "kg")}, readings={"C": ([1.0, 14.0], [25.0, 5.5], "mg/L")},
+    )  # fmt: skip
+    model = ht.Model(Tobramycin(), C=ht.sensors.Combined1("C", add=0.0, prop=0.198))
+    mode = ht.personalize(model, person, ht.Laplace(draws=20), key=0, progress=False).mode()
+    size = 65 / 66.4
+    found = {"tobramycin": ({"ke": mode["kel"] * (80 / 67.8) ** 0.89 * size**-1.09, "V": mode["V0"] * size**0.8},
+                            {"ke": 0.12582, "V": 18.213})}  # fmt: skip
+    doses = ht.Regimen.infusion(1900, "mg", at=0, over="1 h") + ht.Regimen.infusion(1750, "mg", at=22.2, over="1 h")
+    person = ht.Person.of("vancomycin", start=0.0, stop=48.0, time="h", doses={"iv": doses},
+                          readings={"C": ([12.0, 37.5], [14.8, 22.5], "mg/L")})  # fmt: skip
+    body = TwoCompartment(
+        CL=ht.lognormal(4.5 * (34 / 120) ** 0.8, math.sqrt(0.147)), Vc=ht.lognormal(58.4 * 62 / 70, math.sqrt(0.510)),
+        Vp=ht.lognormal(38.4, math.sqrt(0.282)), Q=6.5,
+    )  # fmt: skip
+    model = ht.Model(body, C=ht.sensors.Combined1("C", add=3.4, prop=0.227))
+    mode = ht.personalize(model, person, ht.Laplace(draws=20), key=0, progress=False).mode()
+    found["vancomycin"] = (mode, {"CL": 1.7209, "Vc": 59.78, "Vp": 41.56})
+    return found
+
+
+# ----------------------------------------------------------------------------------------- simulated people
+
+TRUTH = {"ka": "ka", "CL": "cl", "V": "v"}
+
+
+def simulated_people(count=40):
+    """(cohort, id -> true parameters) of the simulated oral study, spread over its four dose levels."""
+    table = rows(folder() / "acop_sim_oral_1cpt.csv.gz")
+    for row in table:
+        row["ss"] = row["ss"].replace("99", "0")  # 99 is the data set's own mark of the parts without a steady state
+    truth = {row["id"]: {ours: float(row[theirs]) for ours, theirs in TRUTH.items()} for row in table}
+    columns = {name: [row[name] for row in table] for name in ("id", "time", "dv", "mdv", "amt", "evid", "ss", "ii", "cmt")}
+    cohort = ht.Cohort.from_nonmem(columns, units={"TIME": "h", "AMT": "ug", "DV": "ng/mL"}, readings="C")
+    chosen = [list(cohort)[i] for i in np.unique(np.linspace(0, len(cohort) - 1, count).round().astype(int))]
+    return cohort.subset(chosen), {i: truth[i] for i in chosen}
+
+
+def simulated(method, count=40):
+    """How far posterior medians lie from the truth, and how often 90 % intervals hold it."""
+    cohort, truth = simulated_people(count)
+    # The study's own population: ka 1, CL 4, V 70, spread 30 %; error 20 % of the concentration (README of the data).
+    body = OneCompartmentOral(ka=ht.typical(1.0, cv=0.3), CL=ht.typical(4.0, cv=0.3), V=ht.typical(70.0, cv=0.3), tlag=0.0)
+    model = ht.Model(body, C=ht.sensors.Combined1("C", add=0.0, prop=ht.lognormal(0.2, 0.3)))
+    twins = ht.personalize(model, cohort, method, key=0, progress=False)
+    found = {"verdicts": [twin.verdict.headline for twin in twins.values()]}
+    for name in TRUTH:
+        values = {i: twin.fits[0].values[name] for i, twin in twins.items()}
+        true = np.array([truth[i][name] for i in twins])
+        low, middle, high = np.array([np.quantile(values[i], [0.05, 0.5, 0.95]) for i in twins]).T
+        found[name] = {"inside": int(((true >= low) & (true <= high)).sum()), "people": len(true),
+                       "median error": float(np.median(np.abs(middle / true - 1)))}  # fmt: skip
+    return found
+
+
+# ----------------------------------------------------------------------------------------------------- main
+
+
+def told_theophylline(error, found):
+    """A line each for what was learned from all samples and from six."""
+    for name, part in found.items():
+        counts = ", ".join(f"{100 * level:g} % band {part['inside'][level]}" for level in LEVELS)
+        fine = sum(v == "OK" for v in part["verdicts"].values())
+        told = f"{fine} of {len(part['verdicts'])} OK; of {part['samples']} samples {counts}"
+        print(f"theophylline, {error} error, {name:<5}: {told}")
+        for person, reasons in part["reasons"].items():
+            for reason in reasons:
+                print(f"    {person}: {part['verdicts'][person]}: {reason}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", choices=["theophylline", "warfarin", "patients", "simulated"])
+    parser.add_argument("--method", choices=["nuts", "laplace"], default="nuts")
+    parser.add_argument("--json")
+    args = parser.parse_args()
+    method = ht.NUTS() if args.method == "nuts" else ht.Laplace()
+    began, found = time.time(), {}
+    if args.only in (None, "theophylline"):
+        for error in ERRORS:
+            found[f"theophylline {error}"] = theophylline(method, error)
+            told_theophylline(error, found[f"theophylline {error}"])
+    if args.only in (None, "warfarin"):
+        found["warfarin"] = warfarin()
+        for name, apart in found["warfarin"]["monolix"].items():
+            told = f"median {100 * apart['median']:.3f} %, most {100 * apart['max']:.2f} %"
+            print(f"warfarin, {name:<5} of 32 beside Monolix: {told}")
+        for name, apart in found["warfarin"]["subject 1"].items():
+            print(f"warfarin, {name:<5} of subject 1 beside the published mode: {100 * apart:+.3f} %")
+    if args.only in (None, "patients"):
+        found["patients"] = patients()
+        for name, (mode, reference) in found["patients"].items():
+            print(f"{name}: " + ", ".join(f"{n} {mode[n]:.5g} (reference {v:g})" for n, v in reference.items()))
+    if args.only in (None, "simulated"):
+        found["simulated"] = simulated(method)
+        for name in TRUTH:
+            row = found["simulated"][name]
+            print(f"simulated, {name:<3}: {row['inside']} of {row['people']} true values inside the 90 % interval, "
+                  f"median error {100 * row['median error']:.1f} %")  # fmt: skip
+    print(f"{time.time() - began:.0f} s")
+    if args.json:
+        Path(args.json).write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

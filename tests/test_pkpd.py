@@ -1,0 +1,221 @@
+"""Drug studies against what other programs and an independent optimizer find (models and figures: benchmarks/pkpd.py)."""
+
+import importlib.util
+import json
+import math
+
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.optimize
+from conftest import ROOT
+
+import hybridtwin as ht
+from hybridtwin.physiology import OneCompartmentOral
+
+QUICK = ht.Laplace(draws=200, starts=4)
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """The functions of benchmarks/pkpd.py."""
+    spec = importlib.util.spec_from_file_location("bench_pkpd", ROOT / "benchmarks" / "pkpd.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def theophylline(shared_data):
+    shared_data("pkpd/theophylline.csv")
+    return ht.datasets.theophylline()
+
+
+@pytest.fixture
+def warfarin(shared_data):
+    shared_data("pkpd/warfarin_pkpd.csv")
+    shared_data("pkpd/warfarin_monolix_ebe_mode.csv")
+    return ht.datasets.warfarin()
+
+
+# ------------------------------------------------------------------------------------------------ theophylline
+
+
+def bateman(ka, cl, v, dose, t):
+    """Concentration after one oral dose in one compartment."""
+    k = cl / v
+    return dose * ka / (v * (ka - k)) * (np.exp(-k * t) - np.exp(-ka * t))
+
+
+def theophylline_mode(person, log_sd):
+    """The mode on the eta scale by BFGS on a closed form; the standard deviation of the error is unknown too."""
+    seen = person.series["C"]
+    dose = person.regimens["oral"].doses[0].amount
+    center = np.array([0.464, 1.01, 3.46, math.log(0.696)])
+    spread = np.array([*(math.sqrt(math.log(1 + cv**2)) for cv in (0.711, 0.274, 0.131)), log_sd])
+
+    def cost(z):
+        ka, cl, v, sd = np.exp(center + spread * z)
+        miss = (seen.value - bateman(ka, cl, v, dose, seen.time)) / sd
+        return 0.5 * z @ z + 0.5 * miss @ miss + len(miss) * math.log(sd)
+
+    starts = [np.zeros(4), np.array([0.7, 0, 0, 0]), np.array([-1.5, 0, 0, 0]), np.array([2.0, 0, 0, 0])]
+    found = [scipy.optimize.minimize(cost, z, method="BFGS", options={"gtol": 1e-9}) for z in starts]
+    return np.exp(center + spread * min(found, key=lambda f: f.fun).x)
+
+
+def test_modes_of_theophylline_are_those_of_an_independent_optimizer(bench, theophylline):
+    twins = ht.personalize(bench.theophylline_model(), theophylline, QUICK, key=0, progress=False)
+    log_sd = math.log(0.780 / 0.596) / 3.92
+    for name, mode in twins.modes().iterrows():
+        expected = theophylline_mode(theophylline[name], log_sd)
+        np.testing.assert_allclose(mode[["ka", "CL", "V", "C.sd"]].to_numpy(float), expected, rtol=1e-4, err_msg=name)
+    counts = [bench.inside(twin, theophylline[name]) for name, twin in twins.items()]
+    assert sum(n for _, n in counts) == 132
+    assert sum(c[0.95] for c, _ in counts) >= 123
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("error", ["additive", "combined"])
+def test_all_twelve_of_theophylline_are_ok_and_inside_their_bands(bench, theophylline, error):
+    found = bench.theophylline(ht.NUTS(), error)
+    assert set(found["all"]["verdicts"].values()) == {"OK"}, found["all"]["reasons"]
+    assert found["all"]["samples"] == 132
+    assert found["all"]["inside"][0.95] >= 123
+    # Of the sixty samples to come 54 and 57 are expected; the additive error of the published fits, which also stands for
+    # what the model misses while the drug is absorbed, is somewhat large for them.
+    assert found["ahead"]["samples"] == 60
+    assert found["ahead"]["inside"][0.9] >= 50
+    assert found["ahead"]["inside"][0.95] >= 54
+
+
+# ---------------------------------------------------------------------------------------------------- warfarin
+
+
+def turnover(values, people, id):
+    """(cp, pca) modelled at one person's readings by LSODA, and what was read: an implementation of its own."""
+    ktr, ka, cl, v, emax, ec50, kout, e0 = (values[n] for n in ("ktr", "ka", "CL", "V", "emax", "ec50", "kout", "E0"))
+    cp, pca = (people[id].series[name] for name in ("cp", "pca"))
+    times = np.unique(np.concatenate([cp.time, pca.time]))
+    dose = people[id].regimens["oral"].doses[0].amount
+
+    def rates(t, x):
+        c = x[2] / v
+        effect = kout * e0 * (1 - emax * c / (ec50 + c)) - kout * x[3]
+        return [-ktr * x[0], ktr * x[0] - ka * x[1], ka * x[1] - cl / v * x[2], effect]
+
+    options = {"method": "LSODA", "t_eval": times, "rtol": 1e-9, "atol": 1e-9}
+    x = scipy.integrate.solve_ivp(rates, (0.0, times[-1]), [dose, 0.0, 0.0, e0], **options).y
+    at = np.searchsorted(times, cp.time), np.searchsorted(times, pca.time)
+    return (x[2][at[0]] / v, cp.value), (x[3][at[1]], pca.value)
+
+
+def log_posterior(values, reference, people, id):
+    """Log posterior on the eta scale under the recorded model of Monolix, up to a constant."""
+    fixed, omega, error = reference["fixed"], reference["omega"], reference["residual"]
+    total = 0.0
+    for ours, theirs in zip(
+        ("ktr", "ka", "CL", "V", "ec50", "kout", "E0"), ("ktr", "ka", "cl", "v", "ec50", "kout", "e0"), strict=True
+    ):
+        total -= 0.5 * (math.log(values[ours] / fixed[theirs]) / omega[theirs]) ** 2
+    logit = [math.log(p / (1 - p)) for p in (values["emax"], fixed["emax"])]
+    total -= 0.5 * ((logit[0] - logit[1]) / omega["emax_logit"]) ** 2
+    (cp, cp_seen), (pca, pca_seen) = turnover(values, people, id)
+    sd = np.sqrt(error["pk_add"] ** 2 + (error["pk_prop"] * cp) ** 2)
+    total -= float(np.sum(0.5 * ((cp_seen - cp) / sd) ** 2 + np.log(sd)))
+    return total - float(np.sum(0.5 * ((pca_seen - pca) / error["pd_add"]) ** 2))
+
+
+def test_the_mode_of_subject_1_is_the_published_one(bench, warfarin, shared_data):
+    reference = json.loads(shared_data("pkpd/reference_estimates.json").read_text())["warfarin"][2]["map"]
+    mode = bench.modes(bench.published_warfarin(), [warfarin["1"]]).loc["1"]
+    for name, rounded in {"ktr": 0.639, "ka": 0.5297, "CL": 0.28527, "emax": 0.9304, "ec50": 0.7909}.items():
+        assert mode[name] == pytest.approx(rounded, rel=1e-3), name
+        assert mode[name] == pytest.approx(reference[bench.MONOLIX[name]], rel=1e-3), name
+
+
+def modes_beside_monolix(bench, warfarin, shared_data, ids):
+    """Our modes and Monolix's, and how much higher ours are: everybody's must be a maximum, and near Monolix's."""
+    reference = json.loads(shared_data("pkpd/reference_estimates.json").read_text())["warfarin"][0]
+    theirs = bench.monolix_modes()
+    ours = bench.modes(bench.warfarin_model(), [warfarin[i] for i in ids])
+    gains, apart = {}, {}
+    for i in ids:
+        own = log_posterior(ours.loc[i], reference, warfarin, i)
+        gains[i] = own - log_posterior(theirs[i], reference, warfarin, i)
+        for name in ours.columns:  # a maximum: a step along any coordinate leads down
+            for factor in (0.997, 1.003):
+                p = ours.loc[i, name]
+                moved = 1 / (1 + (1 - p) / p / factor) if name == "emax" else p * factor
+                assert log_posterior({**ours.loc[i], name: moved}, reference, warfarin, i) < own + 1e-7, (i, name)
+        apart[i] = {name: abs(ours.loc[i, name] / theirs[i][name] - 1) for name in ours.columns}
+    return gains, apart
+
+
+def test_modes_of_warfarin_are_maxima_beside_monolix(bench, warfarin, shared_data):
+    gains, apart = modes_beside_monolix(bench, warfarin, shared_data, ["1", "5", "12", "24"])
+    assert all(0 < gain < 0.02 for gain in gains.values()), gains
+    for i, row in apart.items():
+        assert all(row[name] < 0.01 for name in ("CL", "V", "emax", "ec50", "kout", "E0")), (i, row)
+
+
+@pytest.mark.heavy
+def test_modes_of_all_32_of_warfarin_are_maxima_beside_monolix(bench, warfarin, shared_data):
+    """Monolix stops short of the maximum on the ridge of ktr and ka, which change places, and its concentrations at its
+    own modes are up to 1.6 % off the exact ones (its table of predictions for person 13); no mode of its is higher."""
+    gains, apart = modes_beside_monolix(bench, warfarin, shared_data, list(warfarin))
+    assert all(0 < gain < 0.5 for gain in gains.values()), gains
+    most = {"ktr": 0.25, "ka": 0.25, "CL": 0.02, "V": 0.04, "emax": 0.002, "ec50": 0.08, "kout": 0.02, "E0": 0.004}
+    middle = {"CL": 2e-3, "V": 2e-3, "emax": 1e-4, "ec50": 3e-3, "kout": 1e-3, "E0": 5e-4}
+    for name, bound in most.items():
+        values = [row[name] for row in apart.values()]
+        assert max(values) < bound, name
+        assert name not in middle or np.median(values) < middle[name], name
+
+
+# ------------------------------------------------------------------------------------- patients, simulated people
+
+
+def test_modes_of_single_patients_are_those_of_monolix(bench):
+    for name, (mode, reference) in bench.patients().items():
+        for parameter, value in reference.items():
+            assert mode[parameter] == pytest.approx(value, rel=2e-4), (name, parameter)
+
+
+def test_simulated_people_are_recovered(bench, shared_data):
+    shared_data("pkpd/acop_sim_oral_1cpt.csv.gz")
+    found = bench.simulated(QUICK, count=4)
+    for name in ("CL", "V", "ka"):
+        assert found[name]["people"] == 4
+        assert found[name]["inside"] >= 2
+        assert found[name]["median error"] < 0.15
+
+
+@pytest.mark.heavy
+def test_intervals_of_simulated_people_hold_the_truth(bench, shared_data):
+    shared_data("pkpd/acop_sim_oral_1cpt.csv.gz")
+    found = bench.simulated(ht.NUTS(draws=150, warmup=150))
+    assert "DO NOT USE" not in found["verdicts"]
+    held = sum(found[n]["inside"] for n in ("ka", "CL", "V")) / sum(found[n]["people"] for n in ("ka", "CL", "V"))
+    assert 0.80 <= held <= 0.97
+
+
+# ---------------------------------------------------------------------------------------------------- the mode
+
+
+def record():
+    times = np.array([0.5, 1.0, 2.0, 4.0, 8.0, 12.0])
+    return ht.Person.of(
+        "p", start=0.0, stop=24.0, time="h", doses={"oral": ht.Regimen.bolus(300, "mg", at=0.0)},
+        readings={"C": (times, bateman(1.2, 3.0, 30.0, 300.0, times), "mg/L")},
+    )  # fmt: skip
+
+
+def test_proportional_error_alone_has_a_mode_in_a_cohort():
+    """Rows of padding read a concentration of 0, where a proportional error has no density."""
+    body = OneCompartmentOral(tlag=0.0)
+    for sensor in (ht.sensors.Combined1, ht.sensors.Combined2):
+        model = ht.Model(body, C=sensor("C", add=0.0, prop=0.1))
+        mode = ht.personalize(model, ht.Cohort([record()]), QUICK, key=0, progress=False)["p"].mode()
+        assert mode["CL"] == pytest.approx(3.0, rel=0.05)
+        assert mode["ka"] == pytest.approx(1.2, rel=0.05)
