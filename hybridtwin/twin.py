@@ -111,7 +111,7 @@ class Twin:
     @property
     def label(self) -> str:
         """The world this twin is in, in words."""
-        done = "; ".join(str(do) for do in self.dos) or "as lived"
+        done = "; ".join(str(do) for do in self.dos) or ("as lived" if self.days[0].lived else "as planned")
         return done + (f"; respond: {self.rescue}" if self.rescue else "")
 
     @functools.cached_property
