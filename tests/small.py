@@ -106,8 +106,13 @@ def oral_person(name="anna", seed=0, n=8):
     ka, CL, V = np.exp(rng.normal(np.log([1.4, 2.7, 31.0]), [0.3, 0.25, 0.15]))
     times = np.array([0.5, 1, 1.5, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 20, 21, 22, 22.5, 23, 23.5])[:n]
     values = oral(ka, CL, V, times) * np.exp(0.15 * rng.normal(size=n))
-    return Person.of(name, start=0.0, stop=24.0, doses={"oral": Regimen.bolus(320.0, "mg", at=0.0)},
-                     readings={"C": (times, values, "mg/L")})
+    return Person.of(
+        name,
+        start=0.0,
+        stop=24.0,
+        doses={"oral": Regimen.bolus(320.0, "mg", at=0.0)},
+        readings={"C": (times, values, "mg/L")},
+    )
 
 
 @functools.cache
@@ -124,8 +129,16 @@ def drip_person(name="bruno", clock=CLOCK, stop=24.0):
         given = 120.0 * any(fine[i] < b <= fine[i] + dt + 1e-12 for b in (1.0, 9.0, 17.0))
         amount[i + 1] = amount[i] * np.exp(-k * dt) + (10.0 if mid < 12 else 16.0) * dt + given
     values = np.interp(times, fine, amount) / V + 0.3 * rng.normal(size=len(times))
-    return Person.of(name, start=0.0, stop=stop, time=clock, doses={"iv": boluses}, signals={"push": push},
-                     covariates={"weight": (70.0, "kg")}, readings={"C": (times, np.maximum(values, 0.05), "mg/L")})
+    return Person.of(
+        name,
+        start=0.0,
+        stop=stop,
+        time=clock,
+        doses={"iv": boluses},
+        signals={"push": push},
+        covariates={"weight": (70.0, "kg")},
+        readings={"C": (times, np.maximum(values, 0.05), "mg/L")},
+    )
 
 
 @functools.cache
@@ -139,8 +152,14 @@ def mesh_person(name="carla", stop=12.0, weight=70.0):
         found.append(amount / 28.0)
         amount -= 0.001 * 33.0 * (weight / 70.0) * (amount / 28.0) / (4.0 + amount / 28.0)
     values = np.interp(times, fine, found) + 0.3 * rng.normal(size=len(times))
-    return Person.of(name, start=0.0, stop=stop, doses={"iv": Regimen.bolus(300.0, "mg", at=0.2) + Regimen.bolus(200.0, "mg", at=6.0)},
-                     covariates={"weight": (weight, "kg")}, readings={"C": (times, np.maximum(values, 0.05), "mg/L")})
+    return Person.of(
+        name,
+        start=0.0,
+        stop=stop,
+        doses={"iv": Regimen.bolus(300.0, "mg", at=0.2) + Regimen.bolus(200.0, "mg", at=6.0)},
+        covariates={"weight": (weight, "kg")},
+        readings={"C": (times, np.maximum(values, 0.05), "mg/L")},
+    )
 
 
 @functools.cache

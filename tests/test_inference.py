@@ -123,7 +123,9 @@ def test_laplace_is_exact_where_the_posterior_is_gaussian(line):
     assert np.all(np.abs(draws.mean(axis=1) - middle) < 4 * error)
     np.testing.assert_allclose(np.cov(draws), covariance, rtol=0.12, atol=0.005)
     assert fit.log_evidence == pytest.approx(evidence, abs=1e-5)
-    assert fit.stats["share"] == pytest.approx(1.0, abs=1e-6), "each draw counts alike where the Gaussian is the posterior"
+    assert fit.stats["share"] == pytest.approx(1.0, abs=1e-6), (
+        "each draw counts alike where the Gaussian is the posterior"
+    )
     with double():
         problem = LINE.bind(line_person())
         data = jax.tree.map(lambda a: jnp.asarray(a)[None], problem.data)
@@ -189,10 +191,14 @@ def one(problem):
 def test_modes_are_those_of_scipy():
     with double():
         problem = ORAL.bind(oral_person())
-        found = modes.ascend(problem.kernel, modes.starts(jax.random.split(jax.random.key(0), 1), 3, 4), one(problem), 1.0)[0]
+        found = modes.ascend(
+            problem.kernel, modes.starts(jax.random.split(jax.random.key(0), 1), 3, 4), one(problem), 1.0
+        )[0]
         best = found.z[modes.distinct(found)[0]]
         z, value, _ = modes.polish(problem.kernel, best[None], one(problem), 1.0)
-        other = scipy.optimize.minimize(density(problem), np.full(3, 0.4), jac=True, method="BFGS", options={"gtol": 1e-8})
+        other = scipy.optimize.minimize(
+            density(problem), np.full(3, 0.4), jac=True, method="BFGS", options={"gtol": 1e-8}
+        )
     np.testing.assert_allclose(z[0], other.x, atol=1e-5)
     assert value[0] == pytest.approx(-other.fun, abs=1e-9)
 
@@ -217,10 +223,16 @@ def test_the_gradient_agrees_with_differences_where_a_lag_moves_doses():
 
 def test_the_gradient_of_the_glucose_model_agrees_with_differences():
     clock = Clock("2026-03-24T00:00+01:00", "Europe/Rome", "min")
-    person = Person.of("anna", start=0.0, stop=240.0, time=clock,
-                       doses={"meal": Regimen.bolus(50.0, "g", at=30.0), "bolus": Regimen.bolus(5.0, "[IU]", at=20.0)},
-                       signals={"basal": Signal.constant(0.8, "[IU]/h")}, covariates={"weight": (70.0, "kg")},
-                       readings={"cgm": (np.arange(0.0, 241.0, 20.0), 120 + 40 * np.sin(np.arange(13) / 3.0), "mg/dL")})
+    person = Person.of(
+        "anna",
+        start=0.0,
+        stop=240.0,
+        time=clock,
+        doses={"meal": Regimen.bolus(50.0, "g", at=30.0), "bolus": Regimen.bolus(5.0, "[IU]", at=20.0)},
+        signals={"basal": Signal.constant(0.8, "[IU]/h")},
+        covariates={"weight": (70.0, "kg")},
+        readings={"cgm": (np.arange(0.0, 241.0, 20.0), 120 + 40 * np.sin(np.arange(13) / 3.0), "mg/dL")},
+    )
     problem = Model(T1DMinimal(), cgm=sensors.CGM("G_isf")).bind(person)
     rng = np.random.default_rng(0)
     agree(problem, 0.3 * rng.standard_normal(problem.kernel.size), 1e-5)
@@ -237,7 +249,9 @@ def test_a_model_is_a_numpyro_program():
         data = jax.tree.map(jnp.asarray, problem.data)
         z = jnp.asarray(np.random.default_rng(1).standard_normal(kernel.size) * 0.4)
         values = kernel.constrain(z)
-        joint = float(jax.jit(lambda d, v: log_density(model, (dataclasses.replace(problem, data=d),), {}, v)[0])(data, values))
+        joint = float(
+            jax.jit(lambda d, v: log_density(model, (dataclasses.replace(problem, data=d),), {}, v)[0])(data, values)
+        )
         jacobian = 0.0
         for site in kernel.sites:
             slope = jax.grad(lambda x, p=site.prior: from_coordinate(p, x))(kernel.split(z)[site.name])
@@ -263,7 +277,13 @@ def test_numpyro_samples_a_model():
 
 def test_priors_keep_their_density_on_coordinates():
     with double():
-        for prior in (ht.lognormal(2.0, 0.4), ht.normal(-1.0, 3.0), ht.halfnormal(2.0), dist.Gamma(2.0, 3.0), dist.Uniform(1.0, 4.0)):
+        for prior in (
+            ht.lognormal(2.0, 0.4),
+            ht.normal(-1.0, 3.0),
+            ht.halfnormal(2.0),
+            dist.Gamma(2.0, 3.0),
+            dist.Uniform(1.0, 4.0),
+        ):
             z = jnp.asarray(0.37)
             slope = jnp.abs(jax.grad(lambda x, p=prior: from_coordinate(p, x))(z))
             expected = prior.log_prob(from_coordinate(prior, z)) + jnp.log(slope)
@@ -275,10 +295,13 @@ def test_priors_keep_their_density_on_coordinates():
 
 def seen(value, *, time=None, censored=None, session=None, mask=None):
     n = len(value)
-    return Seen(jnp.asarray(value, float), jnp.arange(n) * 5.0 if time is None else jnp.asarray(time, float),
-                jnp.ones(n, bool) if mask is None else jnp.asarray(mask),
-                jnp.asarray(np.zeros(n) if censored is None else censored, jnp.int32),
-                jnp.asarray(np.zeros(n) if session is None else session, jnp.int32))
+    return Seen(
+        jnp.asarray(value, float),
+        jnp.arange(n) * 5.0 if time is None else jnp.asarray(time, float),
+        jnp.ones(n, bool) if mask is None else jnp.asarray(mask),
+        jnp.asarray(np.zeros(n) if censored is None else censored, jnp.int32),
+        jnp.asarray(np.zeros(n) if session is None else session, jnp.int32),
+    )
 
 
 MEAN, READ = np.array([1.2, 4.0, 9.5, 0.6]), np.array([1.0, 4.6, 8.1, 0.9])
@@ -349,11 +372,18 @@ def test_a_reading_below_its_limit_informs_and_is_not_taken_for_a_value():
     model = Model(OneCompartment(V=30.0), C=sensors.Gaussian("C", sd=0.05))
     doses = {"iv": Regimen.bolus(100.0, "mg", at=0.0)}
     whole = Person.of("p", doses=doses, readings={"C": (times, values, "mg/L")})
-    series = dataclasses.replace(whole.series["C"], value=np.where(times > 10, 0.5, values), censored=np.where(times > 10, -1, 0),
-                                 limit=np.where(times > 10, 0.5, np.nan))
+    series = dataclasses.replace(
+        whole.series["C"],
+        value=np.where(times > 10, 0.5, values),
+        censored=np.where(times > 10, -1, 0),
+        limit=np.where(times > 10, 0.5, np.nan),
+    )
     blind = Person.of("p", doses=doses, readings={"C": series})
     wrong = Person.of("p", doses=doses, readings={"C": (times, np.where(times > 10, 0.5, values), "mg/L")})
-    cl = [np.median(personalize(model, p, QUICK, key=0, progress=False).fits[0].values["CL"]) for p in (whole, blind, wrong)]
+    cl = [
+        np.median(personalize(model, p, QUICK, key=0, progress=False).fits[0].values["CL"])
+        for p in (whole, blind, wrong)
+    ]
     assert cl[0] == pytest.approx(7.5, rel=0.02) and cl[1] == pytest.approx(cl[0], rel=0.02) and cl[2] < 0.98 * cl[0]
 
 
@@ -387,15 +417,24 @@ def test_days_and_occasions_have_values_of_their_own():
     amount = 100 * np.exp(-2 / 30 * hours)
     left = 100 * np.exp(-2 / 30 * 24)
     second = (left + 100) * np.exp(-5 / 45 * hours)
-    person = Person.of("p", start=0.0, stop=48.0, time=Clock("2026-03-24T00:00+01:00", "Europe/Rome", "h"),
-                       doses={"iv": Regimen.bolus(100.0, "mg", at=[0.0, 24.0])},
-                       readings={"C": (np.r_[hours, 24 + hours], np.r_[amount / 30, second / 45], "mg/L")})
+    person = Person.of(
+        "p",
+        start=0.0,
+        stop=48.0,
+        time=Clock("2026-03-24T00:00+01:00", "Europe/Rome", "h"),
+        doses={"iv": Regimen.bolus(100.0, "mg", at=[0.0, 24.0])},
+        readings={"C": (np.r_[hours, 24 + hours], np.r_[amount / 30, second / 45], "mg/L")},
+    )
     person = dataclasses.replace(person, occasions=((24.0, 0),))
     twin = personalize(Model(Daily(), C=sensors.LogNormal("C", sd=0.03)), person, QUICK, key=0, progress=False)
     fit = twin.fits[0]
     assert {s.name: (s.size, s.kind) for s in fit.kernel.sites} == {
-        "CL": (1, "system"), "V": (1, "system"), "CL@day": (2, "deviation"), "V@occasion.spread": (1, "spread"),
-        "V@occasion": (2, "deviation")}
+        "CL": (1, "system"),
+        "V": (1, "system"),
+        "CL@day": (2, "deviation"),
+        "V@occasion.spread": (1, "spread"),
+        "V@occasion": (2, "deviation"),
+    }
     cl = fit.values["CL"][:, None] * np.exp(0.5 * fit.values["CL@day"])
     v = fit.values["V"][:, None] * np.exp(fit.values["V@occasion.spread"][:, None] * fit.values["V@occasion"])
     np.testing.assert_allclose(np.median(cl, axis=0), [2.0, 5.0], rtol=0.06)
@@ -407,13 +446,17 @@ def body(*doses, at=(0.5, 1.0, 2.5, 3.0, 5.0, 8.0), given=((0.0, 100.0), (2.0, 1
     """A known body (CL 3, V 30) that got `given`; its record says `doses`."""
     at = np.asarray(at)
     amount = sum(a * np.exp(-0.1 * (at - t)) * (at >= t) for t, a in given)
-    return Person.of("p", start=-1.0, stop=10.0, doses={"iv": Regimen(tuple(doses), "mg")}, readings={"C": (at, amount / 30, "mg/L")})
+    return Person.of(
+        "p", start=-1.0, stop=10.0, doses={"iv": Regimen(tuple(doses), "mg")}, readings={"C": (at, amount / 30, "mg/L")}
+    )
 
 
 KNOWN = Model(OneCompartment(CL=ht.typical(3.0, cv=0.02), V=30.0), C=sensors.LogNormal("C", sd=0.02))
 
 
-@pytest.mark.parametrize("second", [Dose(2.0, 100.0, amount_sd=0.5), Dose(2.0, None, prior=(80.0, 0.6))], ids=["doubtful", "missing"])
+@pytest.mark.parametrize(
+    "second", [Dose(2.0, 100.0, amount_sd=0.5), Dose(2.0, None, prior=(80.0, 0.6))], ids=["doubtful", "missing"]
+)
 def test_an_uncertain_amount_is_inferred_and_a_sure_one_is_left(second):
     twin = personalize(KNOWN, body(Dose(0.0, 100.0), second), QUICK, key=0, progress=False)
     (latent,) = twin.fits[0].problem.bound.latent
@@ -423,12 +466,22 @@ def test_an_uncertain_amount_is_inferred_and_a_sure_one_is_left(second):
 
 
 def test_an_uncertain_time_is_inferred():
-    person = body(Dose(0.0, 100.0), Dose(2.0, 160.0, time_sd=0.4), given=((0.0, 100.0), (2.6, 160.0)), at=(0.5, 1.5, 3.2, 4.0, 6.0))
+    person = body(
+        Dose(0.0, 100.0),
+        Dose(2.0, 160.0, time_sd=0.4),
+        given=((0.0, 100.0), (2.6, 160.0)),
+        at=(0.5, 1.5, 3.2, 4.0, 6.0),
+    )
     model = Model(OneCompartment(CL=12.0, V=30.0), C=sensors.LogNormal("C", sd=0.02))
     at, given = np.array([0.5, 1.5, 3.2, 4.0, 6.0]), ((0.0, 100.0), (2.6, 160.0))
     amount = sum(a * np.exp(-0.4 * (at - t)) * (at >= t) for t, a in given)
-    person = Person.of("p", start=-1.0, stop=10.0, doses={"iv": Regimen((Dose(0.0, 100.0), Dose(2.0, 160.0, time_sd=0.4)), "mg")},
-                       readings={"C": (at, amount / 30, "mg/L")})
+    person = Person.of(
+        "p",
+        start=-1.0,
+        stop=10.0,
+        doses={"iv": Regimen((Dose(0.0, 100.0), Dose(2.0, 160.0, time_sd=0.4)), "mg")},
+        readings={"C": (at, amount / 30, "mg/L")},
+    )
     twin = personalize(model, person, QUICK, key=0, progress=False)
     moved = 2.0 + 0.4 * twin.fits[0].values["times"]
     assert np.median(moved) == pytest.approx(2.6, abs=0.1) and moved.std() < 0.2
@@ -464,7 +517,9 @@ def test_ctrl_c_before_the_first_draw_is_heard(monkeypatch):
 
 
 def test_the_same_key_gives_the_same_bits_and_another_key_others(sampled):
-    again, other = (personalize(LINE, line_person(), NUTS(draws=250, warmup=100, starts=2), key=k, progress=False) for k in (2, 3))
+    again, other = (
+        personalize(LINE, line_person(), NUTS(draws=250, warmup=100, starts=2), key=k, progress=False) for k in (2, 3)
+    )
     assert np.array_equal(again.fits[0].z, sampled.fits[0].z)
     assert not np.array_equal(other.fits[0].z, sampled.fits[0].z)
     a, b = (t.predict()["y"].readings for t in (sampled, again))
@@ -479,10 +534,19 @@ def replicates(count, seed):
     for i in range(count):
         eta = rng.standard_normal(3)
         priors = ORAL.system.priors()
-        ka, CL, V = (float(np.asarray(from_coordinate(priors[n], z))) for n, z in zip(("ka", "CL", "V"), eta, strict=True))
+        ka, CL, V = (
+            float(np.asarray(from_coordinate(priors[n], z))) for n, z in zip(("ka", "CL", "V"), eta, strict=True)
+        )
         values = oral(ka, CL, V, times) * np.exp(0.15 * rng.standard_normal(8))
-        people.append(Person.of(f"r{i}", start=0.0, stop=24.0, doses={"oral": Regimen.bolus(320.0, "mg", at=0.0)},
-                                readings={"C": (times, values, "mg/L")}))
+        people.append(
+            Person.of(
+                f"r{i}",
+                start=0.0,
+                stop=24.0,
+                doses={"oral": Regimen.bolus(320.0, "mg", at=0.0)},
+                readings={"C": (times, values, "mg/L")},
+            )
+        )
         truth.append(eta)
     return Cohort(people), np.array(truth)
 
