@@ -58,8 +58,10 @@ def _inside(time, value, start, stop) -> tuple[np.ndarray, np.ndarray]:
     i, j = np.searchsorted(time, start, side="right") - 1, np.searchsorted(time, stop, side="left")
     keep = slice(i + 1, j)
     first, last = _between(time, value, i, start), _between(time, value, j - 1, stop)
-    return (np.concatenate([[start], time[keep], [stop]]),
-            np.concatenate([first[:, None], value[:, keep], last[:, None]], axis=1))
+    return (
+        np.concatenate([[start], time[keep], [stop]]),
+        np.concatenate([first[:, None], value[:, keep], last[:, None]], axis=1),
+    )
 
 
 def _between(time, value, i, at) -> np.ndarray:
@@ -161,8 +163,9 @@ class Outcome:
 
     def __post_init__(self):
         if self.better not in ("lower", "higher", None):
-            raise DeclarationError(f'better is "lower", "higher" or None, not {self.better!r}. '
-                                   "Say which way is better for the person.")
+            raise DeclarationError(
+                f'better is "lower", "higher" or None, not {self.better!r}. Say which way is better for the person.'
+            )
         if self.unit is not None:
             parse(self.unit)
 
@@ -173,13 +176,17 @@ class Outcome:
         stop = last if self.stop is None else clock.at(self.stop)
         slack = 1e-9 * max(1.0, abs(first), abs(last))
         if start < first - slack or stop > last + slack:
-            raise PastHorizon(f"{self.label}: the window {clock.label(start)} to {clock.label(stop)} reaches outside "
-                              f"the trajectory, {clock.label(first)} to {clock.label(last)}. Choose a window inside "
-                              "it, or simulate a longer record.")
+            raise PastHorizon(
+                f"{self.label}: the window {clock.label(start)} to {clock.label(stop)} reaches outside "
+                f"the trajectory, {clock.label(first)} to {clock.label(last)}. Choose a window inside "
+                "it, or simulate a longer record."
+            )
         point = isinstance(self.measure, First | Last)
         if stop < start or (stop == start and not point):
-            raise InterventionError(f"{self.label}: the window ends ({clock.label(stop)}) before it starts "
-                                    f"({clock.label(start)}). Swap start and stop, or name the day: 'day 2 07:00'.")
+            raise InterventionError(
+                f"{self.label}: the window ends ({clock.label(stop)}) before it starts "
+                f"({clock.label(start)}). Swap start and stop, or name the day: 'day 2 07:00'."
+            )
         return max(start, first), min(stop, last)
 
     def window_text(self, trajectory) -> str:
@@ -210,8 +217,10 @@ class Outcome:
         if not self.name:
             found = np.asarray(self.measure(trajectory), dtype=np.float64)
             if found.shape != (len(trajectory.failed),):
-                raise DeclarationError(f"{self.label}: the function returned shape {found.shape}. Return one number a "
-                                       f"draw, shape ({len(trajectory.failed)},), such as x['C'].max(axis=1).")
+                raise DeclarationError(
+                    f"{self.label}: the function returned shape {found.shape}. Return one number a "
+                    f"draw, shape ({len(trajectory.failed)},), such as x['C'].max(axis=1)."
+                )
             return found
         unit, name = trajectory.units[self._named(trajectory)], self.name
         start, stop = self.window(trajectory)
@@ -269,71 +278,147 @@ def _made(head, name, measure, start, stop, unit, better, label) -> Outcome:
 # ----------------------------------------------------------------------------------------- what people write
 
 
-def peak(name: str, start: Moment | None = None, stop: Moment | None = None, *, unit: str | None = None,
-         better: str | None = _MISSING, label: str | None = None) -> Outcome:
+def peak(
+    name: str,
+    start: Moment | None = None,
+    stop: Moment | None = None,
+    *,
+    unit: str | None = None,
+    better: str | None = _MISSING,
+    label: str | None = None,
+) -> Outcome:
     """Highest value of an output in a window. Of glucose, lower is better unless told otherwise."""
     return _made("peak", name, Peak(), start, stop, unit, better, label)
 
 
-def nadir(name: str, start: Moment | None = None, stop: Moment | None = None, *, unit: str | None = None,
-          better: str | None = _MISSING, label: str | None = None) -> Outcome:
+def nadir(
+    name: str,
+    start: Moment | None = None,
+    stop: Moment | None = None,
+    *,
+    unit: str | None = None,
+    better: str | None = _MISSING,
+    label: str | None = None,
+) -> Outcome:
     """Lowest value of an output in a window. Of glucose, higher is better unless told otherwise."""
     return _made("nadir of", name, Nadir(), start, stop, unit, better, label)
 
 
-def mean(name: str, start: Moment | None = None, stop: Moment | None = None, *, unit: str | None = None,
-         better: str | None = None, label: str | None = None) -> Outcome:
+def mean(
+    name: str,
+    start: Moment | None = None,
+    stop: Moment | None = None,
+    *,
+    unit: str | None = None,
+    better: str | None = None,
+    label: str | None = None,
+) -> Outcome:
     """Mean over time of an output in a window."""
     return _made("mean", name, Mean(), start, stop, unit, better, label)
 
 
-def auc(name: str, start: Moment | None = None, stop: Moment | None = None, *, unit: str | None = None,
-        better: str | None = None, label: str | None = None) -> Outcome:
+def auc(
+    name: str,
+    start: Moment | None = None,
+    stop: Moment | None = None,
+    *,
+    unit: str | None = None,
+    better: str | None = None,
+    label: str | None = None,
+) -> Outcome:
     """Area under an output in a window, in hours ("mg*h/L") unless `unit` says otherwise."""
     return _made("AUC of", name, Area(), start, stop, unit, better, label)
 
 
-def cmax(name: str, start: Moment | None = None, stop: Moment | None = None, *, unit: str | None = None,
-         better: str | None = None, label: str | None = None) -> Outcome:
+def cmax(
+    name: str,
+    start: Moment | None = None,
+    stop: Moment | None = None,
+    *,
+    unit: str | None = None,
+    better: str | None = None,
+    label: str | None = None,
+) -> Outcome:
     """Highest concentration in a window; which way is better depends on the drug and is left open."""
     return _made("highest", name, Peak(), start, stop, unit, better, label)
 
 
-def trough(name: str, start: Moment | None = None, stop: Moment | None = None, *, unit: str | None = None,
-           better: str | None = None, label: str | None = None) -> Outcome:
+def trough(
+    name: str,
+    start: Moment | None = None,
+    stop: Moment | None = None,
+    *,
+    unit: str | None = None,
+    better: str | None = None,
+    label: str | None = None,
+) -> Outcome:
     """Value at the end of a window, just before a dose that is given then."""
     return _made("trough of", name, Last(), start, stop, unit, better, label)
 
 
-def at(name: str, t: Moment, *, unit: str | None = None, better: str | None = None,
-       label: str | None = None) -> Outcome:
+def at(
+    name: str, t: Moment, *, unit: str | None = None, better: str | None = None, label: str | None = None
+) -> Outcome:
     """Value of an output at a moment; where it jumps then, the value after the jump."""
     return _made("value of", name, First(), t, t, unit, better, label)
 
 
-def time_above(name: str, threshold: float, unit: str, start: Moment | None = None, stop: Moment | None = None, *,
-               better: str | None = "lower", label: str | None = None) -> Outcome:
+def time_above(
+    name: str,
+    threshold: float,
+    unit: str,
+    start: Moment | None = None,
+    stop: Moment | None = None,
+    *,
+    better: str | None = "lower",
+    label: str | None = None,
+) -> Outcome:
     """Percent of the window's time strictly above a threshold (in `unit`, which may differ from the output's)."""
     measure = Share(float(np.nextafter(threshold, np.inf)), np.inf, unit)
     label = label or f"time of {word(name)} above {threshold:g} {unit}"
     return _made("", name, measure, start, stop, "%", better, label)
 
 
-def time_below(name: str, threshold: float, unit: str, start: Moment | None = None, stop: Moment | None = None, *,
-               better: str | None = "lower", label: str | None = None) -> Outcome:
+def time_below(
+    name: str,
+    threshold: float,
+    unit: str,
+    start: Moment | None = None,
+    stop: Moment | None = None,
+    *,
+    better: str | None = "lower",
+    label: str | None = None,
+) -> Outcome:
     """Percent of the window's time strictly below a threshold (in `unit`, which may differ from the output's)."""
     measure = Share(-np.inf, float(np.nextafter(threshold, -np.inf)), unit)
     label = label or f"time of {word(name)} below {threshold:g} {unit}"
     return _made("", name, measure, start, stop, "%", better, label)
 
 
-def time_in_range(name: str, low: float, high: float, unit: str, start: Moment | None = None,
-                  stop: Moment | None = None, *, better: str | None = "higher", label: str | None = None) -> Outcome:
+def time_in_range(
+    name: str,
+    low: float,
+    high: float,
+    unit: str,
+    start: Moment | None = None,
+    stop: Moment | None = None,
+    *,
+    better: str | None = "higher",
+    label: str | None = None,
+) -> Outcome:
     """Percent of the window's time with low <= value <= high (in `unit`, which may differ from the output's)."""
     if not low < high:
         raise DeclarationError(f"time in range {low:g} to {high:g} {unit}: the range is empty. Give low < high.")
-    return _made("", name, Share(float(low), float(high), unit), start, stop, "%", better,
-                 label or f"time of {word(name)} in {low:g} to {high:g} {unit}")
+    return _made(
+        "",
+        name,
+        Share(float(low), float(high), unit),
+        start,
+        stop,
+        "%",
+        better,
+        label or f"time of {word(name)} in {low:g} to {high:g} {unit}",
+    )
 
 
 def custom(function: Callable[[Any], Any], *, label: str, unit: str, better: str | None) -> Outcome:
@@ -349,10 +434,15 @@ def as_outcome(thing) -> Outcome:
     """`thing` itself if it is an outcome. **Raises:** DeclarationError for a bare function: no unit, no direction."""
     if isinstance(thing, Outcome):
         return thing
-    what = "a bare function says neither its unit nor which way is better" if callable(thing) else \
-        f"{thing!r} is no outcome"
-    raise DeclarationError(f"{what}. Write ht.outcomes.peak('G', '07:00', '12:00'), or ht.outcomes.custom(function, "
-                           'label="...", unit="mg/dL", better="lower").')
+    what = (
+        "a bare function says neither its unit nor which way is better"
+        if callable(thing)
+        else f"{thing!r} is no outcome"
+    )
+    raise DeclarationError(
+        f"{what}. Write ht.outcomes.peak('G', '07:00', '12:00'), or ht.outcomes.custom(function, "
+        'label="...", unit="mg/dL", better="lower").'
+    )
 
 
 # ------------------------------------------------------------------------------------ harm beside the benefit
@@ -374,18 +464,23 @@ def _glucose_harms(outcome: Outcome) -> tuple[Outcome, ...]:
 
 
 def _drug_harms(outcome: Outcome) -> tuple[Outcome, ...]:
-    """The highest concentration beside exposure and trough; the trough beside the highest."""
+    """The highest concentration beside what should be high; the trough beside the highest and what should be low."""
     window = (outcome.name, outcome.start, outcome.stop)
-    if isinstance(outcome.measure, Last | Area | Mean | Share):
-        return (cmax(*window),)
-    return (trough(*window),) if isinstance(outcome.measure, Peak) else ()
+    if isinstance(outcome.measure, Peak):
+        return (trough(*window),)
+    if not isinstance(outcome.measure, Last | Nadir | Area | Mean | Share):
+        return ()
+    return (
+        (trough(*window),) if outcome.better == "lower" and not isinstance(outcome.measure, Last) else (cmax(*window),)
+    )
 
 
 def harm_of(outcome: Outcome) -> tuple[Outcome, ...]:
     """The harms that must stand beside a benefit, over the same window; () where none is known.
 
     Glucose: time below 70 mg/dL and nadir, or time above 180 mg/dL beside an outcome about low glucose. Other
-    outputs (drug concentrations): the highest value beside trough, exposure and mean; the trough beside the highest.
+    outputs (drug concentrations): the highest value beside nadir, trough, exposure and mean; the trough beside the highest
+    and beside an exposure that is better lower.
     """
     if not outcome.name or isinstance(outcome.measure, First):
         return _glucose_point(outcome)
@@ -393,7 +488,9 @@ def harm_of(outcome: Outcome) -> tuple[Outcome, ...]:
 
 
 def _glucose_point(outcome: Outcome) -> tuple[Outcome, ...]:
-    """A value at one moment says nothing of the time around it: the whole trajectory's low glucose stands beside it."""
-    if outcome.name not in _GLUCOSE:
+    """A value at one moment says nothing of the time around it: what the whole trajectory can do to harm stands beside it."""
+    if not outcome.name:
         return ()
+    if outcome.name not in _GLUCOSE:
+        return (trough(outcome.name) if outcome.better == "lower" else cmax(outcome.name),)
     return (time_below(outcome.name, HYPO, "mg/dL"), nadir(outcome.name))

@@ -1,0 +1,158 @@
+"""Contrasts: paired draws, harm beside benefit, the prior beside the person, what was kept, and what is refused."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from small import CLOCK, DRIP, Drip, drip_person, drip_twin, mesh_twin
+
+from hybridtwin import outcomes, sensors
+from hybridtwin.causal.contrast import contrast
+from hybridtwin.errors import DeclarationError, PastHorizon, UnrelatedTwins
+from hybridtwin.inference.methods import Laplace
+from hybridtwin.inference.personalize import personalize
+from hybridtwin.interventions import Rescue
+from hybridtwin.model import Model
+from hybridtwin.records import Person
+from hybridtwin.signals import Regimen, Signal
+
+
+def half(twin):
+    return twin.do(iv=lambda b: 0.5 * b, start="08:00")
+
+
+@pytest.fixture(scope="module")
+def effect():
+    return contrast(
+        half(drip_twin()), drip_twin(), outcomes.auc("C", better="lower"), outcomes.at("C", "20:00", better="lower")
+    )
+
+
+def test_the_difference_is_that_of_each_draw_in_closed_form(effect):
+    """Half of two boluses less: -60/V exp(-k (20 - t)) for each of them, draw by draw."""
+    CL, V = (drip_twin().fits[0].values[n] for n in ("CL", "V"))
+    wanted = -60.0 / V * (np.exp(-CL / V * 11.0) + np.exp(-CL / V * 3.0))
+    np.testing.assert_allclose(effect[1].difference, wanted, rtol=1e-5)  # read between nodes of a grid
+    assert effect[1].low == pytest.approx(np.quantile(wanted, 0.05), rel=1e-5)
+    assert effect[1].high == pytest.approx(np.quantile(wanted, 0.95), rel=1e-5)
+    assert effect[1].p_better == 1.0 and effect[1].unit == "mg/L"
+    unpaired = np.std(effect[0].a - np.roll(effect[0].b, 1))
+    assert np.std(effect[0].difference) < 0.7 * unpaired, "draws are not paired"
+
+
+def test_the_other_way_round_is_the_negative(effect):
+    back = contrast(drip_twin(), half(drip_twin()), outcomes.auc("C", better="lower"))
+    np.testing.assert_allclose(back[0].difference, -effect[0].difference, rtol=1e-9)
+    assert back[0].p_better == 0.0 and back.a_label == "as lived"
+
+
+def test_the_priors_answer_stands_beside(effect):
+    row = effect[1]
+    assert np.std(row.prior_difference) > 3 * np.std(row.difference) and not row.same_as_prior
+    assert "Prior alone: " in row.text and {"prior_difference", "prior_q05", "prior_q95"} <= set(effect.table.columns)
+    CL, V = (drip_twin().fits[0].prior_values[n] for n in ("CL", "V"))
+    wanted = -60.0 / V * (np.exp(-CL / V * 11.0) + np.exp(-CL / V * 3.0))
+    assert np.median(row.prior_difference) == pytest.approx(np.median(wanted), rel=0.25)
+
+
+def test_an_answer_that_is_the_priors_says_so():
+    """Readings with an error of 1000 mg/L say nothing: the same as prior, told, and a caution."""
+    blind = personalize(
+        Model(Drip(), C=sensors.Gaussian("C", sd=1e3)),
+        drip_person(),
+        Laplace(draws=2000, starts=1),
+        key=0,
+        progress=False,
+    )
+    blind = dataclasses.replace(blind, draws=2000)  # 250 draws tell a ratio of two spreads to a tenth only
+    c = contrast(half(blind), blind, outcomes.at("C", 20.0, better="lower"))
+    assert c[0].same_as_prior and "The prior alone says the same: this answer is not this person's data." in c.text
+    assert c.verdict.parts["informed"].level == "CAUTION" and "rests on the prior" in c.text
+
+
+def test_harm_stands_beside_benefit(effect):
+    assert [r.harm for r in effect.rows] == sorted(r.harm for r in effect.rows)
+    harm = [r for r in effect.rows if r.harm]
+    assert harm and "trough of C" in harm[0].outcome.label and "Harm beside it: " + harm[0].outcome.label in effect.text
+    assert list(effect.table["harm"]) == [r.harm for r in effect.rows]
+
+
+def test_decisions_that_were_kept_are_named(effect):
+    """The 09:00 dose changes first; the one at 17:00 is changed too, so nothing is kept. Changing one keeps the other."""
+    assert effect.kept == ()
+    first = contrast(
+        drip_twin().do(iv=lambda b: 0.5 * b, start=8.0, stop=12.0), drip_twin(), outcomes.auc("C", better="lower")
+    )
+    assert first.kept == ("iv 120 mg at Tue 24 Mar 17:00",)
+    assert (
+        first.verdict.parts["supported"].level == "CAUTION"
+        and "Kept as lived: iv 120 mg at Tue 24 Mar 17:00." in first.text
+    )
+    early = contrast(
+        drip_twin().do(iv=lambda b: 0.5 * b, start=8.0, stop=12.0), drip_twin(), outcomes.cmax("C", 8.0, 12.0)
+    )
+    assert early.kept == (), "a decision after the question was asked is no matter"
+
+
+def test_a_rule_of_care_takes_the_place_of_keeping():
+    lived = mesh_twin()
+    rule = Rescue("C", 2.0, "mg/L", "iv", 60.0, "mg", every="30 min", wait="1 h")
+    less = lived.do(iv=lambda b: 0.8 * b, start=0.0, stop=1.0)
+    kept = contrast(less, lived, outcomes.nadir("C", 1.0, 11.0, better="higher"))
+    cared = contrast(less.do(respond=rule), lived.do(respond=rule), outcomes.nadir("C", 1.0, 11.0, better="higher"))
+    assert "respond=ht.Rescue" in kept.text and "respond=ht.Rescue" not in cared.text
+    assert any("rescue rule" in n for n in cared.notes)
+    assert np.median(cared[0].a) > np.median(kept[0].a)
+
+
+def test_assumptions_and_labels(effect):
+    assert "the same body parameters and the same uncertain events in both worlds" in effect.assumptions
+    assert effect.b_label == "as lived" and effect.text.endswith("Research use; not a medical device.")
+    assert "iv" in effect.a_label and "08:00" in effect.a_label and "lambda" not in effect.a_label
+    tempered = personalize(DRIP, drip_person(), Laplace(draws=50, starts=1), key=0, temper=3, progress=False)
+    c = contrast(half(tempered), tempered, outcomes.cmax("C"))
+    assert any("tempered by 3" in a for a in c.assumptions)
+
+
+def test_structures_are_pooled_within_a_draw():
+    """Two structures in one twin: draws are tagged, paired inside their structure, and weigh the same."""
+    other = Model(Drip(V=28.0), name="Known volume", C=sensors.Gaussian("C", sd=0.3))
+    twin = personalize([DRIP, other], drip_person(), Laplace(draws=100, starts=1), key=0, progress=False)
+    c = contrast(half(twin), twin, outcomes.at("C", 20.0, better="lower"))
+    row = c[0]
+    assert sorted(set(row.structure)) == ["Drip", "Known volume"] and [
+        np.sum(row.structure == s) for s in ("Drip", "Known volume")
+    ] == [100, 100]
+    CL = twin.fits[1].values["CL"]
+    wanted = -60.0 / 28.0 * (np.exp(-CL / 28.0 * 11.0) + np.exp(-CL / 28.0 * 3.0))
+    np.testing.assert_allclose(row.difference[100:], wanted, rtol=1e-5)
+    assert "pooled with equal weight" in c.text and "Drip + Known volume" in repr(twin)
+    assert set(twin.summary()["structure"]) == {"Drip", "Known volume"}
+
+
+def test_what_a_contrast_refuses():
+    lived = drip_twin()
+    day = Person.of(
+        "bruno",
+        start=24.0,
+        stop=48.0,
+        time=CLOCK.spanning(24.0, 48.0),
+        signals={"push": Signal.constant(12.0, "mg/h")},
+        doses={"iv": Regimen.bolus(90.0, "mg", at=30.0)},
+    )
+    other_key = personalize(DRIP, drip_person(), Laplace(draws=100, starts=2), key=1, progress=False)
+    for stranger in (mesh_twin(), lived.on(day), other_key):
+        with pytest.raises(UnrelatedTwins, match="paired"):
+            contrast(half(lived), stranger, outcomes.cmax("C"))
+    a, b = lived.on(day), lived.on(day)
+    assert np.all(contrast(a.do(iv=lambda r: 0.5 * r), b, outcomes.cmax("C"))[0].difference <= 0), (
+        "the same day twice is one day"
+    )
+    with pytest.raises(DeclarationError, match="at least one outcome"):
+        contrast(lived, lived)
+    with pytest.raises(DeclarationError, match="two twins"):
+        contrast(lived, "as lived", outcomes.cmax("C"))
+    with pytest.raises(PastHorizon):
+        contrast(half(lived), lived, outcomes.cmax("C", 20.0, 30.0))
+    with pytest.raises(DeclarationError):
+        contrast(half(lived), lived, lambda t: t["C"].max(axis=1))
