@@ -43,7 +43,7 @@ from hybridtwin.physiology import T1DMinimal, T1DTwoPool
 from hybridtwin.sensors import Seen
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.simulate.mesh import LAST, lay, layout_of, pad
-from hybridtwin.simulate.run import solve_draws, stack
+from hybridtwin.simulate.run import TILE, stack
 from hybridtwin.simulate.solve import observer, states
 from hybridtwin.simulate.steppers import RK4
 
@@ -167,7 +167,7 @@ def _program(kernel: Kernel, names, given_start: bool):
         system, extras = kernel.system_of(values), kernel.extras(values, data, overrides)
         x0 = kernel.model.spec.state(draw["x0"]) if given_start else kernel.start_state(system, data.mesh, extras)
         path, _ = states(system, kernel.layout, kernel.stepper, data.mesh, x0, extras, observer(names))
-        return path[data.mesh.read], jnp.zeros(0)
+        return path[data.mesh.read]
 
     def every(draws, worlds):
         by_world = jnp.zeros((worlds.amount_sd.shape[0], draws["some"].shape[0], 0))
@@ -176,11 +176,23 @@ def _program(kernel: Kernel, names, given_start: bool):
     return jax.jit(every)
 
 
+def _solved(program, lanes, worlds):
+    """Every draw in every world, (W, DRAWS, N, M), with two and with four steps a segment; draws that differ are NaN."""
+    parts = []
+    for i in range(0, DRAWS, TILE):
+        tile = jax.tree.map(lambda a, i=i: jnp.asarray(a[i : i + TILE]), lanes)
+        coarse, fine = (np.array(program(RK4(n))(tile, worlds)) for n in (2, 4))
+        with np.errstate(invalid="ignore", over="ignore"):
+            same = (np.abs(fine - coarse) <= 0.01 * np.max(np.abs(fine), axis=2, keepdims=True)).all(axis=(0, 2, 3))
+        parts.append(np.where(same[None, :, None, None], fine, np.nan))
+    return np.concatenate(parts, axis=1)
+
+
 def solve_jobs(model, jobs, names):
     """Simulate every job on meshes of one shape: a list of (W, DRAWS, N, len(names)); failed draws are NaN."""
     spec, latents = model.spec, max(len(job.latent) for job in jobs)
     layout = layout_of([w for job in jobs for w in job.worlds], spec, latents=latents)
-    kernel = Kernel(model, layout, RK4(1), (), latents, 0)
+    kernel = Kernel(model, layout, RK4(2), (), latents, 0)
     laid = [lay(j.worlds, spec, layout, [(float(t), LAST) for t in j.reads], max_step=5.0) for j in jobs]
     width, count = bucket(max(len(m[0].t) for m in laid)), max(len(j.reads) for j in jobs)
     found = []
@@ -203,7 +215,7 @@ def solve_jobs(model, jobs, names):
         for i in range(0, len(datas), size):
             group = datas[i : i + size]
             full = group + [group[0]] * (size - len(group))
-            parts.append(solve_draws(program, lanes, stack(full), RK4(1), tol=1e-3).values[: len(group)])
+            parts.append(_solved(program, lanes, stack(full))[: len(group)])
         found.append(np.concatenate(parts)[:, :, : len(job.reads)])
     return found
 
@@ -341,31 +353,21 @@ def twin_forecasts(case, found, key=0, window=WINDOW):
 # --------------------------------------------------------------------------------------------------- rivals
 
 
-def _bins(events, origin, edges):
-    """Sums of (time, amount) events between edges, in minutes from the origin."""
-    t, amount = events
-    return np.histogram(t - origin, bins=edges, weights=amount)[0]
-
-
-def features(person, t, y, origin, horizon, announced):
+def features(inputs, t, y, origin, horizon, announced):
     """What ARX is told at an origin: glucose lags, insulin and carbohydrate of half hours, and later ones if announced."""
     past = (t <= origin + 1e-9) & (t >= origin - 120.0)
     lags = np.interp(origin - np.arange(0, 90, GRID), t[past], y[past])
     last = horizon if announced else 0.0
     told = [lags[:1], -np.diff(lags)]
     for name, hours in (("bolus", 5), ("meal", 4)):
-        given = person.regimens[name].doses
-        times = np.array([d.time for d in given])
-        amounts = np.array([d.amount if d.amount is not None else d.prior[0] for d in given], float)
+        times = np.array([d.time for d in inputs[name].doses])
+        amounts = np.array([d.amount for d in inputs[name].doses], float)  # the prior's median where it is latent
         edges = np.arange(-60.0 * hours, last + 1.0, 30.0) + 1e-6  # a dose at the origin is known there
-        told.append(_bins((times, amounts), origin, edges))
-    basal = person.signals.get("basal")
-    if basal is not None:
-        spans = np.arange(-240.0, last + 1.0, 60.0) + origin
-        told.append(np.array([basal.integral(a, b) / 60.0 for a, b in itertools.pairwise(spans)]))
-    slow = person.regimens.get("long_acting")
-    if slow is not None and len(slow):
-        told.append([sum(d.amount * np.exp(-0.0009 * (origin - d.time)) for d in slow.doses if d.time <= origin)])
+        told.append(np.histogram(times - origin, bins=edges, weights=amounts)[0])
+    spans = np.arange(-240.0, last + 1.0, 60.0) + origin
+    told.append([inputs["basal"].integral(a, b) / 60.0 for a, b in itertools.pairwise(spans)])
+    slow = [d for d in inputs["long_acting"].doses if d.time <= origin]
+    told.append([sum(d.amount * np.exp(-0.0009 * (origin - d.time)) for d in slow)])
     return np.concatenate(told)
 
 
@@ -385,11 +387,12 @@ def arx(case, horizon, announced):
     90 % interval. Returns (mean, low, high), each (O,).
     """
     t, y = readings(case.train)
+    before, whole = (p.bind(T1DMinimal().spec).inputs for p in (case.train, case.person))
     rows, change = [], []
     for k in range(6, len(t)):
         a = int(np.argmin(np.abs(t - t[k] - horizon)))
         if abs(t[a] - t[k] - horizon) <= NEAR and np.sum((t <= t[k]) & (t >= t[k] - 90.0)) >= 5:
-            rows.append(features(case.train, t, y, t[k], horizon, announced))
+            rows.append(features(before, t, y, t[k], horizon, announced))
             change.append(y[a] - y[k])
     x, d = np.array(rows), np.array(change)
     blocks = np.array_split(np.arange(len(d)), 5)
@@ -404,7 +407,6 @@ def arx(case, horizon, announced):
             best = weight, misses
     slope, level = ridge(x, d, best[0])
     around = np.concatenate([t, case.time]), np.concatenate([y, case.value])
-    whole = case.person
     told = np.array([features(whole, *around, case.time[k], horizon, announced) for k in case.origins])
     mean = case.value[case.origins] + told @ slope + level
     low, high = np.quantile(best[1], [0.05, 0.95])
@@ -440,9 +442,8 @@ def models_of(**options):
 
 
 def personalized(cases, models, method, temper, key=0, progress=True):
-    """A twin a case, in their order."""
-    twins = ht.personalize(models, ht.Cohort([c.train for c in cases]), method, key=key, temper=temper, progress=progress)
-    return [twins[c.person.id] for c in cases]
+    """A twin a case. One by one: with meals of their own no two records have one shape, so a cohort shares nothing."""
+    return [ht.personalize(models, c.train, method, key=key, temper=temper, progress=progress) for c in cases]
 
 
 def people():

@@ -14,7 +14,6 @@ import hybridtwin as ht
 from hybridtwin.datasets import files
 from hybridtwin.physiology import T1DMinimal, T1DTwoPool
 from hybridtwin.sensors import CGM, Seen
-from hybridtwin.signals import Dose
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -75,16 +74,12 @@ def test_nothing_after_the_origin_is_looked_at(forecast, adult, told):
     case, _, twin = adult
     o = len(case.origins) // 2
     at = case.time[case.origins[o]]
-    person = case.person
-    series = person.series["cgm"]
-    late = np.where(series.time > at, series.value + 60.0, series.value)
-    regimens = {}
-    for name, regimen in person.regimens.items():
-        later = tuple(dataclasses.replace(d, amount=2 * d.amount) if d.time > at else d for d in regimen.doses)
-        extra = (Dose(at + 3.0, 5.0, order=900),) if name in ("meal", "bolus") else ()
-        regimens[name] = dataclasses.replace(regimen, doses=tuple(sorted((*later, *extra), key=lambda d: d.time)))
-    other = dataclasses.replace(person, series={**person.series, "cgm": dataclasses.replace(series, value=late)},
-                                regimens=regimens)
+    person = case.person.with_readings({"meal": ([at + 4.0], [40.0], "g"), "bolus": ([at + 4.0], [6.0], "[IU]")})
+    series = dict(person.series)
+    for name, change in {"cgm": lambda v: v + 60.0, "meal": lambda v: 2 * v, "bolus": lambda v: 2 * v}.items():
+        old = series[name]
+        series[name] = dataclasses.replace(old, value=np.where(old.time > at, change(old.value), old.value))
+    other = dataclasses.replace(person, series=series)
     changed = forecast.split(other)
     assert changed.cut == case.cut and changed.train.hash() == case.train.hash()
     again = answers(forecast, changed, twin)
