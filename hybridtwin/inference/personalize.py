@@ -195,11 +195,26 @@ def _from_laplace(problem, fit, data, p, key, method, temper):
     return z[None], {"noise": noise}
 
 
+def _starts(kernel, frames, keys, chains, data, temper):
+    """Starts of the chains on whitened coordinates; one whose density is hopeless is drawn in towards the mode."""
+    y = np.array(nuts.overdispersed(keys, kernel.size, chains))
+    mode, scale = np.array(frames.mode), np.array(frames.scale)
+    for _ in range(6):
+        z = mode[:, None] + np.einsum("pcj,pij->pci", y, scale)
+        value = modes.evaluate(kernel, z, data, temper)[0]
+        best = modes.evaluate(kernel, mode[:, None], data, temper)[0]
+        hopeless = ~(value > best - 10.0 - 2.0 * kernel.size)
+        if not hopeless.any():
+            break
+        y[hopeless] *= 0.5
+    return jnp.asarray(y)
+
+
 def _from_nuts(problems, kernel, laplaces, data, keys, method, temper, report):
     frames = nuts.Frame(
         jnp.asarray(np.stack([f.mode for f in laplaces])), jnp.asarray(np.stack([f.scale for f in laplaces]))
     )
-    y = nuts.overdispersed(jax.vmap(lambda k: jax.random.fold_in(k, 3))(keys), kernel.size, method.chains)
+    y = _starts(kernel, frames, jax.vmap(lambda k: jax.random.fold_in(k, 3))(keys), method.chains, data, temper)
     found, interrupted = nuts.run(
         kernel,
         jax.vmap(lambda k: jax.random.fold_in(k, 4))(keys),
