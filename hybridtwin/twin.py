@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.engine import double
-from hybridtwin.errors import InterventionError, SolveError
+from hybridtwin.errors import InterventionError, PastHorizon, SolveError
 from hybridtwin.fit import PARTS, Fit, Part, Verdict
 from hybridtwin.interventions import Do, Rescue, World, enact
 from hybridtwin.records import Person
@@ -178,6 +178,7 @@ class Twin:
                         f"on: the start lacks the states {', '.join(sorted(missing))}. Give a number for each."
                     )
                 day = dataclasses.replace(day, start=dict(start))
+            _within_horizon(day.bound, fit.model.spec)
             days.append(day)
         return dataclasses.replace(
             self, days=tuple(days), dos=(), rescue=None, root=f"{self.root}|{record.hash()}|{start}"
@@ -299,6 +300,28 @@ class Twin:
             values = values_of(fit.kernel, z[None])
         found = {site.name: values[site.name][0] for site in fit.kernel.sites}
         return {name: v if v.ndim else float(v) for name, v in found.items()}
+
+    def events(self, structure: int = 0):
+        """What the readings say of uncertain events: a data frame, one row an event, with amount and shift of time.
+
+        Columns: input, time (as recorded), recorded (NaN where nobody wrote it down), unit, amount_q05, amount_q50,
+        amount_q95, shift_q05, shift_q50, shift_q95 (of the time, in the record's system time).
+        """
+        import pandas as pd
+
+        fit = self.fits[structure]
+        bound, data, rows = fit.problem.bound, fit.problem.data, []
+        for i, event in enumerate(bound.latent):
+            dose = bound.inputs[event.input].doses[event.index]
+            row = {"input": event.input, "time": bound.clock.label(dose.time), "unit": fit.model.spec.doses[event.input].unit,
+                   "recorded": np.nan if event.missing else event.median}  # fmt: skip
+            for word, site, at, sd in (("amount", "amounts", data.amount_at[i], event.amount_sd),
+                                       ("shift", "times", data.time_at[i], event.time_sd)):  # fmt: skip
+                z = np.asarray(fit.values[site]).reshape(fit.count, -1)[:, at] if at >= 0 else np.zeros(1)
+                drawn = event.median * np.exp(sd * z) if word == "amount" else sd * z
+                row |= {f"{word}_q{q:02.0f}": float(np.quantile(drawn, q / 100)) for q in (5, 50, 95)}
+            rows.append(row)
+        return pd.DataFrame(rows)
 
     def summary(self):
         """Parameters: prior and posterior quantiles with units, as a data frame."""
@@ -473,6 +496,15 @@ def _common_outputs(fits) -> tuple[str, ...]:
         for n, o in fits[0].model.spec.outputs.items()
         if n in shared and all(f.model.spec.outputs[n].unit == o.unit for f in fits)
     )
+
+
+def _within_horizon(bound, spec) -> None:
+    """**Raises:** PastHorizon where a new day is longer than the system was declared for."""
+    if spec.horizon is not None and bound.stop - bound.start > spec.horizon * (1 + 1e-9):
+        raise PastHorizon(
+            f"{spec.name} is declared valid for {spec.horizon:g} {spec.time}; this day spans {bound.stop - bound.start:g}. "
+            "Cut the record with person.between(...), or ask for an earlier end."
+        )
 
 
 def _carry_over(record: Person, day: Day, spec) -> Person:
