@@ -253,12 +253,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", choices=["theophylline", "warfarin", "patients", "simulated"])
     parser.add_argument("--method", choices=["nuts", "laplace"], default="nuts")
+    parser.add_argument("--error", choices=list(ERRORS), help="theophylline: one error model only")
     parser.add_argument("--json")
     args = parser.parse_args()
     method = ht.NUTS() if args.method == "nuts" else ht.Laplace()
     began, found = time.time(), {}
     if args.only in (None, "theophylline"):
-        for error in ERRORS:
+        for error in [args.error] if args.error else ERRORS:
             found[f"theophylline {error}"] = theophylline(method, error)
             told_theophylline(error, found[f"theophylline {error}"])
     if args.only in (None, "warfarin"):

@@ -82,8 +82,9 @@ def test_all_twelve_of_theophylline_are_ok_and_inside_their_bands(bench, theophy
     assert set(found["all"]["verdicts"].values()) == {"OK"}, found["all"]["reasons"]
     assert found["all"]["samples"] == 132
     assert found["all"]["inside"][0.95] >= 123
-    # Of the sixty samples to come 54 and 57 are expected; the additive error of the published fits, which also stands for
-    # what the model misses while the drug is absorbed, is somewhat large for them.
+    # Of the sixty samples to come 54 and 57 are expected inside; those of one person err together. The bands turn out
+    # wide rather than narrow: the published error (.7 mg/L) also stands for what the model misses while the drug is
+    # absorbed, and is larger than the scatter of the samples after that.
     assert found["ahead"]["samples"] == 60
     assert found["ahead"]["inside"][0.9] >= 50
     assert found["ahead"]["inside"][0.95] >= 54
@@ -182,21 +183,15 @@ def test_modes_of_single_patients_are_those_of_monolix(bench):
             assert mode[parameter] == pytest.approx(value, rel=2e-4), (name, parameter)
 
 
-def test_simulated_people_are_recovered(bench, shared_data):
+def test_simulated_people_are_recovered_and_intervals_hold_the_truth(bench, shared_data):
     shared_data("pkpd/acop_sim_oral_1cpt.csv.gz")
-    found = bench.simulated(QUICK, count=4)
-    for name in ("CL", "V", "ka"):
-        assert found[name]["people"] == 4
-        assert found[name]["inside"] >= 2
-        assert found[name]["median error"] < 0.15
-
-
-@pytest.mark.heavy
-def test_intervals_of_simulated_people_hold_the_truth(bench, shared_data):
-    shared_data("pkpd/acop_sim_oral_1cpt.csv.gz")
-    found = bench.simulated(ht.NUTS(draws=150, warmup=150))
-    assert "DO NOT USE" not in found["verdicts"]
-    held = sum(found[n]["inside"] for n in ("ka", "CL", "V")) / sum(found[n]["people"] for n in ("ka", "CL", "V"))
+    found = bench.simulated(ht.Laplace(draws=400, starts=4))
+    assert set(found["verdicts"]) == {"OK"}
+    most = {"ka": 0.12, "CL": 0.05, "V": 0.05}
+    for name, bound in most.items():
+        assert found[name]["people"] == 40
+        assert found[name]["median error"] < bound, name
+    held = sum(found[n]["inside"] for n in most) / sum(found[n]["people"] for n in most)
     assert 0.80 <= held <= 0.97
 
 
