@@ -312,7 +312,8 @@ class Twin:
         fit = self.fits[structure]
         bound, data, rows = fit.problem.bound, fit.problem.data, []
         for i, event in enumerate(bound.latent):
-            dose = bound.inputs[event.input].doses[event.index]
+            regimen: Any = bound.inputs[event.input]
+            dose = regimen.doses[event.index]
             row = {"input": event.input, "time": bound.clock.label(dose.time), "unit": fit.model.spec.doses[event.input].unit,
                    "recorded": np.nan if event.missing else event.median}  # fmt: skip
             for word, site, at, sd in (("amount", "amounts", data.amount_at[i], event.amount_sd),
