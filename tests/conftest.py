@@ -10,8 +10,11 @@ from pathlib import Path
 import jax
 import pytest
 
+from hybridtwin.engine import prepare
+
 ROOT = Path(__file__).resolve().parent.parent
 
+prepare()  # fast loops on a CPU, which only the first to start JAX can ask for
 jax.config.update("jax_enable_x64", False)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update(

@@ -30,6 +30,7 @@ from hybridtwin.causal import contrast as contrasting
 from hybridtwin.causal.contrast import contrast
 from hybridtwin.engine import double
 from hybridtwin.errors import HybridTwinError, NoReadings, RecordError, UnitError
+from hybridtwin.inference import personalize as personalizing
 from hybridtwin.inference.check import check
 from hybridtwin.inference.methods import NUTS, Laplace
 from hybridtwin.inference.personalize import personalize, update
@@ -267,6 +268,14 @@ def test_3_on_the_mesh_too():
     whole = fit(MESH, people)
     assert_same_bits(whole, fit(MESH, people[1:]), "c")
     assert_same_bits(whole, fit(MESH, people[::-1]), "a")
+
+
+def test_3_in_tiles_of_several_people_too(monkeypatch):
+    """Where people are lanes of one call (an accelerator), the neighbors in the tile do not matter either."""
+    monkeypatch.setattr(personalizing, "people_per_call", lambda: 4)
+    whole = fit(ORAL, TRIO)
+    assert_same_bits(whole, fit(ORAL, [TRIO[2], poisoned(), TRIO[0]]), "anna")
+    assert_same_bits(whole, fit(ORAL, [*unlike(), TRIO[1]]), "bea")
 
 
 @pytest.mark.heavy
@@ -592,8 +601,12 @@ def test_12_nothing_that_is_loaded_runs_code(path):
                 if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name)
                 else ""
             )
-            own = path.name == "system.py" and name == "eval"  # annotations of a class that is being declared: already code
-            assert own or not (isinstance(node.func, ast.Name) and name in {"eval", "exec", "compile"}), f"{path}: {name}"
+            own = (
+                path.name == "system.py" and name == "eval"
+            )  # annotations of a class that is being declared: already code
+            assert own or not (isinstance(node.func, ast.Name) and name in {"eval", "exec", "compile"}), (
+                f"{path}: {name}"
+            )
             assert name not in {"read_pickle", "to_pickle", "literal_eval"} and (owner, name) != ("yaml", "load")
             assert not any(k.arg == "allow_pickle" and getattr(k.value, "value", False) for k in node.keywords)
 
