@@ -168,7 +168,8 @@ class Contrast:
             lines += [("Harm beside it: " if r.harm else "") + r.text for r in self.rows]
         if self.kept:
             lines.append("Kept as lived: " + "; ".join(self.kept) + ".")
-        lines += [f"Note: {note}." for note in self.notes]
+        if self.verdict.headline != "DO NOT USE":
+            lines += [f"Note: {note}." for note in self.notes]
         lines.append("Rests on: " + "; ".join(self.assumptions) + ".")
         lines.append("Research use; not a medical device.")
         return "\n".join(lines)
