@@ -15,7 +15,7 @@ from hybridtwin.errors import InterventionError
 from hybridtwin.fit import Fit
 from hybridtwin.interventions import World
 from hybridtwin.model import Data, Kernel, Model, fastest_rate, first_inputs, lived_world
-from hybridtwin.simulate.mesh import FIRST, LAST, lay, layout_of, override_columns
+from hybridtwin.simulate.mesh import FIRST, LAST, bucket, lay, layout_of, override_columns, pad
 from hybridtwin.simulate.run import Solved, solve_draws, stack
 from hybridtwin.simulate.solve import observer, states
 from hybridtwin.simulate.steppers import RK4, Exact
@@ -160,6 +160,9 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
             max_step=min(step, day.bound.stop - day.bound.start + 1.0),
             occasions=edges,
         )
+        nodes = meshes[0].t
+        # Other interventions on this day have a few more or fewer nodes: one padded shape, one compiled program.
+        meshes = [pad(m, bucket(len(m.t)), bucket(len(reads)), len(m.moving.time)) for m in meshes]
         latent = day.bound.latent
         sds = [np.array([getattr(e, name) for e in latent], float) for name in ("amount_sd", "time_sd")]
         places = [np.where(sd > 0, np.cumsum(sd > 0) - 1, -1).astype(np.int32) for sd in sds]
@@ -173,7 +176,7 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
             return _program(dataclasses.replace(kernel, stepper=stepper), names, given_start)
 
         solved: Solved = solve_draws(program, lanes, datas, kernel.stepper, tol=tol)
-    return reads, names, solved, meshes[0].t
+    return reads, names, solved._replace(values=solved.values[:, :, : len(reads)]), nodes
 
 
 def _paired(x0, total, draws):
