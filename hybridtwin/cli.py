@@ -211,15 +211,18 @@ def _default_sensor(name: str, spec) -> str | None:
     return f"Combined2:{name}" if name in spec.outputs else None
 
 
-def _twin(args) -> Any:
-    """Read and personalize: a `Twin`."""
+def _twin(args, worlds=()) -> Any:
+    """Read and personalize: a `Twin`. `worlds` that will be asked for are checked against their targets first."""
     prepare()
+    from hybridtwin import grammar
     from hybridtwin.inference.methods import NUTS, Laplace
     from hybridtwin.inference.personalize import personalize
 
     person = _person(args)
     _tell(repr(person))
     models = _models(args, person)
+    for asked in worlds:
+        grammar.suited(models[0].spec, asked)
     temper = args.temper or (3.0 if len(models) > 1 else 1.0)
     if args.method == "laplace":
         method = Laplace(draws=args.draws or 1000)
@@ -248,7 +251,7 @@ def _do_compare(args) -> int:
         grammar.windowed(f"peak(x) @{args.window}")
     for text in args.outcome or ():
         grammar.outcome(text)
-    lived = _twin(args)
+    lived = _twin(args, asked)
     from hybridtwin.causal.contrast import contrast
 
     _tell("\n" + repr(lived))

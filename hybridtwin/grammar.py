@@ -146,9 +146,9 @@ def _given(found, kind, made) -> Change:
     return Change(words, change, ("doses",))
 
 
-def enact(twin, asked: list[Asked]):
-    """The twin in the world that was asked for. **Raises:** what `Twin.do` raises."""
-    spec = twin.fits[0].model.spec
+def suited(spec, asked: list[Asked]) -> list[tuple[Asked, Any]]:
+    """Each change with its value as the target takes it, before any work. **Raises:** AmbiguousDose, InterventionError."""
+    found = []
     for each in asked:
         value, name = each.value, each.name
         group = next((group for group in (*_COURSES, *_NUMBERS, "states") if name in getattr(spec, group)), None)
@@ -161,6 +161,13 @@ def enact(twin, asked: list[Asked]):
         elif group is not None and group not in value.fits:
             raise InterventionError(f"{name} is one of the {group}: it cannot become {value.label!r}. "
                                     f"Write {name}=*1.2, or a number with its unit.")
+        found.append((each, value))
+    return found
+
+
+def enact(twin, asked: list[Asked]):
+    """The twin in the world that was asked for. **Raises:** what `Twin.do` raises."""
+    for each, value in suited(twin.fits[0].model.spec, asked):
         twin = twin.do(start=each.start, stop=each.stop, **{each.name: value})
     return twin
 
