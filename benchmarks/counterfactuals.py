@@ -163,7 +163,7 @@ def main():
         name: np.stack([measured(answers[arm][:96, 1]) - measured(answers[""][:96, 1]) for arm in ARMS])
         for name, (_, _, answers) in data.items()
     }
-    method = ht.NUTS(draws=200, warmup=150) if given.method == "nuts" else ht.Laplace()
+    method = ht.NUTS(draws=200, warmup=150, most=3) if given.method == "nuts" else ht.Laplace()
 
     def models(**options):
         sensor = ht.sensors.CGM("G_isf", **options)

@@ -73,7 +73,7 @@ def make_model(args, tables, weight):
         diffrax.PIDController(rtol=1e-5, atol=1e-6), jump_ts=knots[1:], store_rejected_steps=None
     )
     priors = {
-        "SI": (9e-4, 0.6), "p2": (0.015, 0.4), "Gb": (130.0, 0.2), "SG": (0.010, 0.7), "f": (0.9, 0.08),
+        "SI": (9e-4, 0.6), "p2": (0.015, 0.4), "Gb": (130.0, 0.2), "SG": (0.0055, 0.7), "f": (0.9, 0.08),
         "kemp": (0.14, 0.71), "kabs": (0.012, 0.8), "kd": (0.030, 0.62), "ka2": (0.0137, 0.43), "ke": (0.135, 0.25),
         "tis": (8.0, 0.4), "s_w": (3.0, 0.6), "s_ou": (10.0, 0.6), "tau": (40.0, 0.6),
     }  # fmt: skip

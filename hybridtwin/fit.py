@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hybridtwin.model import Kernel, Model, Problem
+from hybridtwin.model import Kernel, Model, Problem, Temper
 
 LEVELS = ("OK", "CAUTION", "DO NOT USE")
 PARTS = ("computed", "fits", "informed", "supported")
@@ -93,7 +93,7 @@ class Fit:
     log_density: np.ndarray
     stats: Mapping[str, Any]
     method: Any
-    temper: float
+    strength: Temper
     log_evidence: float
     parts: Mapping[str, Part]
     peak: np.ndarray
@@ -112,6 +112,11 @@ class Fit:
     def names(self) -> tuple[str, ...]:
         """One name a coordinate."""
         return self.kernel.names
+
+    @property
+    def temper(self) -> float:
+        """The likelihood counted to the power 1 / temper."""
+        return float(self.strength.power)
 
     @property
     def count(self) -> int:

@@ -96,6 +96,24 @@ def log_prior(prior, z):
     return prior.log_prob(value) + transform.log_abs_det_jacobian(z, value)
 
 
+class Temper(NamedTuple):
+    """How much the readings count, as arrays that a compiled program is given.
+
+    The likelihood counts to the power 1 / `power`: above 1 the mechanism is known to be wrong. How large the *sensor's* error
+    is stays as well known as before: a body that is left freer leaves larger residuals behind, which a tempered likelihood would
+    take for a worse sensor, and so count for less still. `center` and `root` hold, as a Gaussian on the coordinates of the k
+    parameters of sensors, the part of the untempered likelihood that the power takes away.
+    """
+
+    power: jax.Array  # ()
+    center: jax.Array  # (k,)
+    root: jax.Array  # (k, k)
+
+    def misses(self, scales):
+        """Standardized distance (k,) of sensor coordinates (k,) from what the untempered readings say of them."""
+        return self.root @ (scales - self.center)
+
+
 class Model:
     """A system read by sensors.
 
@@ -401,6 +419,17 @@ class Kernel:
         """One name for each coordinate."""
         return tuple(s.name if s.size == 1 else f"{s.name}[{i}]" for s in self.sites for i in range(s.size))
 
+    @functools.cached_property
+    def scales(self) -> np.ndarray:
+        """Places of the sensors' parameters among the coordinates."""
+        kinds = [site.kind for site in self.sites for _ in range(site.size)]
+        return np.array([i for i, kind in enumerate(kinds) if kind == "sensor"], int)
+
+    def untempered(self) -> Temper:
+        """The likelihood as it is."""
+        k = len(self.scales)
+        return Temper(np.float64(1.0), np.zeros(k), np.zeros((k, k)))
+
     def split(self, z) -> dict[str, Any]:
         """Coordinates by site; scalars where the size is 1."""
         found, at = {}, 0
@@ -471,9 +500,14 @@ class Kernel:
         """Log likelihood at the values of the sites; -inf where the solve failed."""
         return finite(sum(jnp.sum(t.loglik) for t in self.terms(values, data).values()))
 
-    def log_density(self, z, data: Data, temper):
-        """Log prior + log likelihood / temper at coordinates z (d,)."""
-        return self.log_prior(z) + self.log_likelihood_of(self.constrain(z), data) / temper
+    def tempered(self, z, log_likelihood, temper: Temper):
+        """Log prior + log likelihood / power, with the sensors' parameters anchored, at coordinates z (d,)."""
+        anchor = -0.5 * jnp.sum(temper.misses(z[self.scales]) ** 2)
+        return self.log_prior(z) + log_likelihood / temper.power + anchor
+
+    def log_density(self, z, data: Data, temper: Temper):
+        """Log density of the tempered posterior at coordinates z (d,)."""
+        return self.tempered(z, self.log_likelihood_of(self.constrain(z), data), temper)
 
 
 def finite(log_likelihood):

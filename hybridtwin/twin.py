@@ -290,7 +290,7 @@ class Twin:
         from hybridtwin.inference.personalize import values_of
 
         fit = self.fits[structure]
-        z, moved = exact(fit.kernel, fit.peak, fit.problem.data, fit.temper)
+        z, moved = exact(fit.kernel, fit.peak, fit.problem.data, fit.strength)
         if moved > 1e-2:
             raise SolveError(
                 f"the mode of {self.id} still moves by {moved:.2g} prior standard deviations when the steps are halved. "

@@ -16,9 +16,9 @@ from hybridtwin.fit import Fit
 from hybridtwin.interventions import World
 from hybridtwin.model import Data, Kernel, Model, fastest_rate, first_inputs, lived_world
 from hybridtwin.simulate.mesh import FIRST, LAST, bucket, lay, layout_of, override_columns, pad
-from hybridtwin.simulate.run import Solved, solve_draws, stack
+from hybridtwin.simulate.run import Solved, solve_draws
 from hybridtwin.simulate.solve import observer, states
-from hybridtwin.simulate.steppers import RK4, Exact
+from hybridtwin.simulate.steppers import RK4, Exact, Repeated
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,21 +68,17 @@ def reading_times(worlds, spec, span, at=None) -> list[tuple[float, int]]:
 
 @functools.lru_cache(maxsize=64)
 def _program(kernel: Kernel, names: tuple[str, ...], given_start: bool):
-    """Compiled: (draws (TILE, ...), worlds (W, ...)) -> (values (W, TILE, N, M), rescue doses (W, TILE, K or 0))."""
+    """Compiled: (draws (TILE, ...), world, sub-steps) -> (values (TILE, N, M), rescue doses (TILE, K or 0))."""
 
-    def lane(draw, overrides, data):
+    def lane(draw, data, substeps):
         values = draw["values"]
-        system, extras = kernel.system_of(values), kernel.extras(values, data, overrides)
+        system, extras = kernel.system_of(values), kernel.extras(values, data, draw["overrides"])
         x0 = kernel.model.spec.state(draw["x0"]) if given_start else kernel.start_state(system, data.mesh, extras)
-        path, given = states(system, kernel.layout, kernel.stepper, data.mesh, x0, extras, observer(names))
+        stepper = Repeated(kernel.stepper, substeps)
+        path, given = states(system, kernel.layout, stepper, data.mesh, x0, extras, observer(names))
         return path[data.mesh.read], jnp.zeros(0) if given is None else given
 
-    def every(draws, worlds):
-        by_world = jnp.moveaxis(draws["overrides"], 1, 0)
-        one_world = jax.vmap(lane, (0, 0, None))
-        return jax.vmap(one_world, (None, 0, 0))(draws, by_world, worlds)
-
-    return jax.jit(every)
+    return jax.jit(jax.vmap(lane, (0, None, None)))
 
 
 def _kernel(fit: Fit, day: Day, worlds) -> Kernel:
@@ -166,16 +162,13 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         latent = day.bound.latent
         sds = [np.array([getattr(e, name) for e in latent], float) for name in ("amount_sd", "time_sd")]
         places = [np.where(sd > 0, np.cumsum(sd > 0) - 1, -1).astype(np.int32) for sd in sds]
-        datas = stack([Data(mesh, {}, {}, sds[0], places[0], sds[1], places[1]) for mesh in meshes])
+        datas = [Data(mesh, {}, {}, sds[0], places[0], sds[1], places[1]) for mesh in meshes]
         names = tuple(names or spec.outputs)
-        lanes: dict[str, Any] = {"values": values, "overrides": _overrides(worlds, kernel.layout, values, fit.model)}
-        if given_start:
-            lanes["x0"] = x0
-
-        def program(stepper):
-            return _program(dataclasses.replace(kernel, stepper=stepper), names, given_start)
-
-        solved: Solved = solve_draws(program, lanes, datas, kernel.stepper, tol=tol)
+        lanes: dict[str, Any] = {"values": values, "x0": x0}
+        overrides = _overrides(worlds, kernel.layout, values, fit.model)
+        each = [lanes | {"overrides": overrides[:, w]} for w in range(len(worlds))]
+        program = _program(kernel, names, given_start)
+        solved: Solved = solve_draws(program, each, datas, refine=kernel.stepper.refined() is not None, tol=tol)
     return reads, names, solved._replace(values=solved.values[:, :, : len(reads)]), nodes
 
 

@@ -27,7 +27,7 @@ from hybridtwin.sensors import Seen
 from hybridtwin.signals import Dose, Regimen, Signal
 from hybridtwin.system import Scalar
 
-SHORT = NUTS(draws=50, warmup=50, starts=2, depth=6)
+SHORT = NUTS(draws=50, warmup=50, most=1, starts=2, depth=6)
 QUICK = Laplace(draws=200, starts=2)
 
 
@@ -129,7 +129,7 @@ def test_laplace_is_exact_where_the_posterior_is_gaussian(line):
     with double():
         problem = LINE.bind(line_person())
         data = jax.tree.map(lambda a: jnp.asarray(a)[None], problem.data)
-        mode, _, curve = modes.polish(problem.kernel, np.zeros((1, 2)), data, 1.0)
+        mode, _, curve = modes.polish(problem.kernel, np.zeros((1, 2)), data, plain(problem))
     scale = np.array([2.0, 0.7])
     np.testing.assert_allclose(np.array([1.0, -0.5]) + scale * mode[0], middle, atol=1e-7)
     np.testing.assert_allclose(scale[:, None] * np.linalg.inv(curve[0]) * scale, covariance, rtol=1e-5)
@@ -142,6 +142,22 @@ def test_a_tempered_likelihood_is_a_wider_error(line):
     assert np.all(np.abs(draws.mean(axis=1) - middle) < 4 * np.sqrt(np.diag(covariance) / 4000))
     np.testing.assert_allclose(np.cov(draws), covariance, rtol=0.12, atol=0.01)
     assert "temper 3" in repr(tempered) and np.all(draws.std(axis=1) > of_line(line).std(axis=1))
+
+
+def test_tempering_frees_the_body_and_not_the_sensor():
+    rng = np.random.default_rng(3)
+    times = np.linspace(0.0, 12.0, 40)
+    readings = 1.5 + 0.4 * times + 0.8 * rng.standard_normal(40)
+    person = Person.of("many", start=0.0, stop=12.0, readings={"y": (times, readings, "mg/L")})
+    model = Model(Line(), y=sensors.Gaussian("y", sd=ht.lognormal(1.0, 0.6)))
+    spread = {}
+    for temper in (1.0, 8.0):
+        values = personalize(model, person, Laplace(draws=4000, starts=2), key=1, temper=temper, progress=False).fits[0].values
+        spread[temper] = {name: (np.median(v), np.std(np.log(v) if name == "y.sd" else v)) for name, v in values.items()}
+    assert spread[8.0]["slope"][1] > 2.3 * spread[1.0]["slope"][1]  # the square root of 8, less what the prior says
+    # 40 readings give the log of a standard deviation to 1 / sqrt(80)
+    assert spread[1.0]["y.sd"][1] == pytest.approx(80**-0.5, rel=0.1)
+    assert spread[8.0]["y.sd"] == pytest.approx(spread[1.0]["y.sd"], rel=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +173,44 @@ def test_nuts_draws_from_the_closed_form(sampled):
     np.testing.assert_allclose(draws.std(axis=1), sd, rtol=0.12)
     assert np.corrcoef(draws)[0, 1] == pytest.approx(covariance[0, 1] / sd.prod(), abs=0.1)
     assert sampled.verdict.parts["computed"].level == "OK" and sampled.fits[0].stats["divergent"] == 0
+
+
+class Banana(ht.System):
+    """Only a + b**2 is read: a ridge that no curvature describes."""
+
+    time = "h"
+
+    class State(ht.State):
+        y: Scalar = ht.state("1", positive=False)
+
+    a: Scalar = ht.parameter(ht.normal(0.0, 1.0), "1")
+    b: Scalar = ht.parameter(ht.normal(0.0, 1.0), "1")
+
+    def rates(self, t, x, u):
+        return self.State(y=0.0 * x.y / ht.const(1.0, "h"))
+
+    def initial(self, u):
+        return self.State(y=self.a + self.b**2)
+
+    def outputs(self, x, u):
+        return {"y": ht.output(x.y, "1")}
+
+
+def test_chains_that_have_not_mixed_go_on():
+    person = Person.of("ridge", start=0.0, stop=1.0, readings={"y": (np.array([0.5]), np.array([1.0]), "1")})
+    model = Model(Banana(), y=sensors.Gaussian("y", sd=0.4))
+    method = NUTS(draws=50, warmup=50, most=20, starts=2)
+    fit = personalize(model, person, method, key=4, progress=False).fits[0]
+    short = personalize(model, person, dataclasses.replace(method, most=1), key=4, progress=False).fits[0]
+    kept = fit.z.shape[1]
+    assert short.z.shape[1] == 50 < kept <= 1000 and kept % 50 == 0
+    assert np.array_equal(fit.z[:, :50], short.z)
+    assert min(fit.stats["ess_bulk"].min(), fit.stats["ess_tail"].min()) > diagnostics.ESS > short.stats["ess_tail"].min()
+    assert fit.stats["rhat"].max() < diagnostics.RHAT
+    # by quadrature: the mean of b**2 under exp(-a**2/2 - b**2/2) with a = 1 - b**2 + noise
+    grid = np.linspace(-4, 4, 4001)
+    weight = np.exp(-0.5 * grid**2 - 0.5 * (1 - grid**2) ** 2 / 1.16)
+    assert np.mean(fit.values["b"] ** 2) == pytest.approx(np.sum(weight * grid**2) / weight.sum(), abs=0.15)
 
 
 def test_a_twin_leaves_for_arviz(sampled):
@@ -180,7 +234,7 @@ def test_a_twin_leaves_for_arviz(sampled):
 def density(problem):
     """(negative log density, its reverse-mode gradient) of z, for SciPy."""
     data = jax.tree.map(jnp.asarray, problem.data)
-    both = jax.jit(jax.value_and_grad(lambda z: -problem.kernel.log_density(z, data, 1.0)))
+    both = jax.jit(jax.value_and_grad(lambda z: -problem.kernel.log_density(z, data, problem.kernel.untempered())))
     return lambda z: tuple(np.array(a) for a in both(jnp.asarray(z, jnp.float64)))
 
 
@@ -188,14 +242,18 @@ def one(problem):
     return jax.tree.map(lambda a: jnp.asarray(a)[None], problem.data)
 
 
+def plain(problem):
+    return jax.tree.map(lambda a: jnp.asarray(a)[None], problem.kernel.untempered())
+
+
 def test_modes_are_those_of_scipy():
     with double():
         problem = ORAL.bind(oral_person())
         found = modes.ascend(
-            problem.kernel, modes.starts(jax.random.split(jax.random.key(0), 1), 3, 4), one(problem), 1.0
+            problem.kernel, modes.starts(jax.random.split(jax.random.key(0), 1), 3, 4), one(problem), plain(problem)
         )[0]
         best = found.z[modes.distinct(found)[0]]
-        z, value, _ = modes.polish(problem.kernel, best[None], one(problem), 1.0)
+        z, value, _ = modes.polish(problem.kernel, best[None], one(problem), plain(problem))
         other = scipy.optimize.minimize(
             density(problem), np.full(3, 0.4), jac=True, method="BFGS", options={"gtol": 1e-8}
         )
@@ -208,7 +266,7 @@ def agree(problem, z, rtol):
     with double():
         f = density(problem)
         value, backward = f(z)
-        forward_value, forward, _ = modes.evaluate(problem.kernel, np.asarray(z)[None, None], one(problem), 1.0)
+        forward_value, forward, _ = modes.evaluate(problem.kernel, np.asarray(z)[None, None], one(problem), plain(problem))
         steps = 1e-5 * np.eye(len(z))
         central = np.array([(f(z + s)[0] - f(z - s)[0]) / 2e-5 for s in steps])
     assert forward_value[0, 0] == pytest.approx(-value, rel=1e-12)
@@ -256,7 +314,7 @@ def test_a_model_is_a_numpyro_program():
         for site in kernel.sites:
             slope = jax.grad(lambda x, p=site.prior: from_coordinate(p, x))(kernel.split(z)[site.name])
             jacobian += float(jnp.log(jnp.abs(slope)))
-        own = float(jax.jit(kernel.log_density)(z, data, 1.0))
+        own = float(jax.jit(kernel.log_density)(z, data, kernel.untempered()))
     assert joint + jacobian == pytest.approx(own, rel=1e-10)
 
 

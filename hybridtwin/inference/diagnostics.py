@@ -8,6 +8,10 @@ gives NaN: it never passes.
 import numpy as np
 from scipy.special import ndtri
 
+# What passes without a word. Four chains that mix perfectly exceed R-hat 1.02 in two cases of five at 180 effective draws, and
+# 1.05 in three of a hundred, for each parameter: a lower bound would only ask for more draws in other words.
+RHAT, ESS = 1.05, 150
+
 
 def _split(x):
     half = x.shape[-1] // 2

@@ -9,20 +9,22 @@ from hybridtwin.errors import ParameterError
 class NUTS:
     """The No-U-Turn sampler in coordinates whitened by a Laplace approximation at the best of several modes.
 
-    `draws` are kept by each of `chains`; `starts` ascents look for modes; `target` is the acceptance rate aimed at.
+    Each of `chains` keeps `draws`, and where they have not mixed goes on to up to `most` times as many; `starts` ascents look
+    for modes; `target` is the acceptance rate aimed at.
     """
 
     draws: int = 250
     chains: int = 4
     warmup: int = 200
+    most: int = 4
     starts: int = 8
     target: float = 0.85
     depth: int = 8
 
     def __post_init__(self):
-        if self.draws < 20 or self.chains < 2 or self.warmup < 50 or self.starts < 1:
+        if self.draws < 20 or self.chains < 2 or self.warmup < 50 or min(self.starts, self.most) < 1:
             raise ParameterError(
-                "NUTS needs draws >= 20, chains >= 2, warmup >= 50 and starts >= 1: fewer cannot be checked. "
+                "NUTS needs draws >= 20, chains >= 2, warmup >= 50, starts >= 1 and most >= 1: fewer cannot be checked. "
                 "Use ht.Laplace() for a quick look."
             )
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.engine import double
-from hybridtwin.model import Kernel, finite
+from hybridtwin.model import Kernel, Temper, finite
 
 _ROUNDS = 60
 LANES = 8  # width of every call of the compiled ascent
@@ -43,15 +43,16 @@ def _parts(kernel: Kernel, z, data, temper):
         other = (t.residual == 0) & (t.log_sd == 0)  # censored and counted rows: outer product of their scores
         rows += [t.residual, jnp.sqrt(2.0) * t.log_sd, jnp.where(other, t.loglik, 0.0)]
     vector = jnp.concatenate(rows)
-    vector = jnp.where(jnp.isfinite(vector), vector, 0.0) / jnp.sqrt(temper)
-    return kernel.log_prior(z) + loglik / temper, vector
+    vector = jnp.where(jnp.isfinite(vector), vector, 0.0) / jnp.sqrt(temper.power)
+    vector = jnp.concatenate([vector, temper.misses(z[kernel.scales])])
+    return kernel.tempered(z, loglik, temper), vector
 
 
 @functools.lru_cache(maxsize=64)
 def slopes(kernel: Kernel):
     """Compiled value, gradient and Gauss-Newton curvature of the log density, by forward mode.
 
-    (z (P, S, d), data (P, ...), temper) -> ((P, S), (P, S, d), (P, S, d, d)).
+    (z (P, S, d), data (P, ...), temper (P, ...)) -> ((P, S), (P, S, d), (P, S, d, d)).
     """
 
     def lane(z, data, temper):
@@ -63,7 +64,7 @@ def slopes(kernel: Kernel):
         jac = jnp.where(jnp.isfinite(jac), jac, 0.0)
         return value, jnp.where(jnp.isfinite(grad), grad, 0.0), jac.T @ jac + jnp.eye(z.shape[0])
 
-    return jax.jit(jax.vmap(jax.vmap(lane, (0, None, None)), (0, 0, None)))
+    return jax.jit(jax.vmap(jax.vmap(lane, (0, None, None)), (0, 0, 0)))
 
 
 def evaluate(kernel, z, data, temper):
@@ -136,7 +137,7 @@ def exact(kernel: Kernel, z, data, temper):
     Sampling corrects its draws from n to 2n sub-steps; a mode is one point, so it is found again until it stays.
     """
     with double():
-        data = jax.tree.map(lambda a: jnp.asarray(a)[None], data)
+        data, temper = jax.tree.map(lambda a: jnp.asarray(a)[None], (data, temper))
         z, moved, halvings = np.asarray(z)[None], 0.0, 0
         while (finer := kernel.stepper.refined()) is not None and halvings < _HALVINGS:
             kernel = dataclasses.replace(kernel, stepper=finer)
@@ -174,6 +175,18 @@ def laplace(mode, negative_hessian, log_density) -> LaplaceFit:
     scale = vectors / np.sqrt(values)
     evidence = log_density + 0.5 * len(mode) * np.log(2 * np.pi) - 0.5 * np.sum(np.log(values))
     return LaplaceFit(mode, scale, float(log_density), float(evidence), floored)
+
+
+def anchored(kernel, fit: LaplaceFit, power: float) -> Temper:
+    """The temper of one person whose untempered posterior is `fit`: what a power takes from the sensors' parameters is kept."""
+    at, k = kernel.scales, len(kernel.scales)
+    precision = np.linalg.inv((fit.scale @ fit.scale.T)[np.ix_(at, at)]) if k else np.zeros((0, 0))
+    values, vectors = np.linalg.eigh(precision - np.eye(k))  # of the readings alone: the prior is counted elsewhere
+    told = values > 0.05  # where the readings say next to nothing there is nothing to keep
+    pulled = vectors.T @ precision @ fit.mode[at]
+    center = vectors @ np.where(told, pulled / np.where(told, values, 1.0), 0.0)
+    root = np.sqrt((1 - 1 / power) * np.where(told, values, 0.0))[:, None] * vectors.T
+    return Temper(np.float64(power), center, root)
 
 
 def distinct(modes: Modes, within: float = 10.0) -> list[int]:

@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 from numpyro.infer.hmc import hmc
 
+from hybridtwin.inference import diagnostics
 from hybridtwin.model import Kernel
 
 
@@ -35,6 +36,7 @@ class Draws(NamedTuple):
     accept: np.ndarray  # (C, N)
 
 
+CHUNK = 25  # draws of one call of the compiled program
 WARM_DEPTH = 5  # trees while the step size is still being found: deeper ones only cost
 FORWARD = 6  # up to this many unknowns forward mode is the cheaper gradient (benchmarks/README.md)
 _FIELDS = ("z", "diverging", "num_steps", "energy", "potential_energy", "accept_prob")
@@ -78,49 +80,105 @@ def _programs(kernel: Kernel, warmup: int, target: float, depth: int):
 @functools.lru_cache(maxsize=32)
 def _compiled(kernel: Kernel, warmup: int, target: float, depth: int, length: int):
     start, advance = _programs(kernel, warmup, target, depth)
-    each, per_person = (0, None, None, None), (0, 0, 0, None)
-    begin = jax.jit(jax.vmap(jax.vmap(start, (0, 0, None, None, None)), (0, 0, 0, 0, None)))
+    each, per_person = (0, None, None, None), (0, 0, 0, 0)
+    begin = jax.jit(jax.vmap(jax.vmap(start, (0, 0, None, None, None)), 0))
     step = functools.partial(advance, length=length)
     go = jax.jit(jax.vmap(jax.vmap(step, each), per_person))
     return begin, go
 
 
-def run(kernel, keys, y, data, frames, temper, *, draws, warmup, target, depth, chunk, report):
+def run(kernel, keys, y, data, frames, temper, method, report, chunk=CHUNK):
     """Sample P people with C chains each.
 
-    **Arguments:** keys (P,); y (P, C, d) starts on whitened coordinates; data, frames with leading axis P;
-    report(done, total, diverging) is called after each chunk and may raise KeyboardInterrupt.
+    The first half of the warm-up is spent in the coordinates of the Laplace approximation, the second in those of the draws
+    that the first half made, of all chains together: a ridge or a second mode is not seen by a curvature. After
+    `method.draws` a person whose chains have not mixed goes on, up to `method.most` times as long; each is cut where it was
+    found good, so that nobody's draws depend on who else is there.
+
+    **Arguments:** keys (P,); y (P, C, d) starts on whitened coordinates; data, frames, temper with leading axis P;
+    `method`: a `NUTS`; report(done, total, diverging) is called after each chunk and may raise KeyboardInterrupt.
 
     **Returns:** list of `Draws`, one a person, and whether the run was interrupted.
     """
-    begin, go = _compiled(kernel, warmup, target, depth, chunk)
-    chains = y.shape[1]
+    half = -(-method.warmup // (2 * chunk))  # chunks
+    begin, go = _compiled(kernel, half * chunk, method.target, method.depth, chunk)
+    people, chains = y.shape[:2]
     lane_keys = jax.vmap(lambda k: jax.random.split(k, chains))(keys)
-    state = begin(lane_keys, y, data, frames, temper)
-    kept, interrupted, total, diverging = [], False, warmup + draws, 0
-    done = 0
+    told, kept, interrupted = _Told(report, 2 * half * chunk + method.draws, chunk), [], False
     try:
-        while done < total:
+        state = begin(lane_keys, y, data, frames, temper)
+        warm = []
+        for _ in range(half):
             state, out = go(state, data, frames, temper)
-            done += chunk
-            out = [np.asarray(a) for a in out]
-            if done > warmup:
-                skip = max(0, chunk - (done - warmup))
-                kept.append([a[:, :, skip:] for a in out])
-                diverging += int(kept[-1][1].sum())
-            report(min(done, total), total, diverging)
+            warm.append(np.asarray(out[0]))
+            told.more()
+        y, frames = _refitted(frames, np.concatenate(warm[len(warm) // 2 :], axis=2))
+        lane_keys = jax.vmap(jax.vmap(lambda k: jax.random.fold_in(k, 1)))(lane_keys)
+        state = begin(lane_keys, jnp.asarray(y), data, frames, temper)
+        for _ in range(half):
+            state, _ = go(state, data, frames, temper)
+            told.more()
+        ends = np.zeros(people, int)  # draws after which each person was found good
+        while not ends.all():
+            state, out = go(state, data, frames, temper)
+            kept.append([np.asarray(a) for a in out])
+            told.more(diverging=int(kept[-1][1].sum()))
+            done = chunk * len(kept)
+            if done % method.draws < chunk and done >= method.draws:
+                z = np.concatenate([k[0] for k in kept], axis=2)
+                last = done >= method.most * method.draws
+                good = np.array([last or _mixed(z[p]) for p in range(people)])
+                ends = np.where((ends == 0) & good, done - done % method.draws, ends)
+                told.total += 0 if ends.all() else method.draws
     except KeyboardInterrupt:
         interrupted = True
         if not kept:
             raise
-    joined = [np.concatenate(parts, axis=2)[:, :, :draws] for parts in zip(*kept, strict=True)]
+        ends = np.full(people, chunk * len(kept))
+    joined = [np.concatenate(parts, axis=2) for parts in zip(*kept, strict=True)]
     mode, scale = np.asarray(frames.mode), np.asarray(frames.scale)
     found = []
-    for p in range(len(mode)):
-        y_p, div, steps, energy, potential, accept = (a[p] for a in joined)
+    for p in range(people):
+        y_p, div, steps, energy, potential, accept = (a[p][:, : ends[p]] for a in joined)
         z = mode[p] + np.einsum("cnj,ij->cni", y_p, scale[p])
         found.append(Draws(z, -potential, div, steps, energy, accept))
     return found, interrupted
+
+
+class _Told:
+    """Progress of one run, whose length may grow."""
+
+    def __init__(self, report, total, chunk):
+        self.report, self.total, self.chunk, self.done, self.diverging = report, total, chunk, 0, 0
+
+    def more(self, diverging=0):
+        self.done, self.diverging = self.done + self.chunk, self.diverging + diverging
+        self.report(min(self.done, self.total), self.total, self.diverging)
+
+
+def _mixed(y) -> bool:
+    """Have the chains of one person mixed, (C, N, d)?"""
+    by = np.moveaxis(y, -1, 0)
+    ess = np.minimum(diagnostics.ess_bulk(by), diagnostics.ess_tail(by))
+    return bool(np.all(diagnostics.rhat(by) < diagnostics.RHAT) and np.all(ess > diagnostics.ESS))
+
+
+def _refitted(frames, y):
+    """Coordinates in which the draws y (P, C, N, d) have unit covariance, and where the chains stand there (P, C, d).
+
+    The covariance is drawn towards that of the Laplace approximation, as far as d draws would.
+    """
+    at, means, scales = [], [], []
+    for p in range(len(y)):
+        flat = y[p].reshape(-1, y.shape[-1])
+        n, d = flat.shape
+        center = flat.mean(axis=0)
+        root = np.linalg.cholesky((n * np.cov(flat.T).reshape(d, d) + 2 * d * np.eye(d)) / (n + 2 * d))
+        at.append(np.linalg.solve(root, (y[p][:, -1] - center).T).T)
+        scale = np.asarray(frames.scale[p])
+        means.append(np.asarray(frames.mode[p]) + scale @ center)
+        scales.append(scale @ root)
+    return np.stack(at), Frame(jnp.asarray(np.stack(means)), jnp.asarray(np.stack(scales)))
 
 
 def overdispersed(keys, size, chains):

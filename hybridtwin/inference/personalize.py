@@ -21,6 +21,7 @@ from hybridtwin.inference.methods import NUTS, Laplace
 from hybridtwin.model import Kernel, Model, bind, normal_based, to_coordinate
 from hybridtwin.records import Cohort, Person
 from hybridtwin.simulate.run import TILE, stack
+from hybridtwin.simulate.steppers import Repeated
 from hybridtwin.twin import Twin, Twins
 
 WIDE = 32  # people in one call of the sampler on an accelerator
@@ -51,11 +52,12 @@ def person_key(key, person_id):
 
 @functools.lru_cache(maxsize=64)
 def _readings_program(kernel: Kernel):
-    """Compiled: (z (TILE, d), data) -> (log likelihood (TILE,), residuals: sensor -> (TILE, N), modelled likewise)."""
+    """Compiled: (z (TILE, d), data, sub-steps) -> (log likelihood (TILE,), residuals: sensor -> (TILE, N), modelled alike)."""
 
-    def lane(z, data):
+    def lane(z, data, substeps):
+        here = dataclasses.replace(kernel, stepper=Repeated(kernel.stepper, substeps))
         values = kernel.constrain(z)
-        modelled = kernel.modelled(values, data)
+        modelled = here.modelled(values, data)
         terms = {n: kernel.sensor_of(n, values).terms(modelled[n], data.seen[n]) for n in data.read}
         residuals = {
             n: jnp.where(data.seen[n].mask & (data.seen[n].censored == 0), t.residual, jnp.nan)
@@ -63,20 +65,20 @@ def _readings_program(kernel: Kernel):
         }
         return sum(jnp.sum(t.loglik) for t in terms.values()), residuals, modelled
 
-    return jax.jit(jax.vmap(lane, (0, None)))
+    return jax.jit(jax.vmap(lane, (0, None, None)))
 
 
 def _head(n, a):
     return np.array(a)[:n]
 
 
-def at_readings(kernel, z, data):
-    """Log likelihood, residuals and modelled values at many draws z (n, d) of one person; NumPy."""
+def at_readings(kernel, z, data, substeps=1):
+    """Log likelihood, residuals and modelled values at many draws z (n, d) of one person, the kernel's steps cut; NumPy."""
     program, parts = _readings_program(kernel), []
     for i in range(0, len(z), TILE):
         group = z[i : i + TILE]
         full = np.concatenate([group, np.repeat(group[:1], TILE - len(group), axis=0)])
-        parts.append(jax.tree.map(functools.partial(_head, len(group)), program(jnp.asarray(full), data)))
+        parts.append(jax.tree.map(functools.partial(_head, len(group)), program(jnp.asarray(full), data, np.int32(substeps))))
     return jax.tree.map(lambda *a: np.concatenate(a), *parts)
 
 
@@ -162,16 +164,16 @@ def _tile(model, problems, keys, method, temper, report):
         kernel = problems[0].kernel
         data = jax.tree.map(jnp.asarray, stack([p.data for p in problems]))
         keys = jnp.stack(keys)
-        found, left = _search(kernel, data, keys, method.starts, temper)
+        tempers = _tempers(kernel, data, keys, method.starts, temper)
+        found, left = _search(kernel, data, keys, method.starts, tempers)
         laplaces = [f[0] for f in found]
         report(1, 20, 0)
         if isinstance(method, Laplace):
             fits = [
-                _from_laplace(problem, fit, data, p, keys[p], method, temper)
-                for p, (problem, fit) in enumerate(zip(problems, laplaces, strict=True))
+                _from_laplace(fit, keys[p], method) for p, fit in enumerate(laplaces)
             ]
         else:
-            fits = _from_nuts(problems, kernel, laplaces, data, keys, method, temper, report)
+            fits = _from_nuts(problems, kernel, laplaces, data, keys, method, tempers, report)
         return [
             _finish(
                 problem,
@@ -182,13 +184,22 @@ def _tile(model, problems, keys, method, temper, report):
                 p,
                 keys[p],
                 method,
-                temper,
+                jax.tree.map(lambda a, p=p: np.asarray(a[p]), tempers),
             )
             for p, (problem, (z, extra)) in enumerate(zip(problems, fits, strict=True))
         ]
 
 
-def _from_laplace(problem, fit, data, p, key, method, temper):
+def _tempers(kernel, data, keys, starts, power):
+    """How much the readings count, person by person; see `Temper`."""
+    plain = stack([kernel.untempered()] * len(keys))
+    if power == 1 or not len(kernel.scales):
+        return plain._replace(power=np.full(len(keys), float(power)))
+    fits, _ = _search(kernel, data, keys, starts, plain)
+    return stack([modes.anchored(kernel, f[0], power) for f in fits])
+
+
+def _from_laplace(fit, key, method):
     d = len(fit.mode)
     noise = np.array(jax.random.normal(jax.random.fold_in(key, 2), (method.draws, d), float))
     z = fit.mode + noise @ fit.scale.T
@@ -222,12 +233,8 @@ def _from_nuts(problems, kernel, laplaces, data, keys, method, temper, report):
         data,
         frames,
         temper,
-        draws=method.draws,
-        warmup=method.warmup,
-        target=method.target,
-        depth=method.depth,
-        chunk=25,
-        report=report,
+        method,
+        report,
     )
     out = []
     for draws in found:
@@ -275,7 +282,7 @@ def _finish(problem, z, extra, laplaces, data, p, key, method, temper) -> Fit:
         "informed": verdict.informed(spread, kernel.names, roles),
         "supported": verdict.supported(problem),
     }
-    log_density = fine / temper
+    log_density = fine / float(temper.power)
     return Fit(
         problem,
         values_of(kernel, chosen.reshape(flat.shape)),
@@ -294,13 +301,12 @@ def _finish(problem, z, extra, laplaces, data, p, key, method, temper) -> Fit:
 def _corrected(kernel, z, loglik, data, temper, extra):
     """Importance weights of the draws: for the step size, and for how well a Laplace approximation stands in."""
     stats = {k: v for k, v in extra.items() if k != "noise"}
-    finer = kernel.stepper.refined()
     fine = loglik
-    if finer is not None:
-        fine = at_readings(dataclasses.replace(kernel, stepper=finer), z, data)[0]
+    if kernel.stepper.refined() is not None:
+        fine = at_readings(kernel, z, data, substeps=2)[0]
     usable = np.isfinite(fine) & np.isfinite(loglik)
     stats["failed"] = float(1 - usable.mean())
-    move = np.where(usable, (fine - loglik) / temper, -np.inf)
+    move = np.where(usable, (fine - loglik) / float(temper.power), -np.inf)
     if "noise" in extra and usable.any():
         # Draws of a Gaussian are not draws of the coarse posterior: one at which the coarse steps explode must not win
         # by the gain of its halved steps.
@@ -309,7 +315,7 @@ def _corrected(kernel, z, loglik, data, temper, extra):
     stats["mesh_share"] = float(1 / np.sum(weights**2) / len(weights)) if usable.any() else 0.0
     stats["weights"] = weights
     if "noise" in extra:
-        density = np.array(jax.vmap(kernel.log_prior)(jnp.asarray(z))) + fine / temper
+        density = np.array(jax.vmap(kernel.tempered, (0, 0, None))(jnp.asarray(z), jnp.asarray(fine), temper))
         stats["share"] = float(1 / np.sum(_weights(density + 0.5 * np.sum(extra["noise"] ** 2, axis=1)) ** 2) / len(z))
     return fine, stats
 

@@ -13,11 +13,9 @@ def computed(stats, method_name) -> Part:
         rhat, bulk, tail = stats["rhat"], stats["ess_bulk"], stats["ess_tail"]
         names = stats["names"]
         worst = int(np.argmax(np.where(np.isfinite(rhat), rhat, np.inf)))
-        # Four chains that mix perfectly, at 180 effective draws (150 pass below), exceed 1.02 in two cases of five and
-        # 1.05 in three of a hundred, for each parameter: a lower bound would only ask for more draws in other words.
-        judge.above(rhat[worst], 1.05, 1.10, f"R-hat of {names[worst]} is {rhat[worst]:.3f} (chains have not mixed)")
+        judge.above(rhat[worst], diagnostics.RHAT, 1.10, f"R-hat of {names[worst]} is {rhat[worst]:.3f} (chains have not mixed)")
         low = float(np.nanmin(np.minimum(bulk, tail))) if np.isfinite(bulk).all() else np.nan
-        judge.above(-low, -150, -60, f"smallest effective sample size is {low:.0f}")
+        judge.above(-low, -diagnostics.ESS, -60, f"smallest effective sample size is {low:.0f}")
         judge.above(stats["divergent"], 0.01, 0.05, f"{100 * stats['divergent']:.1f} % of the transitions diverged")
         judge.above(
             -float(np.min(stats["bfmi"])), -0.3, -0.1, f"E-BFMI is {float(np.min(stats['bfmi'])):.2f} (heavy tails)"

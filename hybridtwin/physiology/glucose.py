@@ -26,7 +26,8 @@ from hybridtwin.system import (
 
 _REPLAY = "Cappon 2023, ReplayBG, doi:10.1109/TBME.2023.3286856"
 _HOVORKA = "Hovorka 2004, doi:10.1088/0967-3334/25/4/010"
-_SPAN = "spans ReplayBG (.022) and Hovorka's equations linearized at basal insulin (.0055)"
+# One pool overestimates SG two- to fourfold (Caumo 1999), so the value of a minimal model (ReplayBG: .022) is the upper end here.
+_SPAN = "Hovorka 2004 linearized at basal insulin; wide, for one pool overestimates it: doi:10.1152/ajpendo.1999.276.6.E1171"
 
 
 class Gut(System):
@@ -194,7 +195,7 @@ class T1DMinimal(System):
     insulin: SubcutaneousInsulin = SubcutaneousInsulin()
     SI: Scalar = parameter(lognormal(9e-4, 0.6), "L/m[IU]/min", "insulin sensitivity", source=_REPLAY)
     p2: Scalar = parameter(lognormal(0.015, 0.4), "1/min", "rate of insulin action", source=_REPLAY + ", widened")
-    SG: Scalar = parameter(lognormal(0.010, 0.7), "1/min", "glucose effectiveness", source=_SPAN)
+    SG: Scalar = parameter(lognormal(0.0055, 0.7), "1/min", "glucose effectiveness", source=_SPAN)
     Gb: Scalar = parameter(
         lognormal(130.0, 0.2), "mg/dL", "glucose at rest under the usual basal", source=_REPLAY + ", widened"
     )
@@ -285,7 +286,7 @@ class T1DTwoPool(System):
     ka3: Scalar = parameter(lognormal(0.024, 0.65), "1/min", "rate of insulin action on production", source=_HOVORKA)
     E0: Scalar = parameter(lognormal(1.8, 0.24), "mg/dL/min", "glucose production without insulin", source=_HOVORKA)
     k12: Scalar = parameter(lognormal(0.06, 0.45), "1/min", "exchange between the pools", source=_HOVORKA)
-    SG: Scalar = parameter(lognormal(0.010, 0.7), "1/min", "glucose effectiveness", source=_SPAN)
+    SG: Scalar = parameter(lognormal(0.0055, 0.7), "1/min", "glucose effectiveness", source=_SPAN)
     Gb: Scalar = parameter(
         lognormal(130.0, 0.2), "mg/dL", "glucose at rest under the usual basal", source=_REPLAY + ", widened"
     )

@@ -1,6 +1,6 @@
 """Solve many draws in many worlds, check the error by halving the steps, and refine the lanes that need it.
 
-Draws are lanes of one compiled program of fixed width (`TILE`), worlds its outer axis. The embedded error estimates of
+Draws are lanes of one compiled program of fixed width (`TILE`). The embedded error estimates of
 Runge-Kutta pairs flag nearly every lane of such systems; comparing the outputs of n and 2n sub-steps gives 0.8 to 1.9
 times the true error (DESIGN 6.1), so that is what is compared, lane by lane, and the finer of the two is what is
 returned.
@@ -26,12 +26,12 @@ class Solved(NamedTuple):
     reach: np.ndarray  # (L,) index of the first reading that is not finite in some world, N where all are
 
 
-def _tiles(tree, count):
-    """The draws in groups of TILE, the last padded by repeats of its first draw."""
+def _tiles(trees, count):
+    """The draws of each world in groups of TILE, the last padded by repeats of its first draw: (how many, trees)."""
     for start in range(0, count, TILE):
         index = np.arange(start, start + TILE)
         index = np.where(index < count, index, start)
-        yield start, min(TILE, count - start), jax.tree.map(lambda a, index=index: np.asarray(a)[index], tree)
+        yield min(TILE, count - start), [jax.tree.map(lambda a: np.asarray(a)[index], tree) for tree in trees]  # noqa: B023
 
 
 def _scaled_error(coarse, fine):
@@ -42,32 +42,40 @@ def _scaled_error(coarse, fine):
     return np.where(np.isfinite(error).all(axis=(0, 2, 3)), np.max(error, axis=(0, 2, 3)), np.inf)
 
 
-def solve_draws(program, draws, worlds, stepper, *, tol=1e-4) -> Solved:
+def solve_draws(program, draws, worlds, *, refine, tol=1e-4) -> Solved:
     """Solve every draw in every world.
 
-    **Arguments:** `program(stepper)`: a compiled function (draws (TILE, ...), worlds (W, ...)) -> (values (W, TILE, N,
-    M), rescue doses (W, TILE, N')); `draws`: tree with leading axis L; `worlds`: tree with leading axis W; `tol`:
-    largest accepted change of any output when the steps are halved, relative to that output's largest value.
+    **Arguments:** `program`: a compiled function (draws (TILE, ...), world, sub-steps) -> (values (TILE, N, M), rescue doses
+    (TILE, N')); `draws`: for each world a tree with leading axis L; `worlds`: a tree for each world, all of one shape;
+    `refine`: can steps be halved? `tol`: largest accepted change of any output when the steps are halved, relative to that
+    output's largest value.
+
+    Worlds are solved one after the other by one program: what a world is does not depend on those it is compared with, to the
+    last bit, and another number of worlds does not compile again.
     """
-    count = len(jax.tree.leaves(draws)[0])
+    count = len(jax.tree.leaves(draws[0])[0])
     parts: list[tuple[np.ndarray, ...]] = []
     refined = 0
-    for _, kept, tile in _tiles(draws, count):
-        current = stepper
-        values, given = (np.array(a) for a in program(current)(tile, worlds))
-        finer = current.refined()
-        if finer is None:
+
+    def solved(tiles, substeps):
+        found = [program(tile, world, np.int32(substeps)) for tile, world in zip(tiles, worlds, strict=True)]
+        return (np.stack([np.asarray(f[i]) for f in found]) for i in (0, 1))
+
+    for kept, tiles in _tiles(draws, count):
+        values, given = solved(tiles, 1)
+        if not refine:
             error = np.where(np.isfinite(values).all(axis=(0, 2, 3)), 0.0, np.inf)
         else:
-            fine, given = (np.array(a) for a in program(finer)(tile, worlds))
+            substeps = 2
+            fine, given = solved(tiles, substeps)
             error, values = _scaled_error(values, fine), fine
             for _ in range(_REFINEMENTS):
                 bad = ~(error <= tol)
                 if not bad[:kept].any():
                     break
                 refined += int(bad[:kept].sum())
-                finer = finer.refined()
-                fine, more = (np.array(a) for a in program(finer)(tile, worlds))
+                substeps *= 2
+                fine, more = solved(tiles, substeps)
                 error = np.where(bad, _scaled_error(values, fine), error)
                 values[:, bad], given[:, bad] = fine[:, bad], more[:, bad]
         parts.append((values[:, :kept], given[:, :kept], error[:kept]))

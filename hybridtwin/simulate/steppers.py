@@ -162,6 +162,29 @@ class Chebyshev(AbstractStepper):
         return Chebyshev(self.stages, 2 * self.substeps)
 
 
+class Repeated(AbstractStepper):
+    """Another stepper, `count` times a segment, where the count is a number that a compiled program is given.
+
+    One program then serves n, 2n, 4n, ... sub-steps. No reverse mode goes through it.
+    """
+
+    stepper: AbstractStepper
+    count: jax.Array
+
+    @property
+    def order(self):
+        return self.stepper.order
+
+    def advance(self, f, t, h, x):
+        if self.stepper.refined() is None:
+            return self.stepper.advance(f, t, h, x)
+        step = h / self.count
+        return lax.fori_loop(0, self.count, lambda i, x: self.stepper.advance(f, t + i * step, step, x), x)
+
+    def refined(self):
+        return Repeated(self.stepper, 2 * self.count)
+
+
 _SQUARINGS = 20
 _FACTORIALS = tuple(1.0 / math.factorial(k) for k in range(20))
 

@@ -16,7 +16,7 @@ from hybridtwin.interventions import Do, Rescue, World, enact
 from hybridtwin.simulate.mesh import LAST, Layout, Mesh, bucket, lay, layout_of, override_columns, pad
 from hybridtwin.simulate.run import solve_draws
 from hybridtwin.simulate.solve import Extras, first, observer, states
-from hybridtwin.simulate.steppers import RK4, AbstractStepper, Adaptive, Exact
+from hybridtwin.simulate.steppers import RK4, AbstractStepper, Adaptive, Exact, Repeated
 from hybridtwin.simulate.trajectory import Trajectory
 from hybridtwin.units import time_factor
 
@@ -65,14 +65,9 @@ def simulate(
         names = (*spec.outputs, *(path for path in spec.states if path not in spec.outputs))
         leaves, tree = jax.tree.flatten(system.with_values(dict.fromkeys(lanes["values"], 0.0)))
 
-        def program(current):
-            return _program(tree, layout, current, names, start, tuple(lanes["values"]))
-
-        worlds = {
-            "mesh": jax.tree.map(lambda a: np.asarray(a)[None], mesh),
-            "leaves": [np.asarray(a)[None] for a in leaves],
-        }
-        solved = solve_draws(program, lanes, worlds, stepper, tol=tol)
+        program = _program(tree, layout, stepper, names, start, tuple(lanes["values"]))
+        body = {"mesh": mesh, "leaves": [np.asarray(a) for a in leaves]}
+        solved = solve_draws(program, [lanes], [body], refine=stepper.refined() is not None, tol=tol)
     units = {name: (spec.outputs.get(name) or spec.states[name]).unit for name in names}
     time = np.array([t for t, _ in reads], float)
     notes = [
@@ -235,24 +230,21 @@ def _lanes(system, priors, bound, world, layout: Layout, count, key) -> dict[str
 
 @functools.lru_cache(maxsize=128)
 def _program(tree, layout: Layout, stepper, names, start, paths):
-    """Compiled: (lanes (TILE, ...), one world) -> (values (1, TILE, N, M), rescue doses (1, TILE, K or 0)).
+    """Compiled: (lanes (TILE, ...), world, sub-steps) -> (values (TILE, N, M), rescue doses (TILE, K or 0)).
 
     Static is only what shapes the program; every number, those of fixed parameters too, is an argument.
     """
 
-    def lane(lanes, mesh: Mesh, leaves):
-        system = jax.tree.unflatten(tree, leaves).with_values({path: lanes["values"][path] for path in paths})
+    def lane(lanes, world, substeps):
+        mesh: Mesh = world["mesh"]
+        system = jax.tree.unflatten(tree, world["leaves"]).with_values({path: lanes["values"][path] for path in paths})
         extras = lanes["extras"]
         here, u = first(system, layout, mesh, extras)
         x0 = here.steady(u) if start == "steady" else here.initial(u)
-        path, given = states(system, layout, stepper, mesh, x0, extras, observer(names))
+        path, given = states(system, layout, Repeated(stepper, substeps), mesh, x0, extras, observer(names))
         return path[mesh.read], jnp.zeros(0) if given is None else given
 
-    def every(lanes, worlds):
-        over_lanes = jax.vmap(lane, (0, None, None))
-        return jax.vmap(over_lanes, (None, 0, 0))(lanes, worlds["mesh"], worlds["leaves"])
-
-    return jax.jit(every)
+    return jax.jit(jax.vmap(lane, (0, None, None)))
 
 
 def _worst(solved) -> float:
