@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from numpyro.infer.hmc import hmc
+from numpyro.infer.util import ParamInfo
 
-from hybridtwin.inference import diagnostics
+from hybridtwin.inference import diagnostics, modes
 from hybridtwin.model import Kernel
 
 
@@ -51,13 +52,13 @@ def _programs(kernel: Kernel, warmup: int, target: float, depth: int):
 
     init, sample = hmc(potential_fn_gen=potential, algo="NUTS")
 
-    def start(key, y, data, frame, temper):
+    def start(key, known, data, frame, temper):
         return init(
-            y,
+            ParamInfo(*known),  # value and gradient too: to compile them here would cost as much as the sampler
             warmup,
             step_size=0.5,
             adapt_step_size=True,
-            adapt_mass_matrix=True,
+            adapt_mass_matrix=False,  # `_refitted` does that, for all chains together
             dense_mass=False,
             target_accept_prob=target,
             max_tree_depth=(min(WARM_DEPTH, depth), depth),
@@ -70,7 +71,7 @@ def _programs(kernel: Kernel, warmup: int, target: float, depth: int):
     def advance(state, data, frame, temper, length):
         def one(state, _):
             state = sample(state, model_args=(data, frame, temper))
-            return state, tuple(getattr(state, name) for name in _FIELDS)
+            return state, (*(getattr(state, name) for name in _FIELDS), state.adapt_state.step_size)
 
         return lax.scan(one, state, None, length=length)
 
@@ -106,7 +107,7 @@ def run(kernel, keys, y, data, frames, temper, method, report, chunk=CHUNK):
     lane_keys = jax.vmap(lambda k: jax.random.split(k, chains))(keys)
     told, kept, interrupted = _Told(report, 2 * half * chunk + method.draws, chunk), [], False
     try:
-        state = begin(lane_keys, y, data, frames, temper)
+        state = begin(lane_keys, _known(kernel, y, data, frames, temper), data, frames, temper)
         warm = []
         for _ in range(half):
             state, out = go(state, data, frames, temper)
@@ -114,14 +115,17 @@ def run(kernel, keys, y, data, frames, temper, method, report, chunk=CHUNK):
             told.more()
         y, frames = _refitted(frames, np.concatenate(warm[len(warm) // 2 :], axis=2))
         lane_keys = jax.vmap(jax.vmap(lambda k: jax.random.fold_in(k, 1)))(lane_keys)
-        state = begin(lane_keys, jnp.asarray(y), data, frames, temper)
+        state = begin(lane_keys, _known(kernel, y, data, frames, temper), data, frames, temper)
+        steps = []
         for _ in range(half):
-            state, _ = go(state, data, frames, temper)
+            state, out = go(state, data, frames, temper)
+            steps.append(np.asarray(out[-1]))
             told.more()
+        state = _paced(state, np.concatenate(steps[len(steps) // 2 :], axis=2))
         ends = np.zeros(people, int)  # draws after which each person was found good
         while not ends.all():
             state, out = go(state, data, frames, temper)
-            kept.append([np.asarray(a) for a in out])
+            kept.append([np.asarray(a) for a in out[:-1]])
             told.more(diverging=int(kept[-1][1].sum()))
             done = chunk * len(kept)
             if done % method.draws < chunk and done >= method.draws:
@@ -145,6 +149,13 @@ def run(kernel, keys, y, data, frames, temper, method, report, chunk=CHUNK):
     return found, interrupted
 
 
+def _known(kernel, y, data, frames, temper):
+    """Positions y (P, C, d), potential energies (P, C) and their gradients (P, C, d), by the program of the ascent."""
+    mode, scale, y = np.asarray(frames.mode), np.asarray(frames.scale), np.asarray(y)
+    value, grad, _ = modes.evaluate(kernel, mode[:, None] + np.einsum("pcj,pij->pci", y, scale), data, temper)
+    return tuple(jnp.asarray(a) for a in (y, -value, -np.einsum("pci,pij->pcj", grad, scale)))
+
+
 class _Told:
     """Progress of one run, whose length may grow."""
 
@@ -154,6 +165,16 @@ class _Told:
     def more(self, diverging=0):
         self.done, self.diverging = self.done + self.chunk, self.diverging + diverging
         self.report(min(self.done, self.total), self.total, self.diverging)
+
+
+def _paced(state, steps):
+    """All chains of a person at one step size: the typical one of what they tried (P, C, N) once settled.
+
+    Alone, a chain has some fifty transitions to find its step, and one that takes too large a step stands still ever after.
+    """
+    pace = np.exp(np.median(np.log(steps), axis=(1, 2)))
+    adapted = state.adapt_state._replace(step_size=jnp.asarray(np.broadcast_to(pace[:, None], steps.shape[:2])))
+    return state._replace(adapt_state=adapted)
 
 
 def _mixed(y) -> bool:

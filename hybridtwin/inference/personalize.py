@@ -121,11 +121,14 @@ class _Tally:
             self._tell(share, 1.0, f"{sum(v for *_, v in parts)} diverging")
 
 
-def _search(kernel, data, keys, starts, temper):
-    """For every person of a tile: Laplace approximations of the distinct modes, the one of most evidence first."""
+_MODES = 3  # modes of one person that are polished and weighed
+
+
+def _search(kernel, data, keys, starts, temper, most=_MODES):
+    """For every person of a tile: Laplace approximations of up to `most` modes, the one of most evidence first."""
     start_keys = jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys)
     found = modes.ascend(kernel, modes.starts(start_keys, kernel.size, starts), data, temper)
-    ranked = [modes.distinct(m)[:_MODES] for m in found]
+    ranked = [modes.distinct(m)[:most] for m in found]
     fits: list[list] = [[] for _ in found]
     for rank in range(max(len(r) for r in ranked)):
         z = np.stack([m.z[r[min(rank, len(r) - 1)]] for m, r in zip(found, ranked, strict=True)])
@@ -138,9 +141,6 @@ def _search(kernel, data, keys, starts, temper):
     _, grad = modes.curvature(kernel, np.stack([f[0].mode for f in fits]), data, temper)
     left = [float(np.linalg.norm(f[0].scale.T @ g)) for f, g in zip(fits, grad, strict=True)]
     return fits, left
-
-
-_MODES = 3  # modes of one person that are polished and weighed
 
 
 def _distance(z, fit):
@@ -195,7 +195,7 @@ def _tempers(kernel, data, keys, starts, power):
     plain = stack([kernel.untempered()] * len(keys))
     if power == 1 or not len(kernel.scales):
         return plain._replace(power=np.full(len(keys), float(power)))
-    fits, _ = _search(kernel, data, keys, starts, plain)
+    fits, _ = _search(kernel, data, keys, starts, plain, most=1)
     return stack([modes.anchored(kernel, f[0], power) for f in fits])
 
 

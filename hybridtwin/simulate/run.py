@@ -26,14 +26,6 @@ class Solved(NamedTuple):
     reach: np.ndarray  # (L,) index of the first reading that is not finite in some world, N where all are
 
 
-def _tiles(trees, count):
-    """The draws of each world in groups of TILE, the last padded by repeats of its first draw: (how many, trees)."""
-    for start in range(0, count, TILE):
-        index = np.arange(start, start + TILE)
-        index = np.where(index < count, index, start)
-        yield min(TILE, count - start), [jax.tree.map(lambda a: np.asarray(a)[index], tree) for tree in trees]  # noqa: B023
-
-
 def _scaled_error(coarse, fine):
     """Largest difference of two solutions of each draw, relative to the size of each output: (tile,)."""
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -54,33 +46,34 @@ def solve_draws(program, draws, worlds, *, refine, tol=1e-4) -> Solved:
     last bit, and another number of worlds does not compile again.
     """
     count = len(jax.tree.leaves(draws[0])[0])
-    parts: list[tuple[np.ndarray, ...]] = []
-    refined = 0
 
-    def solved(tiles, substeps):
-        found = [program(tile, world, np.int32(substeps)) for tile, world in zip(tiles, worlds, strict=True)]
-        return (np.stack([np.asarray(f[i]) for f in found]) for i in (0, 1))
+    def solved(lanes, substeps):
+        """Values and rescue doses (W, L, ...) of some lanes; all tiles are under way before the first is waited for."""
+        tiles = [np.resize(lanes[i : i + TILE], TILE) for i in range(0, len(lanes), TILE)]
+        under_way = [
+            [program(jax.tree.map(lambda a, at=at: np.asarray(a)[at], tree), world, np.int32(substeps)) for at in tiles]
+            for tree, world in zip(draws, worlds, strict=True)
+        ]
+        return (
+            np.stack([np.concatenate([np.asarray(f[i]) for f in found])[: len(lanes)] for found in under_way]) for i in (0, 1)
+        )
 
-    for kept, tiles in _tiles(draws, count):
-        values, given = solved(tiles, 1)
-        if not refine:
-            error = np.where(np.isfinite(values).all(axis=(0, 2, 3)), 0.0, np.inf)
-        else:
-            substeps = 2
-            fine, given = solved(tiles, substeps)
-            error, values = _scaled_error(values, fine), fine
-            for _ in range(_REFINEMENTS):
-                bad = ~(error <= tol)
-                if not bad[:kept].any():
-                    break
-                refined += int(bad[:kept].sum())
-                substeps *= 2
-                fine, more = solved(tiles, substeps)
-                error = np.where(bad, _scaled_error(values, fine), error)
-                values[:, bad], given[:, bad] = fine[:, bad], more[:, bad]
-        parts.append((values[:, :kept], given[:, :kept], error[:kept]))
-    values, given = (np.concatenate([p[i] for p in parts], axis=1) for i in (0, 1))
-    error = np.concatenate([p[2] for p in parts])
+    everyone, refined = np.arange(count), 0
+    values, given = solved(everyone, 1)
+    if not refine:
+        error = np.where(np.isfinite(values).all(axis=(0, 2, 3)), 0.0, np.inf)
+    else:
+        substeps = 2
+        fine, given = solved(everyone, substeps)
+        error, values = _scaled_error(values, fine), fine
+        for _ in range(_REFINEMENTS):
+            bad = np.flatnonzero(~(error <= tol))
+            if not bad.size:
+                break
+            refined += len(bad)
+            substeps *= 2
+            fine, given[:, bad] = solved(bad, substeps)
+            error[bad], values[:, bad] = _scaled_error(values[:, bad], fine), fine
     failed = ~np.isfinite(values).all(axis=(0, 2, 3)) | ~(error <= max(tol, 1e-2))
     broken = ~np.isfinite(values).all(axis=(0, 3))
     reach = np.where(broken.any(axis=1), np.argmax(broken, axis=1), values.shape[2])
