@@ -119,13 +119,23 @@ class Model:
 
     **Arguments:** `system`: a `System` whose leaves are priors or numbers; `sensors`: name -> sensor, where the name is
     that of the readings in a record (`cgm=ht.sensors.CGM("G_isf")`); `start`: how the first row begins: "free" (the
-    system's `initial`, with its own parameters for what is on board) or "steady" (at rest under the inputs of that moment).
+    system's `initial`, with its own parameters for what is on board) or "steady" (at rest under the inputs of that moment);
+    `varies`: parameter -> (group, spread) for parameters that take one value each "day" or "occasion" here though the system
+    does not say so, as in `varies={"SI": ("day", 0.2)}`; the spread is the sd of log-normal deviations, a number or a prior.
 
     A model is a NumPyro program: `numpyro.infer.NUTS(model)` run on a bound record (`model.bind(person)`) samples the same
     posterior as `personalize`.
     """
 
-    def __init__(self, system: System, *, start: str = "free", name: str | None = None, **sensors: AbstractSensor):
+    def __init__(
+        self,
+        system: System,
+        *,
+        start: str = "free",
+        name: str | None = None,
+        varies: Mapping[str, tuple[str, Any]] | None = None,
+        **sensors: AbstractSensor,
+    ):
         if not isinstance(system, System):
             raise DeclarationError(
                 f"a model is made of a System, not {type(system).__name__}. Write ht.Model(MySystem(), ...)."
@@ -135,6 +145,7 @@ class Model:
                 f'start is "free" or "steady", not {start!r}. "steady" begins at rest under the first inputs.'
             )
         spec = system.spec
+        self.varies = _checked_varies(spec, varies or {})
         for key, sensor in sensors.items():
             if not isinstance(sensor, AbstractSensor):
                 raise DeclarationError(
@@ -163,12 +174,15 @@ class Model:
     def key(self) -> str:
         """A fingerprint of everything static: two models with the same key share compiled programs."""
         leaves, tree = jax.tree.flatten((self.system, self.sensors))
-        text = repr((self.spec.name, id(type(self.system)), str(tree), [repr(leaf) for leaf in leaves], self.start))
+        numbers = [repr(leaf) for leaf in leaves]
+        text = repr((self.spec.name, id(type(self.system)), str(tree), numbers, self.start, self.varies))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def starting(self, start: str) -> "Model":
         """The same model with another way to begin."""
-        return self if start == self.start else Model(self.system, start=start, name=self.name, **self.sensors)
+        if start == self.start:
+            return self
+        return Model(self.system, start=start, name=self.name, varies=self.varies, **self.sensors)
 
     @functools.cached_property
     def medians(self) -> dict[str, float]:
@@ -190,7 +204,7 @@ class Model:
                 continue
             found.append(Site(path, prior, shared=bool(field and field.shared)))
         for path, group in self.varying:
-            spread = self.spec.parameters[path].spread
+            spread = self.spread(path)
             if isinstance(spread, dist.Distribution):
                 found.append(Site(f"{path}@{group}.spread", spread, kind="spread", shared=True))
             found.append(Site(f"{path}@{group}", dist.Normal(0.0, 1.0), occasions[group], kind="deviation"))
@@ -204,7 +218,12 @@ class Model:
     @property
     def varying(self) -> tuple[tuple[str, str], ...]:
         """(parameter, group) of the parameters that take one value an occasion."""
-        return tuple((path, f.varies) for path, f in self.spec.parameters.items() if f.varies is not None)
+        declared = ((path, self.varies[path][0] if path in self.varies else f.varies) for path, f in self.spec.parameters.items())
+        return tuple((path, group) for path, group in declared if group is not None)
+
+    def spread(self, path: str):
+        """Spread of a parameter that takes one value an occasion: a number or a prior."""
+        return self.varies[path][1] if path in self.varies else self.spec.parameters[path].spread
 
     def bind(self, person, *, max_step: float | None = None) -> "Problem":
         """The record in this model's words, with its mesh; see `Problem`."""
@@ -228,6 +247,28 @@ class Model:
                 + (f", {told}" if told else "")
             )
         return "\n".join([*lines, *("  " + line for line in repr(self.system).splitlines())])
+
+
+def _checked_varies(spec, varies):
+    """What a model adds to the parameters that vary. **Raises:** DeclarationError."""
+    for path, given in varies.items():
+        field = spec.parameters.get(path)
+        if field is None:
+            raise DeclarationError(
+                f"varies names {path!r}, which is no parameter of {spec.name}. {nearest(path, list(spec.parameters))}."
+            )
+        if field.initial or field.shared:
+            raise DeclarationError(f"{path!r} cannot vary: it is {'of the first row' if field.initial else 'shared'}.")
+        if not isinstance(given, tuple) or len(given) != 2 or given[0] not in ("day", "occasion"):
+            raise DeclarationError(
+                f'varies[{path!r}] is (group, spread) with group "day" or "occasion", not {given!r}. '
+                f'Write varies={{{path!r}: ("day", 0.2)}}.'
+            )
+        if not (isinstance(given[1], dist.Distribution) or 0 < float(given[1]) < 10):
+            raise DeclarationError(
+                f"the spread of {path!r} is the sd of log-normal deviations, a positive number or a prior, not {given[1]!r}."
+            )
+    return dict(varies)
 
 
 def _say(prior):
@@ -455,7 +496,7 @@ class Kernel:
         own = {s.name: values[s.name] for s in self.sites if s.kind == "system"}
         typical = {p: v for p, v in self.model.medians.items() if p not in own}
         for path, group in self.model.varying:
-            spread = values.get(f"{path}@{group}.spread", self.model.spec.parameters[path].spread)
+            spread = values.get(f"{path}@{group}.spread", self.model.spread(path))
             deviation = jnp.atleast_1d(values[f"{path}@{group}"])
             base = own[path] if path in own else self.model.system.values()[path]
             own[path] = base * jnp.exp(spread * deviation)

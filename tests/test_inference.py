@@ -16,6 +16,7 @@ import hybridtwin.system as ht
 from hybridtwin import sensors
 from hybridtwin.clock import Clock
 from hybridtwin.engine import double
+from hybridtwin.errors import DeclarationError
 from hybridtwin.inference import diagnostics, modes
 from hybridtwin.inference import personalize as personalizing
 from hybridtwin.inference.methods import NUTS, Laplace
@@ -498,6 +499,33 @@ def test_days_and_occasions_have_values_of_their_own():
     np.testing.assert_allclose(np.median(cl, axis=0), [2.0, 5.0], rtol=0.06)
     np.testing.assert_allclose(np.median(v, axis=0), [30.0, 45.0], rtol=0.06)
     assert {"CL@day[0]", "CL@day[1]"} <= set(twin.summary()["parameter"])
+
+
+def test_a_model_may_let_a_parameter_vary():
+    """Declared at the model or in the system: the same joint density."""
+    spread = ht.halfnormal(0.5)
+    person = Person.of("p", start=0.0, stop=48.0, time=Clock("2026-03-24T00:00+01:00", "Europe/Rome", "h"),
+                       doses={"iv": Regimen.bolus(100.0, "mg", at=[0.0, 24.0])},
+                       readings={"C": (np.array([1.0, 9.0, 26.0, 40.0]), np.array([3.1, 2.0, 3.9, 1.2]), "mg/L")})  # fmt: skip
+    sensor = sensors.LogNormal("C", sd=0.1)
+    twice = Model(Daily(), varies={"CL": ("occasion", 0.3), "V": ("day", spread)}, C=sensor)
+    assert dict(twice.varying) == {"CL": "occasion", "V": "day"} and twice.key != Model(Daily(), C=sensor).key
+    assert twice.starting("steady").varying == twice.varying
+    by_model = Model(OneCompartment(), varies={"CL": ("day", 0.5)}, C=sensor)
+    with double():
+        problem = by_model.bind(person)
+        sizes = {s.name: s.size for s in problem.kernel.sites}
+        assert sizes == {"CL": 1, "V": 1, "CL@day": 2}
+        values = {"CL": 3.0, "V": 30.0, "CL@day": np.array([0.4, -0.8])}
+        found = problem.kernel.modelled(values, jax.tree.map(jnp.asarray, problem.data))["C"]
+    first, second = 3.0 * np.exp(0.2) / 30, 3.0 * np.exp(-0.4) / 30
+    left = np.exp(-first * 24)
+    share = [np.exp(-first), np.exp(-first * 9), (left + 1) * np.exp(-second * 2), (left + 1) * np.exp(-second * 16)]
+    np.testing.assert_allclose(found, 100 / 30 * np.array(share), rtol=1e-6)
+    for wrong, said in (({"Cl": ("day", 0.2)}, "no parameter"), ({"CL": "day"}, "group"), ({"CL": ("week", 0.2)}, "group"),
+                        ({"CL": ("day", -1.0)}, "positive")):  # fmt: skip
+        with pytest.raises(DeclarationError, match=said):
+            Model(OneCompartment(), varies=wrong, C=sensor)
 
 
 def body(*doses, at=(0.5, 1.0, 2.5, 3.0, 5.0, 8.0), given=((0.0, 100.0), (2.0, 160.0))):

@@ -175,7 +175,8 @@ class T1DMinimal(System):
     dC/dt = (G - C) / tis                    C is read by a glucose sensor: `G_isf`
 
     Source: Bergman 1979 (doi:10.1152/ajpendo.1979.236.6.E667) in the form of ReplayBG (Cappon 2023). SG has a prior
-    that spans two families of models, which is what calibrates treatment effects (DESIGN section 4).
+    that spans two families of models, which is what calibrates treatment effects (docs/design.md). Insulin sensitivity that
+    differs from day to day: `ht.Model(T1DMinimal(), varies={"SI": ("day", 0.2)}, ...)`.
     """
 
     time = "min"
