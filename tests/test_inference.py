@@ -602,6 +602,37 @@ def test_ctrl_c_before_the_first_draw_is_heard(monkeypatch):
         personalize(LINE, line_person(), NUTS(draws=250, warmup=100, starts=2), key=2)
 
 
+def test_interrupted_work_goes_on_to_the_same_bits(monkeypatch, tmp_path):
+    people = Cohort([dataclasses.replace(line_person(), id=name) for name in ("line", "other", "third")])
+    method, tile, begun = NUTS(draws=50, warmup=50, most=1, starts=2), personalizing._tile, []
+
+    def fit(**more):
+        return personalize(LINE, people, method, key=2, temper=2.0, progress=False, **more)
+
+    def dies(problems, *rest):
+        begun.append(problems[0].person.id)
+        if begun == ["line", "other"]:
+            raise KeyboardInterrupt
+        return tile(problems, *rest)
+
+    whole = fit()
+    monkeypatch.setattr(personalizing, "_tile", dies)
+    monkeypatch.setattr(personalizing.os, "cpu_count", lambda: 1)
+    with pytest.raises(KeyboardInterrupt):
+        fit(keep=tmp_path)
+    assert len(list(tmp_path.glob("*.npz"))) >= 1
+    resumed = fit(keep=tmp_path)
+    assert begun.count("line") == 1, "what was finished is not computed again"
+    for i in people:
+        a, b = whole[i].fits[0], resumed[i].fits[0]
+        assert np.array_equal(a.z, b.z) and np.array_equal(a.log_density, b.log_density) and a.log_evidence == b.log_evidence
+        assert a.parts == b.parts and repr(whole[i].verdict) == repr(resumed[i].verdict)
+    begun[:] = ["from here on"]
+    assert np.array_equal(fit(keep=tmp_path)["third"].fits[0].z, whole["third"].fits[0].z) and len(begun) == 1
+    other = personalize(LINE, people, method, key=3, temper=2.0, progress=False, keep=tmp_path)
+    assert len(begun) == 4 and not np.array_equal(other["third"].fits[0].z, whole["third"].fits[0].z), "another key is other work"
+
+
 def test_the_same_key_gives_the_same_bits_and_another_key_others(sampled):
     again, other = (
         personalize(LINE, line_person(), NUTS(draws=250, warmup=100, starts=2), key=k, progress=False) for k in (2, 3)

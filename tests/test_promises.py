@@ -478,6 +478,9 @@ def test_10_do_not_use_shows_no_number():
     red = effect("DO NOT USE")
     assert "Verdict: DO NOT USE" in red.text and not NUMBER.search(red.text) and not NUMBER.search(repr(red))
     assert "residuals are 9.9" in red.text and "No numbers are shown" in red.text
+    told = red.to_dataframe().select_dtypes("number")
+    assert len(told.columns) >= 10 and told.isna().all(axis=None) and set(red.table["verdict"]) == {"DO NOT USE"}
+    assert effect("CAUTION").table["difference"].notna().all()
 
 
 def test_10_the_command_line_refuses_with_three(tmp_path, monkeypatch, capsys):

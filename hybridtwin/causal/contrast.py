@@ -129,16 +129,17 @@ class Contrast:
 
     @property
     def table(self):
-        """One row an outcome, as a data frame: both worlds, difference with interval, probability, the prior's answer."""
+        """One row an outcome, as a data frame: both worlds, difference with interval, probability, the prior's answer.
+
+        Under DO NOT USE the numbers are missing, as in every output; the draws stay in `rows` for whoever mends the model.
+        """
         import pandas as pd
+
+        refused = self.verdict.headline == "DO NOT USE"
 
         def row(r):
             prior = np.nanquantile(r.prior_difference, [0.05, 0.5, 0.95])
-            return {
-                "outcome": r.outcome.label,
-                "unit": r.unit,
-                "better": r.better,
-                "harm": r.harm,
+            numbers = {
                 "a": np.nanmedian(r.a),
                 "b": np.nanmedian(r.b),
                 "difference": r.median,
@@ -150,6 +151,8 @@ class Contrast:
                 "prior_q95": prior[2],
                 "sd_ratio": r.sd_ratio,
             }
+            words = {"outcome": r.outcome.label, "unit": r.unit, "better": r.better, "harm": r.harm}
+            return words | {"verdict": self.verdict.headline} | (dict.fromkeys(numbers, np.nan) if refused else numbers)
 
         return pd.DataFrame([row(r) for r in self.rows])
 

@@ -6,6 +6,7 @@ import os
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import overload
 
 import jax
@@ -16,7 +17,8 @@ from hybridtwin import progress as bars
 from hybridtwin.engine import double, prepare
 from hybridtwin.errors import DeclarationError, ParameterError
 from hybridtwin.fit import Fit
-from hybridtwin.inference import diagnostics, modes, nuts, verdict
+from hybridtwin.inference import diagnostics, kept, modes, nuts, verdict
+from hybridtwin.inference.kept import Sampled
 from hybridtwin.inference.methods import NUTS, Laplace
 from hybridtwin.model import Kernel, Model, bind, normal_based, to_coordinate
 from hybridtwin.records import Cohort, Person
@@ -158,36 +160,28 @@ def _missed(fits, draws) -> float:
     return share if share > 0.05 else 0.0
 
 
-def _tile(model, problems, keys, method, temper, report):
-    """Fit one tile of people on one kernel. Returns a Fit a person."""
-    with double():
-        kernel = problems[0].kernel
-        data = jax.tree.map(jnp.asarray, stack([p.data for p in problems]))
-        keys = jnp.stack(keys)
-        tempers = _tempers(kernel, data, keys, method.starts, temper)
-        found, left = _search(kernel, data, keys, method.starts, tempers)
-        laplaces = [f[0] for f in found]
-        report(1, 20, 0)
-        if isinstance(method, Laplace):
-            fits = [
-                _from_laplace(fit, keys[p], method) for p, fit in enumerate(laplaces)
-            ]
-        else:
-            fits = _from_nuts(problems, kernel, laplaces, data, keys, method, tempers, report)
-        return [
-            _finish(
-                problem,
-                z,
-                extra | {"rivals": _missed(found[p], z.reshape(-1, z.shape[-1])), "gradient": left[p]},
-                found[p],
-                data,
-                p,
-                keys[p],
-                method,
-                jax.tree.map(lambda a, p=p: np.asarray(a[p]), tempers),
-            )
-            for p, (problem, (z, extra)) in enumerate(zip(problems, fits, strict=True))
-        ]
+def _tile(problems, keys, method, temper, report) -> list[Sampled]:
+    """Search modes and sample for one tile of people on one kernel."""
+    kernel = problems[0].kernel
+    data = jax.tree.map(jnp.asarray, stack([p.data for p in problems]))
+    keys = jnp.stack(keys)
+    tempers = _tempers(kernel, data, keys, method.starts, temper)
+    found, left = _search(kernel, data, keys, method.starts, tempers)
+    laplaces = [f[0] for f in found]
+    report(1, 20, 0)
+    if isinstance(method, Laplace):
+        fits = [_from_laplace(fit, keys[p], method) for p, fit in enumerate(laplaces)]
+    else:
+        fits = _from_nuts(kernel, laplaces, data, keys, method, tempers, report)
+    return [
+        Sampled(
+            z,
+            stats | {"rivals": _missed(found[p], z.reshape(-1, z.shape[-1])), "gradient": left[p]},
+            found[p],
+            jax.tree.map(lambda a, p=p: np.asarray(a[p]), tempers),
+        )
+        for p, (z, stats) in enumerate(fits)
+    ]
 
 
 def _tempers(kernel, data, keys, starts, power):
@@ -221,7 +215,7 @@ def _starts(kernel, frames, keys, chains, data, temper):
     return jnp.asarray(y)
 
 
-def _from_nuts(problems, kernel, laplaces, data, keys, method, temper, report):
+def _from_nuts(kernel, laplaces, data, keys, method, temper, report):
     frames = nuts.Frame(
         jnp.asarray(np.stack([f.mode for f in laplaces])), jnp.asarray(np.stack([f.scale for f in laplaces]))
     )
@@ -251,10 +245,10 @@ def _from_nuts(problems, kernel, laplaces, data, keys, method, temper, report):
     return out
 
 
-def _finish(problem, z, extra, laplaces, data, p, key, method, temper) -> Fit:
+def _finish(problem, sampled: Sampled, key, method) -> Fit:
     """Correct from n to 2n sub-steps, draw from the prior, and judge."""
-    kernel = problem.kernel
-    one = jax.tree.map(lambda a: a[p], data)
+    kernel, (z, extra, laplaces, temper) = problem.kernel, sampled
+    one = jax.tree.map(jnp.asarray, problem.data)
     flat = z.reshape(-1, z.shape[-1])
     loglik, residuals, _ = at_readings(kernel, flat, one)
     fine, stats = _corrected(kernel, flat, loglik, one, temper, extra)
@@ -328,7 +322,7 @@ def _weights(log_weights):
     return w / w.sum()
 
 
-def _fit_all(model, people, alone, key, method, temper, workers, report) -> list[Fit]:
+def _fit_all(model, people, alone, key, method, temper, folder, workers, report) -> list[Fit]:
     """Fit one model to every person: tiles of people whose records have one shape, always of the same width."""
     with double():
         problems = [bind(model, person, padded=not alone) for person in people]
@@ -352,8 +346,17 @@ def _fit_all(model, people, alone, key, method, temper, workers, report) -> list
             shares[number] = done / total
             report(sum(shares), len(tiles), diverging)
 
-        fits = _tile(model, [problems[i] for i in full], [keys[i] for i in full], method, temper, tell)
-        found.update(zip(rows, fits[: len(rows)], strict=True))
+        with double():
+            names = [kept.fingerprint(problems[i], keys[i], method, temper) if folder else "" for i in rows]
+            done = [kept.load(folder, name) if folder else None for name in names]
+            if all(done):
+                tell(1, 1, 0)
+            else:
+                done = _tile([problems[i] for i in full], [keys[i] for i in full], method, temper, tell)[: len(rows)]
+                for name, sampled in zip(names, done, strict=True):
+                    if folder and not sampled.stats.get("interrupted"):
+                        kept.save(folder, name, sampled)
+            found.update({i: _finish(problems[i], one, keys[i], method) for i, one in zip(rows, done, strict=True)})
 
     fit(0)  # alone, so that its programs are compiled once
     with ThreadPoolExecutor(workers) as pool:
@@ -363,10 +366,10 @@ def _fit_all(model, people, alone, key, method, temper, workers, report) -> list
 
 
 @overload
-def personalize(model, data: Person, method=None, *, key, temper: float = ..., progress: bool = ...) -> Twin: ...
+def personalize(model, data: Person, method=None, *, key, temper: float = ..., keep=..., progress: bool = ...) -> Twin: ...
 @overload
-def personalize(model, data: Cohort, method=None, *, key, temper: float = ..., progress: bool = ...) -> Twins: ...
-def personalize(model, data, method=None, *, key, temper=1.0, progress=True):
+def personalize(model, data: Cohort, method=None, *, key, temper: float = ..., keep=..., progress: bool = ...) -> Twins: ...
+def personalize(model, data, method=None, *, key, temper=1.0, keep=None, progress=True):
     """What a record says about a body: posterior draws of the model's unknowns.
 
     **Arguments:**
@@ -377,6 +380,9 @@ def personalize(model, data, method=None, *, key, temper=1.0, progress=True):
     - `key`: an int or a JAX key; each person's own key is folded from it and a hash of the id.
     - `temper`: the likelihood counts to the power 1/temper; above 1 it says that the model is known to be wrong. Shown in
       every result.
+
+    - `keep`: a folder for long work: each person's finished draws are kept there, and a run that was interrupted and is
+      started again with the same arguments goes on behind them, to the same bits.
 
     **Raises:** NoReadings and whatever binding the record raises; ParameterError for a bad key or temper. A failed solve
     is never an exception here: it is counted in the verdict.
@@ -410,6 +416,7 @@ def personalize(model, data, method=None, *, key, temper=1.0, progress=True):
                 jax.random.fold_in(root, i),
                 method,
                 float(temper),
+                None if keep is None else Path(keep),
                 max(1, (os.cpu_count() or 1) // len(models)),
                 functools.partial(tally.report, i),
             )

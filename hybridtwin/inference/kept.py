@@ -1,0 +1,82 @@
+"""Finished work of a long run, kept in a folder so that an interrupted run resumes to the same bits.
+
+One `.npz` of plain arrays for each person and model, named by a fingerprint of all that decides its numbers: model, record, key,
+method, temper, versions, backend. A file of another run is never read, and reading one never runs code.
+"""
+
+import hashlib
+import os
+import re
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from hybridtwin.inference.modes import LaplaceFit
+from hybridtwin.model import Temper
+from hybridtwin.versions import versions
+
+
+class Sampled(NamedTuple):
+    """What costs time in fitting one model to one person."""
+
+    z: np.ndarray  # (C, N, d)
+    stats: dict[str, Any]
+    laplaces: list[LaplaceFit]
+    temper: Temper
+
+
+def fingerprint(problem, key, method, temper) -> str:
+    """The name of one person's work, the same in every process."""
+    hashed = hashlib.sha256()
+    system = problem.model.system
+    leaves, tree = jax.tree.flatten((system, problem.model.sensors, problem.data))
+    words = (
+        type(system).__module__,
+        type(system).__qualname__,
+        re.sub(r"0x[0-9a-f]+", "", str(tree)),
+        problem.model.start,
+        problem.model.varies,
+        problem.kernel.layout,
+        problem.kernel.stepper,
+        method,
+        temper,
+        versions(),
+        jax.default_backend(),
+    )
+    hashed.update(re.sub(r"0x[0-9a-f]+", "", repr(words)).encode())
+    for leaf in [*leaves, jax.random.key_data(key)]:
+        hashed.update(np.asarray(leaf).tobytes() if not callable(leaf) else repr(type(leaf)).encode())
+    return hashed.hexdigest()[:32]
+
+
+def load(folder: Path, name: str) -> Sampled | None:
+    """Work that was kept, or None."""
+    try:
+        with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except (FileNotFoundError, ValueError, OSError, zipfile.BadZipFile):
+        return None  # never kept, or the run ended while it was written: it is computed again
+    stats = {k.removeprefix("stats."): v if v.ndim else v.item() for k, v in arrays.items() if k.startswith("stats.")}
+    def fit(i):
+        values = [arrays[f"laplace.{i}.{field}"] for field in LaplaceFit._fields]
+        return LaplaceFit(*(v if v.ndim else v.item() for v in values))
+
+    laplaces = [fit(i) for i in range(int(arrays["laplaces"]))]
+    return Sampled(arrays["z"], stats, laplaces, Temper(*(arrays[f"temper.{f}"] for f in Temper._fields)))
+
+
+def save(folder: Path, name: str, sampled: Sampled) -> None:
+    """Keep one person's work; the file appears whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {"z": sampled.z, "laplaces": np.array(len(sampled.laplaces))}
+    arrays |= {f"stats.{k}": np.asarray(v) for k, v in sampled.stats.items()}
+    arrays |= {f"temper.{k}": np.asarray(v) for k, v in sampled.temper._asdict().items()}
+    for i, fit in enumerate(sampled.laplaces):
+        arrays |= {f"laplace.{i}.{k}": np.asarray(v) for k, v in fit._asdict().items()}
+    part = folder / f"{name}.part"
+    with open(part, "wb") as file:
+        np.savez(file, **arrays)
+    os.replace(part, folder / f"{name}.npz")
