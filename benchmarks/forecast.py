@@ -38,11 +38,11 @@ from scipy.optimize import minimize
 import hybridtwin as ht
 from hybridtwin.engine import double
 from hybridtwin.interventions import World
-from hybridtwin.model import Data, Kernel, bucket
+from hybridtwin.model import Data, Kernel
 from hybridtwin.physiology import T1DMinimal, T1DTwoPool
 from hybridtwin.sensors import Seen
 from hybridtwin.signals import Regimen, Signal
-from hybridtwin.simulate.mesh import LAST, lay, layout_of, pad
+from hybridtwin.simulate.mesh import LAST, bucket, lay, layout_of, pad
 from hybridtwin.simulate.run import TILE, stack
 from hybridtwin.simulate.solve import observer, states
 from hybridtwin.simulate.steppers import RK4

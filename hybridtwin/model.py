@@ -18,18 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from jax.flatten_util import ravel_pytree
 from numpyro.distributions import biject_to
 
 from hybridtwin.binding import Bound
-from hybridtwin.engine import double
 from hybridtwin.errors import DeclarationError, NoReadings
 from hybridtwin.interventions import World
 from hybridtwin.sensors import AbstractSensor, Seen
 from hybridtwin.signals import Signal
-from hybridtwin.simulate.mesh import Layout, Mesh, lay, layout_of, pad
+from hybridtwin.simulate.mesh import Layout, Mesh, bucket, lay, layout_of, pad
 from hybridtwin.simulate.solve import Extras, first, observer, states
 from hybridtwin.simulate.steppers import RK4, AbstractStepper, Chebyshev, Exact
+from hybridtwin.simulate.verb import fastest_rate
 from hybridtwin.system import System, nearest
 from hybridtwin.units import time_factor
 
@@ -317,18 +316,6 @@ def _thinned(times, every):
     return np.array(kept, int)
 
 
-@functools.lru_cache(maxsize=64)
-def fastest_rate(model, inputs: tuple[tuple[str, float], ...]) -> float:
-    """Largest rate constant of the system at typical values and these inputs, per system time."""
-    with double():
-        system = model.system.typical()
-        u = model.spec.input(dict(inputs))
-        flat, unravel = ravel_pytree(jax.tree.map(jnp.asarray, system.initial(u)))
-        jacobian = jax.jacfwd(lambda v: ravel_pytree(system.rates(0.0, unravel(v), u))[0])(flat)
-    jacobian = np.asarray(jacobian, float)
-    return float(np.max(np.abs(np.linalg.eigvals(np.where(np.isfinite(jacobian), jacobian, 0.0)))))
-
-
 def first_inputs(bound) -> tuple[tuple[str, float], ...]:
     """Signals and covariates at the first row of a record."""
     return tuple((name, float(s(bound.start))) for name, s in bound.inputs.items() if isinstance(s, Signal))
@@ -345,7 +332,7 @@ def choose_stepper(model, inputs, span, stepwise) -> tuple[AbstractStepper, floa
     """
     if model.spec.linear and stepwise:
         return Exact(), math.inf
-    rate = max(fastest_rate(model, inputs), 1e-12)
+    rate = max(fastest_rate(model.system, inputs), 1e-12)
     if 0.7 / rate * _AFFORDABLE >= span:
         return RK4(1), 0.7 / rate
     # Stable while a draw's fastest rate is under thirteen times the typical one. Under eight (four stages) trajectories of the
@@ -559,16 +546,9 @@ def finite(log_likelihood):
     return jnp.where(good, jnp.where(good, log_likelihood, 0.0), -jnp.inf)
 
 
-def bucket(n: int) -> int:
-    """A padded length: 16, 24, 32, 48, 64, 96, ...; few distinct shapes, at most a third of waste."""
-    width = 16
-    while width < n:
-        width = width * 3 // 2 if width & (width - 1) == 0 else width * 4 // 3
-    return width
-
-
 def _padded(data: Data) -> Data:
     """The same data in one of few shapes: nodes of zero length, readings and moving doses that count for nothing."""
+    few = functools.partial(bucket, octave=2)  # compiling inference costs more than the padding
     moving = len(data.mesh.moving.time)
     moving = 2 ** (moving - 1).bit_length() if moving else 0
 
@@ -579,7 +559,7 @@ def _padded(data: Data) -> Data:
         )
 
     return data._replace(
-        mesh=pad(data.mesh, bucket(len(data.mesh.t)), bucket(len(data.mesh.read)), moving),
-        seen={n: grow(s, bucket(len(s.value))) for n, s in data.seen.items()},
-        read={n: np.concatenate([r, np.zeros(bucket(len(r)) - len(r), np.int32)]) for n, r in data.read.items()},
+        mesh=pad(data.mesh, few(len(data.mesh.t)), few(len(data.mesh.read)), moving),
+        seen={n: grow(s, few(len(s.value))) for n, s in data.seen.items()},
+        read={n: np.concatenate([r, np.zeros(few(len(r)) - len(r), np.int32)]) for n, r in data.read.items()},
     )

@@ -14,11 +14,12 @@ from hybridtwin.engine import double
 from hybridtwin.errors import InterventionError
 from hybridtwin.fit import Fit
 from hybridtwin.interventions import World
-from hybridtwin.model import Data, Kernel, Model, fastest_rate, first_inputs, lived_world
+from hybridtwin.model import Data, Kernel, Model, first_inputs, lived_world
 from hybridtwin.simulate.mesh import FIRST, LAST, bucket, lay, layout_of, override_columns, pad
 from hybridtwin.simulate.run import Solved, solve_draws
 from hybridtwin.simulate.solve import observer, states
 from hybridtwin.simulate.steppers import RK4, Exact, Repeated
+from hybridtwin.simulate.verb import fastest_rate
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -146,7 +147,7 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         step = (
             np.inf
             if isinstance(kernel.stepper, Exact)
-            else min(0.35 / max(fastest_rate(fit.model, first_inputs(day.bound)), 1e-12), spec.grid or np.inf)
+            else min(0.35 / max(fastest_rate(fit.model.system, first_inputs(day.bound)), 1e-12), spec.grid or np.inf)
         )
         meshes = lay(
             worlds,

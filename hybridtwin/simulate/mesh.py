@@ -494,11 +494,11 @@ def _lay_one(world, spec, layout, entries, nodes, read, occasions, checks):
     )
 
 
-def bucket(n: int) -> int:
-    """A padded length: few distinct shapes, at most an eighth of waste."""
+def bucket(n: int, octave: int = 8) -> int:
+    """A padded length: `octave` (a power of two) distinct ones in each doubling, so at most 1 / octave of waste."""
     if n <= 16:
         return 16
-    step = 2 ** max(math.floor(math.log2(n)) - 3, 1)
+    step = max(2 ** math.floor(math.log2(n)) // octave, 2)
     return -(-n // step) * step
 
 

@@ -165,13 +165,13 @@ def _jacobian(tree):
 
 
 def fastest_rate(system, inputs=()) -> float:
-    """Largest rate constant at typical values and at the first inputs, per system time (0 where it is not finite)."""
+    """Largest rate constant at typical values and at these inputs ((name, value), ...), per system time."""
     leaves, tree = jax.tree.flatten(system.typical())
     with jax.enable_x64(True):
         leaves = [np.asarray(leaf, float) if np.ndim(leaf) == 0 else leaf for leaf in leaves]
         given = {**dict.fromkeys(system.spec.covariates, 1.0), **dict(inputs)}
         jacobian = np.asarray(_jacobian(tree)(leaves, {name: np.float64(value) for name, value in given.items()}))
-    return float(np.max(np.abs(np.linalg.eigvals(jacobian)), initial=0.0)) if np.isfinite(jacobian).all() else 0.0
+    return float(np.max(np.abs(np.linalg.eigvals(np.where(np.isfinite(jacobian), jacobian, 0.0))), initial=0.0))
 
 
 def _stepper(system, world, layout, solver, bound) -> tuple[AbstractStepper, float, list[str]]:
