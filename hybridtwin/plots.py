@@ -280,6 +280,63 @@ def trajectory(traj, names: Sequence[str] | None = None, ax=None):
     return figure
 
 
+def _draw_predicted(ax, p) -> None:
+    """Predictive band, band of the modelled value, and the readings of one sensor."""
+    low, high = np.nanquantile(p.readings, [0.05, 0.95], axis=0)
+    ax.fill_between(p.time, low, high, color=SKY, alpha=0.28, linewidth=0, label="new readings, 90 % (predicted)")
+    low, middle, high = np.nanquantile(p.expectation, [0.05, 0.5, 0.95], axis=0)
+    ax.fill_between(p.time, low, high, color=BLUE, alpha=0.45, linewidth=0, label="modelled value, 90 % (expected)")
+    ax.plot(p.time, middle, color=BLUE, linewidth=1.2, label="modelled value, median")
+    _readings(ax, np.asarray(p.observed_time, float), np.asarray(p.observed_value, float), np.asarray(p.censored))
+    ax.set_ylabel(_axis_label(p.sensor, p.unit))
+    ax.grid(axis="y")
+
+
+@_styled
+def predicted(p):
+    """One sensor: readings over what was expected and predicted. Returns the figure."""
+    figure, axes = _panels([4.0])
+    _draw_predicted(axes[0], p)
+    _legend(axes[0])
+    _clock_axis(axes, p.clock, float(p.time[0]), float(p.time[-1]))
+    return figure
+
+
+@_styled
+def check(found):
+    """Readings over what the prior expects of them, sensor by sensor. Returns the figure."""
+    figure, axes = _panels([3.0] * len(found.modelled))
+    for ax, (name, draws) in zip(axes, found.modelled.items()):
+        time, order = found.time[name], np.argsort(found.time[name])
+        low, middle, high = np.nanquantile(draws[:, order], [0.025, 0.5, 0.975], axis=0)
+        ax.fill_between(time[order], low, high, color=GRAY, alpha=0.3, linewidth=0, label="prior, 95 % of modelled values")
+        ax.plot(time[order], middle, color=GRAY, linewidth=1.2, label="prior, median")
+        _readings(ax, time, found.observed[name], np.zeros(len(time), int))
+        ax.set_ylabel(_axis_label(name, found.units[name]))
+        _legend(ax)
+    every = np.concatenate(list(found.time.values()))
+    _clock_axis(axes, found.clock, float(every.min()), float(every.max()))
+    return figure
+
+
+@_styled
+def people(twins):
+    """Parameters of everybody in the first structure: median and 90 % interval, one panel a parameter. Returns the figure."""
+    table = twins.summary()
+    table = table[(table["structure"] == table["structure"].iloc[0]) & ~table["parameter"].str.contains("@")]
+    names = list(dict.fromkeys(table["parameter"]))
+    figure, axes = _panels([0.4 + 0.22 * len(twins)] * len(names))
+    for ax, name in zip(axes, names):
+        rows = table[table["parameter"] == name]
+        at = np.arange(len(rows))
+        ax.hlines(at, rows["q05"], rows["q95"], color=BLUE, linewidth=2.5, alpha=0.5)
+        ax.plot(rows["q50"], at, "o", color=BLUE, markersize=4)
+        ax.set_yticks(at, list(rows["person"]))
+        ax.set_title(f"{name} ({rows['unit'].iloc[0]})", loc="left", fontsize=9)
+        ax.tick_params(labelbottom=True)
+    return figure
+
+
 @_styled
 def fit(twin, predicted=None):
     """Readings over what the twin expects and what it predicts new readings to be, sensor by sensor.
@@ -296,15 +353,8 @@ def fit(twin, predicted=None):
         model_of = twin.fits[0].model.sensors.get(name) if getattr(twin, "fits", ()) else None
         reads = model_of.of if model_of is not None else name
         _target(ax, name, p.unit, _is_glucose(reads, p.unit) or _is_glucose(name, p.unit))
-        low, high = np.nanquantile(p.readings, [0.05, 0.95], axis=0)
-        ax.fill_between(time, low, high, color=SKY, alpha=0.28, linewidth=0, label="new readings, 90 % (predicted)")
-        low, middle, high = np.nanquantile(p.expectation, [0.05, 0.5, 0.95], axis=0)
-        ax.fill_between(time, low, high, color=BLUE, alpha=0.45, linewidth=0, label="modelled value, 90 % (expected)")
-        ax.plot(time, middle, color=BLUE, linewidth=1.2, label="modelled value, median")
+        _draw_predicted(ax, p)
         _structure_medians(ax, time, p.expectation, _structure_of(twin, len(p.expectation)))
-        _readings(ax, np.asarray(p.observed_time, float), np.asarray(p.observed_value, float), np.asarray(p.censored))
-        ax.set_ylabel(_axis_label(name, p.unit))
-        ax.grid(axis="y")
         _legend(ax)
     clock = twin.clock
     for ax, (name, (unit, given)) in zip(axes[len(predicted):], inputs.items()):

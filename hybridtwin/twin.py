@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hybridtwin.clock import Clock
 from hybridtwin.engine import double
 from hybridtwin.errors import InterventionError, PastHorizon, SolveError
 from hybridtwin.fit import PARTS, Fit, Part, Verdict
@@ -42,6 +43,7 @@ class Predicted:
     observed_time: np.ndarray
     observed_value: np.ndarray
     censored: np.ndarray
+    clock: Clock
 
     def coverage(self, level: float = 0.95) -> float:
         """Share of the uncensored readings inside their central predictive band."""
@@ -49,6 +51,30 @@ class Predicted:
         at = np.searchsorted(self.time, self.observed_time)
         inside = (self.observed_value >= low[at]) & (self.observed_value <= high[at])
         return float(inside[self.censored == 0].mean())
+
+    def to_dataframe(self):
+        """One row a time: quantiles of the modelled value and of new readings, and what was read (NaN where nothing was)."""
+        import pandas as pd
+
+        seen = np.full(len(self.time), np.nan)
+        seen[np.searchsorted(self.time, self.observed_time)] = self.observed_value
+        columns = {"time": self.time, "unit": self.unit, "observed": seen}
+        for word, draws in (("expected", self.expectation), ("reading", self.readings)):
+            columns |= dict(
+                zip((f"{word}_q05", f"{word}_q50", f"{word}_q95"), np.nanquantile(draws, [0.05, 0.5, 0.95], axis=0), strict=True)
+            )
+        return pd.DataFrame(columns)
+
+    def plot(self):
+        """Readings over the predictive band; a matplotlib figure."""
+        from hybridtwin import plots
+
+        return plots.predicted(self)
+
+    def __repr__(self):
+        seen = len(self.observed_value)
+        told = f", {100 * self.coverage(0.9):.0f} % inside their 90 % band" if np.any(self.censored == 0) else ""
+        return f"Predicted {self.sensor} [{self.unit}]: {len(self.time)} times, {seen} readings{told}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -262,6 +288,7 @@ class Twin:
             empty if seen is None else seen.time,
             empty if seen is None else seen.value,
             np.zeros(0, int) if seen is None else seen.censored,
+            self.clock,
         )
 
     def _worlds(self):
@@ -419,6 +446,16 @@ class Twins(Mapping):
         import pandas as pd
 
         return pd.concat([twin.summary().assign(person=name) for name, twin in self.items()], ignore_index=True)
+
+    def to_dataframe(self):
+        """The same as `summary`."""
+        return self.summary()
+
+    def plot(self):
+        """Everybody's parameters side by side; a matplotlib figure."""
+        from hybridtwin import plots
+
+        return plots.people(self)
 
     def modes(self, structure: int = 0):
         """The posterior mode of everybody (see `Twin.mode`): a data frame, one row a person, one column a number."""

@@ -1,5 +1,6 @@
 """Pictures: units on every axis, local clock times, bands that say what they are, and nothing left in pyplot."""
 
+import dataclasses
 import sys
 
 import made
@@ -127,3 +128,30 @@ def test_pyplot_and_the_users_settings_are_left_alone():
     assert dict(matplotlib.rcParams) == before
     if "matplotlib.pyplot" in sys.modules:
         assert not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_every_result_has_a_picture_a_table_and_a_text(tmp_path):
+    from small import ORAL, oral_person
+
+    from hybridtwin.inference.check import check
+    from hybridtwin.inference.methods import Laplace
+    from hybridtwin.inference.personalize import personalize
+    from hybridtwin.records import Cohort
+
+    person = oral_person()
+    found = check(ORAL, person, key=0)
+    table = found.to_dataframe()
+    assert list(table["time"]) == list(person.series["C"].time) and set(table["unit"]) == {"mg/L"}
+    assert np.mean((table["observed"] > table["prior_q025"]) & (table["observed"] < table["prior_q975"])) == found.inside("C")
+    assert "C (mg/L)" in rendered(found.plot(), tmp_path)
+
+    second = dataclasses.replace(person, id="second")
+    twins = personalize(ORAL, Cohort([person, second]), Laplace(draws=100, starts=2), key=0, progress=False)
+    predicted = twins[person.id].predict()["C"]
+    table = predicted.to_dataframe()
+    assert table["observed"].notna().sum() == len(person.series["C"].time)
+    assert (table["reading_q05"] <= table["expected_q50"]).all()
+    assert "C (mg/L)" in rendered(predicted.plot(), tmp_path) and "90 % band" in repr(predicted)
+    texts = rendered(twins.plot(), tmp_path)
+    assert {"CL (L/h)", person.id, "second"} <= set(texts)
+    assert set(twins.to_dataframe()["person"]) == {person.id, "second"}

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hybridtwin.clock import Clock
 from hybridtwin.engine import double, prepare
 from hybridtwin.inference.personalize import as_key, at_readings, prior_draws
 from hybridtwin.model import Model
@@ -13,13 +14,15 @@ from hybridtwin.model import Model
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Check:
-    """Prior predictions at the readings of one sensor each: `modelled[name]` (draws, N) beside `observed[name]` (N,)."""
+    """Prior predictions at each sensor's readings: `modelled[name]` (draws, N), `observed[name]` (N,) at `time[name]` (N,)."""
 
     person: str
     modelled: dict[str, np.ndarray]
     observed: dict[str, np.ndarray]
+    time: dict[str, np.ndarray]
     units: dict[str, str]
     failed: float
+    clock: Clock
 
     def inside(self, name: str) -> float:
         """Share of the readings inside the prior's central 95 % of modelled values."""
@@ -30,6 +33,23 @@ class Check:
     def ok(self) -> bool:
         """Could the readings have come from the prior?"""
         return all(self.inside(name) >= 0.5 for name in self.modelled) and self.failed < 0.1
+
+    def to_dataframe(self):
+        """One row a reading: sensor, time, what was read, quantiles of what the prior expects."""
+        import pandas as pd
+
+        parts = []
+        for name, draws in self.modelled.items():
+            low, middle, high = np.nanquantile(draws, [0.025, 0.5, 0.975], axis=0)
+            row = {"sensor": name, "time": self.time[name], "unit": self.units[name], "observed": self.observed[name]}
+            parts.append(pd.DataFrame(row | {"prior_q025": low, "prior_q50": middle, "prior_q975": high}))
+        return pd.concat(parts, ignore_index=True)
+
+    def plot(self):
+        """Readings over what the prior expects; a matplotlib figure."""
+        from hybridtwin import plots
+
+        return plots.check(self)
 
     def __repr__(self):
         lines = [
@@ -62,6 +82,8 @@ def check(model: Model, person, *, key, draws: int = 128) -> Check:
         problem.bound.person,
         {n: m[:, real[n]] for n, m in modelled.items()},
         {n: problem.data.seen[n].value[real[n]] for n in modelled},
+        {n: problem.bound.readings[n].time[problem.used[n]] for n in modelled},
         {n: model.unit_of(model.sensors[n].of) for n in modelled},
         float(np.mean(~np.isfinite(loglik))),
+        problem.bound.clock,
     )

@@ -198,7 +198,7 @@ def _steady_states(system, layout, stepper, mesh, extras, x0):
     flat, unravel = ravel_pytree(x0)
     gain = jnp.array([scales[name] for name in spec.routes])
     where = [spec.doses[name].into for name in spec.routes]
-    pieces = layout.steady_pieces if stepper.order else 1
+    pieces = layout.steady_pieces if stepper.refined() is not None else 1
 
     def one(e):
         node = {name: getattr(mesh, name)[e.node] for name in _SEEN}

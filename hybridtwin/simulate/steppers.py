@@ -171,9 +171,7 @@ class Repeated(AbstractStepper):
     stepper: AbstractStepper
     count: jax.Array
 
-    @property
-    def order(self):
-        return self.stepper.order
+    order: ClassVar[int | None] = None  # that of `stepper`
 
     def advance(self, f, t, h, x):
         if self.stepper.refined() is None:
@@ -182,7 +180,7 @@ class Repeated(AbstractStepper):
         return lax.fori_loop(0, self.count, lambda i, x: self.stepper.advance(f, t + i * step, step, x), x)
 
     def refined(self):
-        return Repeated(self.stepper, 2 * self.count)
+        return None if self.stepper.refined() is None else Repeated(self.stepper, 2 * self.count)
 
 
 _SQUARINGS = 20
