@@ -672,9 +672,11 @@ def ranks(method, count, seed):
     """Rank of the truth among 19 draws of each person, evenly thinned: (count, 3) of 0..19."""
     cohort, truth = replicates(count, seed)
     twins = personalize(ORAL, cohort, method, key=seed, progress=False)
-    z = np.stack([t.fits[0].z.reshape(-1, 3) for t in twins.values()])
-    pick = np.linspace(0, z.shape[1] - 1, 19).round().astype(int)
-    return (z[:, pick] < truth[:, None]).sum(axis=1)
+    found = []
+    for twin, eta in zip(twins.values(), truth, strict=True):
+        z = twin.fits[0].z.reshape(-1, 3)
+        found.append((z[np.linspace(0, len(z) - 1, 19).round().astype(int)] < eta).sum(axis=0))
+    return np.array(found)
 
 
 def assert_uniform(found, bins):
