@@ -168,11 +168,12 @@ class _Told:
 
 
 def _paced(state, steps):
-    """All chains of a person at one step size: the typical one of what they tried (P, C, N) once settled.
+    """All chains of a person at one step size: the smallest that a chain settled on, of what they tried (P, C, N).
 
-    Alone, a chain has some fifty transitions to find its step, and one that takes too large a step stands still ever after.
+    Alone, a chain has some fifty transitions to find its step, and one that takes too large a step stands still ever after; and
+    what the stiffest region needs, every chain needs to get there.
     """
-    pace = np.exp(np.median(np.log(steps), axis=(1, 2)))
+    pace = np.exp(np.median(np.log(steps), axis=2).min(axis=1))
     adapted = state.adapt_state._replace(step_size=jnp.asarray(np.broadcast_to(pace[:, None], steps.shape[:2])))
     return state._replace(adapt_state=adapted)
 
