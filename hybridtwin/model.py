@@ -172,9 +172,9 @@ class Model:
     @functools.cached_property
     def key(self) -> str:
         """A fingerprint of everything static: two models with the same key share compiled programs."""
-        leaves, tree = jax.tree.flatten((self.system, self.sensors))
+        leaves, tree = jax.tree.flatten((self.system, self.sensors, self.varies))
         numbers = [repr(leaf) for leaf in leaves]
-        text = repr((self.spec.name, id(type(self.system)), str(tree), numbers, self.start, self.varies))
+        text = repr((self.spec.name, id(type(self.system)), str(tree), numbers, self.start))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def starting(self, start: str) -> "Model":

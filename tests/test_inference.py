@@ -17,7 +17,7 @@ from hybridtwin import sensors
 from hybridtwin.clock import Clock
 from hybridtwin.engine import double
 from hybridtwin.errors import DeclarationError
-from hybridtwin.inference import diagnostics, modes
+from hybridtwin.inference import diagnostics, kept, modes
 from hybridtwin.inference import personalize as personalizing
 from hybridtwin.inference.methods import NUTS, Laplace
 from hybridtwin.inference.personalize import personalize
@@ -631,6 +631,29 @@ def test_interrupted_work_goes_on_to_the_same_bits(monkeypatch, tmp_path):
     assert np.array_equal(fit(keep=tmp_path)["third"].fits[0].z, whole["third"].fits[0].z) and len(begun) == 1
     other = personalize(LINE, people, method, key=3, temper=2.0, progress=False, keep=tmp_path)
     assert len(begun) == 4 and not np.array_equal(other["third"].fits[0].z, whole["third"].fits[0].z), "another key is other work"
+
+
+def test_kept_work_is_named_by_all_that_decides_it(monkeypatch):
+    def name(key=0, method=QUICK, temper=1.0, sd=0.1, varies=None, person=None, **fixed):
+        model = Model(OneCompartmentOral(**fixed), varies=varies, C=sensors.LogNormal("C", sd=sd))
+        with double():
+            return kept.fingerprint(model.bind(person or oral_person()), jax.random.key(key), method, temper)
+
+    slow, slower = ({"CL": ("day", ht.halfnormal(sd))} for sd in (0.2, 0.3))
+    later = dataclasses.replace(oral_person(), id="the id enters by the key")
+    assert name() == name() == name(person=later) and name(varies=slow) == name(varies=dict(slow))
+    others = [name(), name(key=1), name(method=SHORT), name(temper=2.0), name(sd=0.1000001), name(V=30.0), name(varies=slow),
+              name(varies=slower), name(ka=ht.lognormal(1.3, 0.5)), name(ka=ht.lognormal(1.3000001, 0.5))]  # fmt: skip
+    assert len(set(others)) == len(others)
+    assert Model(OneCompartment(), varies=slow).key == Model(OneCompartment(), varies={"CL": ("day", ht.halfnormal(0.2))}).key
+    before, rates = name(), OneCompartmentOral.rates
+
+    def faster(self, t, x, u):
+        dx = rates(self, t, x, u)
+        return self.State(depot=2.0 * dx.depot, central=dx.central)
+
+    monkeypatch.setattr(OneCompartmentOral, "rates", faster)
+    assert name() != before, "another equation under the same name"
 
 
 def test_the_same_key_gives_the_same_bits_and_another_key_others(sampled):

@@ -1,7 +1,7 @@
 """Finished work of a long run, kept in a folder so that an interrupted run resumes to the same bits.
 
-One `.npz` of plain arrays for each person and model, named by a fingerprint of all that decides its numbers: model, record, key,
-method, temper, versions, backend. A file of another run is never read, and reading one never runs code.
+One `.npz` of plain arrays for each person and model, named by a fingerprint of all that decides its numbers: the program of
+the density, record, key, method, temper, versions, backend. A file of another run is never read, and reading one never runs code.
 """
 
 import hashlib
@@ -29,26 +29,17 @@ class Sampled(NamedTuple):
 
 
 def fingerprint(problem, key, method, temper) -> str:
-    """The name of one person's work, the same in every process."""
-    hashed = hashlib.sha256()
-    system = problem.model.system
-    leaves, tree = jax.tree.flatten((system, problem.model.sensors, problem.data))
-    words = (
-        type(system).__module__,
-        type(system).__qualname__,
-        re.sub(r"0x[0-9a-f]+", "", str(tree)),
-        problem.model.start,
-        problem.model.varies,
-        problem.kernel.layout,
-        problem.kernel.stepper,
-        method,
-        temper,
-        versions(),
-        jax.default_backend(),
-    )
-    hashed.update(re.sub(r"0x[0-9a-f]+", "", repr(words)).encode())
-    for leaf in [*leaves, jax.random.key_data(key)]:
-        hashed.update(np.asarray(leaf).tobytes() if not callable(leaf) else repr(type(leaf)).encode())
+    """The name of one person's work, the same in every process.
+
+    The model enters by the program of its density, so that an edited equation, prior or sensor is other work.
+    """
+    kernel = problem.kernel
+    z = np.zeros(kernel.size)
+    program = jax.make_jaxpr(kernel.log_density)(z, problem.data, kernel.untempered())
+    words = (str(program), kernel.names, method, temper, versions(), jax.default_backend())
+    hashed = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", repr(words)).encode())
+    for leaf in [*program.consts, *jax.tree.leaves(problem.data), jax.random.key_data(key)]:
+        hashed.update(np.asarray(leaf).tobytes())
     return hashed.hexdigest()[:32]
 
 
