@@ -4,7 +4,9 @@ x64 stays off globally (the verbs of hybridtwin must give float64 all the same),
 an error, and compiled programs are kept between runs under `.pytest_cache`.
 """
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import jax
@@ -27,6 +29,15 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 def shared_root() -> Path:
     """Where the reference data lie: `$HYBRIDTWIN_DATA`, else `../shared/data` beside the repository."""
     return Path(os.environ.get("HYBRIDTWIN_DATA") or ROOT.parent / "shared" / "data")
+
+
+def benchmark(name: str):
+    """A script of benchmarks/ as a module."""
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

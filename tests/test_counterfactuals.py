@@ -1,10 +1,9 @@
 """Treatment effects against virtual patients of another simulator (models, score and figures: benchmarks/counterfactuals.py)."""
 
-import importlib.util
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import benchmark
 
 import hybridtwin as ht
 from hybridtwin.physiology import T1DMinimal, T1DTwoPool
@@ -13,10 +12,7 @@ from hybridtwin.physiology import T1DMinimal, T1DTwoPool
 @pytest.fixture(scope="module")
 def bench():
     """The functions of benchmarks/counterfactuals.py."""
-    spec = importlib.util.spec_from_file_location("bench_counterfactuals", ROOT / "benchmarks" / "counterfactuals.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("counterfactuals")
 
 
 def test_the_score_is_what_it_says(bench):

@@ -1,6 +1,5 @@
 """Drug studies against what other programs and an independent optimizer find (models and figures: benchmarks/pkpd.py)."""
 
-import importlib.util
 import json
 import math
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.optimize
-from conftest import ROOT
+from conftest import benchmark
 
 import hybridtwin as ht
 from hybridtwin.physiology import OneCompartmentOral
@@ -19,10 +18,7 @@ QUICK = ht.Laplace(draws=200, starts=4)
 @pytest.fixture(scope="module")
 def bench():
     """The functions of benchmarks/pkpd.py."""
-    spec = importlib.util.spec_from_file_location("bench_pkpd", ROOT / "benchmarks" / "pkpd.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("pkpd")
 
 
 @pytest.fixture

@@ -1,30 +1,23 @@
 """Forecasts: the benchmark on people with type 1 diabetes, tried on the embedded adult and on one short recording each."""
 
 import dataclasses
-import importlib.util
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import benchmark
 
 import hybridtwin as ht
 from hybridtwin.datasets import files
 from hybridtwin.physiology import T1DMinimal, T1DTwoPool
 from hybridtwin.sensors import CGM, Seen
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-
 
 @pytest.fixture(scope="module")
 def forecast():
     """The benchmark as a module, with few draws."""
-    spec = importlib.util.spec_from_file_location("forecast", BENCHMARKS / "forecast.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["forecast"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    module = benchmark("forecast")
     module.DRAWS = 64
     return module
 
