@@ -76,6 +76,8 @@ def import_simglucose():
     )
     sys.modules.update({"gym": types.ModuleType("gym"), "gym.envs": types.ModuleType("gym.envs"),
                         "gym.envs.registration": registration, "pkg_resources": resources})  # fmt: skip
+    here = Path(__file__).resolve().parent  # benchmarks/simglucose.py is not the package
+    sys.path[:] = [p for p in sys.path if Path(p).resolve() != here]
     from simglucose.patient.t1dpatient import Action, T1DPatient
     from simglucose.sensor.cgm import CGMSensor
 

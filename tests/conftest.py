@@ -33,6 +33,8 @@ def shared_root() -> Path:
 
 def benchmark(name: str):
     """A script of benchmarks/ as a module."""
+    if str(ROOT) not in sys.path:  # scripts share benchmarks/measure.py
+        sys.path.append(str(ROOT))
     spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up

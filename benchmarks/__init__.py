@@ -1,0 +1,1 @@
+"""Benchmarks of hybridtwin, one script a claim: `python -m benchmarks.NAME --json`."""
