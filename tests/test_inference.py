@@ -251,7 +251,7 @@ def test_modes_are_those_of_scipy():
     with double():
         problem = ORAL.bind(oral_person())
         found = modes.ascend(
-            problem.kernel, modes.starts(jax.random.split(jax.random.key(0), 1), 3, 4), one(problem), plain(problem)
+            problem.kernel, modes.starts_of(jax.random.split(jax.random.key(0), 1), 3, 4), one(problem), plain(problem)
         )[0]
         best = found.z[modes.distinct(found)[0]]
         z, value, _ = modes.polish(problem.kernel, best[None], one(problem), plain(problem))

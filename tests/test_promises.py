@@ -30,7 +30,7 @@ from hybridtwin.causal import contrast as contrasting
 from hybridtwin.causal.contrast import contrast
 from hybridtwin.engine import double
 from hybridtwin.errors import HybridTwinError, NoReadings, RecordError, UnitError
-from hybridtwin.inference import personalize as personalizing
+from hybridtwin.inference import methods
 from hybridtwin.inference.check import check
 from hybridtwin.inference.methods import NUTS, Laplace
 from hybridtwin.inference.personalize import personalize, update
@@ -272,7 +272,7 @@ def test_3_on_the_mesh_too():
 
 def test_3_in_tiles_of_several_people_too(monkeypatch):
     """Where people are lanes of one call (an accelerator), the neighbors in the tile do not matter either."""
-    monkeypatch.setattr(personalizing, "people_per_call", lambda: 4)
+    monkeypatch.setattr(methods.AbstractMethod, "people_per_call", lambda self: 4)
     whole = fit(ORAL, TRIO)
     assert_same_bits(whole, fit(ORAL, [TRIO[2], poisoned(), TRIO[0]]), "anna")
     assert_same_bits(whole, fit(ORAL, [*unlike(), TRIO[1]]), "bea")

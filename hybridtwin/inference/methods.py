@@ -1,12 +1,38 @@
-"""Ways to personalize, as instances: `ht.personalize(model, person, ht.NUTS(draws=500), key=0)`."""
+"""Ways to personalize, as instances: `ht.personalize(model, person, ht.NUTS(draws=500), key=0)`.
 
+A method says how it draws; the file that does it is loaded when it is first used.
+"""
+
+import abc
 import dataclasses
+
+import jax
 
 from hybridtwin.errors import ParameterError
 
+WIDE = 32  # people in one call of the sampler on an accelerator
+
+
+class AbstractMethod(abc.ABC):
+    """One way to draw from a posterior. `starts` ascents look for modes before it is asked to."""
+
+    starts: int
+
+    @abc.abstractmethod
+    def draw(self, setting):
+        """Draws for a tile of people: `sampling.Setting` -> list of `sampling.Drawn`, one a person."""
+
+    def people_per_call(self) -> int:
+        """How many people share one call; fixed on a machine, so that a person's bits never depend on the others.
+
+        Trees of all lanes grow in step, so on a CPU people wait for the deepest tree of the others and gain nothing: one at a
+        time, in as many threads as there are cores. An accelerator wants them side by side.
+        """
+        return 1 if jax.default_backend() == "cpu" else WIDE
+
 
 @dataclasses.dataclass(frozen=True)
-class NUTS:
+class NUTS(AbstractMethod):
     """The No-U-Turn sampler in coordinates whitened by a Laplace approximation at the best of several modes.
 
     Each of `chains` keeps `draws`, and where they have not mixed goes on to up to `most` times as many; `starts` ascents look
@@ -28,9 +54,14 @@ class NUTS:
                 "Use ht.Laplace() for a quick look."
             )
 
+    def draw(self, setting):
+        from hybridtwin.inference import nuts
+
+        return nuts.draw(setting, self)
+
 
 @dataclasses.dataclass(frozen=True)
-class Laplace:
+class Laplace(AbstractMethod):
     """A Gaussian at the best of several modes, on the unconstrained coordinates; `draws` from it.
 
     The verdict compares it with the posterior by importance weights: where they disagree, use `NUTS`.
@@ -42,3 +73,8 @@ class Laplace:
     def __post_init__(self):
         if self.draws < 20 or self.starts < 1:
             raise ParameterError("Laplace needs draws >= 20 and starts >= 1. Leave them out for the defaults.")
+
+    def draw(self, setting):
+        from hybridtwin.inference import laplace
+
+        return laplace.draw(setting, self)

@@ -148,7 +148,7 @@ def exact(kernel: Kernel, z, data, temper):
         return z[0], moved
 
 
-def starts(keys, size, count):
+def starts_of(keys, size, count):
     """Starts for the ascent (P, S, d): the prior's median, then draws from the prior, narrowed."""
     draws = jax.vmap(lambda k: 0.7 * jax.random.normal(k, (count, size), float))(keys)
     return draws.at[:, 0].set(0.0)
@@ -199,3 +199,40 @@ def distinct(modes: Modes, within: float = 10.0) -> list[int]:
         if all(np.max(np.abs(modes.z[i] - modes.z[j])) > 0.05 for j in found):
             found.append(i)
     return found
+
+
+_MODES = 3  # modes of one person that are polished and weighed
+
+
+def search(kernel, data, keys, starts, temper, most=_MODES):
+    """For every person of a tile: Laplace approximations of up to `most` modes, the one of most evidence first."""
+    start_keys = jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys)
+    found = ascend(kernel, starts_of(start_keys, kernel.size, starts), data, temper)
+    ranked = [distinct(m)[:most] for m in found]
+    fits: list[list] = [[] for _ in found]
+    for rank in range(max(len(r) for r in ranked)):
+        z = np.stack([m.z[r[min(rank, len(r) - 1)]] for m, r in zip(found, ranked, strict=True)])
+        z, value, hessian = polish(kernel, z, data, temper)
+        for p, r in enumerate(ranked):
+            fit = laplace(z[p], hessian[p], value[p])
+            if rank < len(r) and all(distance(fit.mode, other) > 1.0 for other in fits[p]):
+                fits[p].append(fit)
+    fits = [sorted(f, key=lambda fit: -fit.log_evidence) for f in fits]
+    _, grad = curvature(kernel, np.stack([f[0].mode for f in fits]), data, temper)
+    left = [float(np.linalg.norm(f[0].scale.T @ g)) for f, g in zip(fits, grad, strict=True)]
+    return fits, left
+
+
+def distance(z, fit):
+    """Distance of a point from a mode in standard deviations of its Laplace approximation."""
+    return float(np.linalg.norm(np.linalg.solve(fit.scale, z - fit.mode)))
+
+
+def missed(fits, draws) -> float:
+    """Share of the posterior, by Laplace evidence, of modes that lie outside the cloud of the draws (n, d)."""
+    center, cloud = draws.mean(axis=0), np.cov(draws.T) + 1e-9 * np.eye(draws.shape[1])
+    reach = np.sqrt(draws.shape[1]) + 3.0
+    outside = [np.sqrt((f.mode - center) @ np.linalg.solve(cloud, f.mode - center)) > reach for f in fits]
+    weights = np.exp(np.array([f.log_evidence for f in fits]) - fits[0].log_evidence)
+    share = float(weights[outside].sum() / weights.sum())
+    return share if share > 0.05 else 0.0

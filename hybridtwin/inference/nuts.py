@@ -6,7 +6,7 @@ told and where Ctrl-C is heard.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from numpyro.infer.hmc import hmc
 from numpyro.infer.util import ParamInfo
 
 from hybridtwin.inference import diagnostics, modes
+from hybridtwin.inference.sampling import Drawn, Setting
 from hybridtwin.model import Kernel
 
 
@@ -86,6 +87,43 @@ def _compiled(kernel: Kernel, warmup: int, target: float, depth: int, length: in
     step = functools.partial(advance, length=length)
     go = jax.jit(jax.vmap(jax.vmap(step, each), per_person))
     return begin, go
+
+
+def draw(setting: Setting, method) -> list[Drawn]:
+    """Sample every person of a tile from starts around the best mode."""
+    kernel, data, temper = setting.kernel, setting.data, setting.tempers
+    best = [fits[0] for fits in setting.modes]
+    frames = Frame(jnp.asarray(np.stack([f.mode for f in best])), jnp.asarray(np.stack([f.scale for f in best])))
+    start_keys, keys = (jax.vmap(lambda k, i=i: jax.random.fold_in(k, i))(setting.keys) for i in (3, 4))
+    y = _starts(kernel, frames, start_keys, method.chains, data, temper)
+    found, interrupted = run(kernel, keys, y, data, frames, temper, method, setting.report)
+    return [Drawn(one.z, _stats(one, interrupted)) for one in found]
+
+
+def _stats(draws: Draws, interrupted) -> dict[str, Any]:
+    by_chain = np.moveaxis(draws.z, -1, 0)
+    stats = {name: getattr(diagnostics, name)(by_chain) for name in ("rhat", "ess_bulk", "ess_tail")}
+    return stats | {
+        "divergent": float(draws.diverging.mean()),
+        "bfmi": diagnostics.bfmi(draws.energy),
+        "interrupted": interrupted,
+        "leapfrogs": float(draws.leapfrogs.mean()),
+    }
+
+
+def _starts(kernel, frames, keys, chains, data, temper):
+    """Starts of the chains on whitened coordinates; one whose density is hopeless is drawn in towards the mode."""
+    y = np.array(overdispersed(keys, kernel.size, chains))
+    mode, scale = np.array(frames.mode), np.array(frames.scale)
+    for _ in range(6):
+        z = mode[:, None] + np.einsum("pcj,pij->pci", y, scale)
+        value = modes.evaluate(kernel, z, data, temper)[0]
+        best = modes.evaluate(kernel, mode[:, None], data, temper)[0]
+        hopeless = ~(value > best - 10.0 - 2.0 * kernel.size)
+        if not hopeless.any():
+            break
+        y[hopeless] *= 0.5
+    return jnp.asarray(y)
 
 
 def run(kernel, keys, y, data, frames, temper, method, report, chunk=CHUNK):

@@ -17,25 +17,16 @@ from hybridtwin import progress as bars
 from hybridtwin.engine import double, prepare
 from hybridtwin.errors import DeclarationError, ParameterError
 from hybridtwin.fit import Fit
-from hybridtwin.inference import diagnostics, kept, modes, nuts, verdict
+from hybridtwin.inference import kept, modes, verdict
 from hybridtwin.inference.kept import Sampled
-from hybridtwin.inference.methods import NUTS, Laplace
+from hybridtwin.inference.methods import NUTS
+from hybridtwin.inference.modes import missed, search
+from hybridtwin.inference.sampling import Setting, weights_of
 from hybridtwin.model import Kernel, Model, bind, normal_based, to_coordinate
 from hybridtwin.records import Cohort, Person
 from hybridtwin.simulate.run import TILE, stack
 from hybridtwin.simulate.steppers import Repeated
 from hybridtwin.twin import Twin, Twins
-
-WIDE = 32  # people in one call of the sampler on an accelerator
-
-
-def people_per_call() -> int:
-    """How many people share one call of the sampler; fixed on a machine, so that a person's bits never depend on the others.
-
-    Trees of all lanes grow in step, so on a CPU people wait for the deepest tree of the others and gain nothing: one at a
-    time, in as many threads as there are cores. An accelerator wants them side by side.
-    """
-    return 1 if jax.default_backend() == "cpu" else WIDE
 
 
 def as_key(key):
@@ -123,64 +114,23 @@ class _Tally:
             self._tell(share, 1.0, f"{sum(v for *_, v in parts)} diverging")
 
 
-_MODES = 3  # modes of one person that are polished and weighed
-
-
-def _search(kernel, data, keys, starts, temper, most=_MODES):
-    """For every person of a tile: Laplace approximations of up to `most` modes, the one of most evidence first."""
-    start_keys = jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys)
-    found = modes.ascend(kernel, modes.starts(start_keys, kernel.size, starts), data, temper)
-    ranked = [modes.distinct(m)[:most] for m in found]
-    fits: list[list] = [[] for _ in found]
-    for rank in range(max(len(r) for r in ranked)):
-        z = np.stack([m.z[r[min(rank, len(r) - 1)]] for m, r in zip(found, ranked, strict=True)])
-        z, value, hessian = modes.polish(kernel, z, data, temper)
-        for p, r in enumerate(ranked):
-            fit = modes.laplace(z[p], hessian[p], value[p])
-            if rank < len(r) and all(_distance(fit.mode, other) > 1.0 for other in fits[p]):
-                fits[p].append(fit)
-    fits = [sorted(f, key=lambda fit: -fit.log_evidence) for f in fits]
-    _, grad = modes.curvature(kernel, np.stack([f[0].mode for f in fits]), data, temper)
-    left = [float(np.linalg.norm(f[0].scale.T @ g)) for f, g in zip(fits, grad, strict=True)]
-    return fits, left
-
-
-def _distance(z, fit):
-    """Distance of a point from a mode in standard deviations of its Laplace approximation."""
-    return float(np.linalg.norm(np.linalg.solve(fit.scale, z - fit.mode)))
-
-
-def _missed(fits, draws) -> float:
-    """Share of the posterior, by Laplace evidence, of modes that lie outside the cloud of the draws (n, d)."""
-    center, cloud = draws.mean(axis=0), np.cov(draws.T) + 1e-9 * np.eye(draws.shape[1])
-    reach = np.sqrt(draws.shape[1]) + 3.0
-    outside = [np.sqrt((f.mode - center) @ np.linalg.solve(cloud, f.mode - center)) > reach for f in fits]
-    weights = np.exp(np.array([f.log_evidence for f in fits]) - fits[0].log_evidence)
-    share = float(weights[outside].sum() / weights.sum())
-    return share if share > 0.05 else 0.0
-
-
 def _tile(problems, keys, method, temper, report) -> list[Sampled]:
     """Search modes and sample for one tile of people on one kernel."""
     kernel = problems[0].kernel
     data = jax.tree.map(jnp.asarray, stack([p.data for p in problems]))
     keys = jnp.stack(keys)
     tempers = _tempers(kernel, data, keys, method.starts, temper)
-    found, left = _search(kernel, data, keys, method.starts, tempers)
-    laplaces = [f[0] for f in found]
+    found, left = search(kernel, data, keys, method.starts, tempers)
     report(1, 20, 0)
-    if isinstance(method, Laplace):
-        fits = [_from_laplace(fit, keys[p], method) for p, fit in enumerate(laplaces)]
-    else:
-        fits = _from_nuts(kernel, laplaces, data, keys, method, tempers, report)
+    drawn = method.draw(Setting(kernel, data, keys, tempers, found, report))
     return [
         Sampled(
-            z,
-            stats | {"rivals": _missed(found[p], z.reshape(-1, z.shape[-1])), "gradient": left[p]},
+            one.z,
+            one.stats | {"rivals": missed(found[p], one.z.reshape(-1, one.z.shape[-1])), "gradient": left[p]},
             found[p],
             jax.tree.map(lambda a, p=p: np.asarray(a[p]), tempers),
         )
-        for p, (z, stats) in enumerate(fits)
+        for p, one in enumerate(drawn)
     ]
 
 
@@ -189,60 +139,8 @@ def _tempers(kernel, data, keys, starts, power):
     plain = stack([kernel.untempered()] * len(keys))
     if power == 1 or not len(kernel.scales):
         return plain._replace(power=np.full(len(keys), float(power)))
-    fits, _ = _search(kernel, data, keys, starts, plain, most=1)
+    fits, _ = search(kernel, data, keys, starts, plain, most=1)
     return stack([modes.anchored(kernel, f[0], power) for f in fits])
-
-
-def _from_laplace(fit, key, method):
-    d = len(fit.mode)
-    noise = np.array(jax.random.normal(jax.random.fold_in(key, 2), (method.draws, d), float))
-    z = fit.mode + noise @ fit.scale.T
-    return z[None], {"noise": noise}
-
-
-def _starts(kernel, frames, keys, chains, data, temper):
-    """Starts of the chains on whitened coordinates; one whose density is hopeless is drawn in towards the mode."""
-    y = np.array(nuts.overdispersed(keys, kernel.size, chains))
-    mode, scale = np.array(frames.mode), np.array(frames.scale)
-    for _ in range(6):
-        z = mode[:, None] + np.einsum("pcj,pij->pci", y, scale)
-        value = modes.evaluate(kernel, z, data, temper)[0]
-        best = modes.evaluate(kernel, mode[:, None], data, temper)[0]
-        hopeless = ~(value > best - 10.0 - 2.0 * kernel.size)
-        if not hopeless.any():
-            break
-        y[hopeless] *= 0.5
-    return jnp.asarray(y)
-
-
-def _from_nuts(kernel, laplaces, data, keys, method, temper, report):
-    frames = nuts.Frame(
-        jnp.asarray(np.stack([f.mode for f in laplaces])), jnp.asarray(np.stack([f.scale for f in laplaces]))
-    )
-    y = _starts(kernel, frames, jax.vmap(lambda k: jax.random.fold_in(k, 3))(keys), method.chains, data, temper)
-    found, interrupted = nuts.run(
-        kernel,
-        jax.vmap(lambda k: jax.random.fold_in(k, 4))(keys),
-        y,
-        data,
-        frames,
-        temper,
-        method,
-        report,
-    )
-    out = []
-    for draws in found:
-        names = ("rhat", "ess_bulk", "ess_tail")
-        by_chain = np.moveaxis(draws.z, -1, 0)
-        stats = {name: getattr(diagnostics, name)(by_chain) for name in names}
-        stats |= {
-            "divergent": float(draws.diverging.mean()),
-            "bfmi": diagnostics.bfmi(draws.energy),
-            "interrupted": interrupted,
-            "leapfrogs": float(draws.leapfrogs.mean()),
-        }
-        out.append((draws.z, stats))
-    return out
 
 
 def _finish(problem, sampled: Sampled, key, method) -> Fit:
@@ -271,7 +169,7 @@ def _finish(problem, sampled: Sampled, key, method) -> Fit:
     }
     spread = flat.std(axis=0) / prior_sd
     parts = {
-        "computed": verdict.computed(stats, type(method).__name__),
+        "computed": verdict.computed(stats),
         "fits": verdict.fits(mean_residuals, (flat.mean(axis=0) - prior.mean(axis=0)) / prior_sd, kernel.names, roles),
         "informed": verdict.informed(spread, kernel.names, roles),
         "supported": verdict.supported(problem),
@@ -293,33 +191,26 @@ def _finish(problem, sampled: Sampled, key, method) -> Fit:
 
 
 def _corrected(kernel, z, loglik, data, temper, extra):
-    """Importance weights of the draws: for the step size, and for how well a Laplace approximation stands in."""
-    stats = {k: v for k, v in extra.items() if k != "noise"}
+    """Importance weights of the draws: for the step size, and for how well an approximation stands in."""
+    stats = {k: v for k, v in extra.items() if k != "log_proposal"}
     fine = loglik
     if kernel.stepper.refined() is not None:
         fine = at_readings(kernel, z, data, substeps=2)[0]
     usable = np.isfinite(fine) & np.isfinite(loglik)
     stats["failed"] = float(1 - usable.mean())
     move = np.where(usable, (fine - loglik) / float(temper.power), -np.inf)
-    if "noise" in extra and usable.any():
+    approximate = extra.get("log_proposal")
+    if approximate is not None and usable.any():
         # Draws of a Gaussian are not draws of the coarse posterior: one at which the coarse steps explode must not win
         # by the gain of its halved steps.
         move = np.minimum(move, np.median(move[usable]))
-    weights = _weights(move)
+    weights = weights_of(move)
     stats["mesh_share"] = float(1 / np.sum(weights**2) / len(weights)) if usable.any() else 0.0
     stats["weights"] = weights
-    if "noise" in extra:
+    if approximate is not None:
         density = np.array(jax.vmap(kernel.tempered, (0, 0, None))(jnp.asarray(z), jnp.asarray(fine), temper))
-        stats["share"] = float(1 / np.sum(_weights(density + 0.5 * np.sum(extra["noise"] ** 2, axis=1)) ** 2) / len(z))
+        stats["share"] = float(1 / np.sum(weights_of(density - approximate) ** 2) / len(z))
     return fine, stats
-
-
-def _weights(log_weights):
-    usable = np.isfinite(log_weights)
-    if not usable.any():
-        return np.full(len(log_weights), 1 / len(log_weights))
-    w = np.where(usable, np.exp(np.where(usable, log_weights, 0.0) - log_weights[usable].max()), 0.0)
-    return w / w.sum()
 
 
 def _fit_all(model, people, alone, key, method, temper, folder, workers, report) -> list[Fit]:
@@ -327,7 +218,7 @@ def _fit_all(model, people, alone, key, method, temper, folder, workers, report)
     with double():
         problems = [bind(model, person, padded=not alone) for person in people]
         keys = [person_key(key, person.id) for person in people]
-    width = 1 if alone else people_per_call()
+    width = 1 if alone else method.people_per_call()
     alike: dict = {}
     for i, problem in enumerate(problems):
         shapes = tuple(

@@ -6,10 +6,10 @@ from hybridtwin.fit import Judgment, Part
 from hybridtwin.inference import diagnostics
 
 
-def computed(stats, method_name) -> Part:
-    """Did the computation converge?"""
+def computed(stats) -> Part:
+    """Did the computation converge? Judged is what the method left: chains by their mixing, an approximation by its weights."""
     judge = Judgment()
-    if method_name == "NUTS":
+    if "rhat" in stats:
         rhat, bulk, tail = stats["rhat"], stats["ess_bulk"], stats["ess_tail"]
         names = stats["names"]
         worst = int(np.argmax(np.where(np.isfinite(rhat), rhat, np.inf)))
@@ -20,7 +20,7 @@ def computed(stats, method_name) -> Part:
         judge.above(
             -float(np.min(stats["bfmi"])), -0.3, -0.1, f"E-BFMI is {float(np.min(stats['bfmi'])):.2f} (heavy tails)"
         )
-    else:
+    if "share" in stats:
         judge.above(
             -stats["share"],
             -0.2,
