@@ -1,0 +1,221 @@
+"""Rosenbrock steps on stiff problems, and gradients of every stepper across doses and lags."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+from jax import lax
+
+import hybridtwin.system as ht
+from hybridtwin.interventions import World
+from hybridtwin.records import Person
+from hybridtwin.signals import Dose, Regimen, Signal
+from hybridtwin.simulate.mesh import LAST, lay, layout_of
+from hybridtwin.simulate.solve import Extras, observer, states
+from hybridtwin.simulate.steppers import RK4, Chebyshev, Exact, Tsit5
+from hybridtwin.simulate.stiff import Rosenbrock, rosenbrock_step
+from hybridtwin.system import Scalar
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def march(f, stepper, x, nodes):
+    """States at the nodes after the first."""
+
+    def body(x, segment):
+        x = stepper.advance(f, *segment, x)
+        return x, x
+
+    return lax.scan(body, x, (nodes[:-1], jnp.diff(nodes)))[1]
+
+
+def prey(t, x):
+    return {
+        "a": x["a"] * (1 - x["b"]) + 0.3 * jnp.sin(3 * t) * x["a"],
+        "b": x["b"] * (x["a"] - 1) + 0.1 * jnp.cos(5 * t),
+    }
+
+
+def test_order_four_on_a_nonlinear_nonautonomous_problem():
+    with jax.enable_x64(True):
+        start = {"a": jnp.asarray(1.5), "b": jnp.asarray(0.5)}
+
+        def end(stepper, count):
+            path = march(prey, stepper, start, jnp.linspace(0.0, 6.0, count + 1))
+            return np.array([path["a"][-1], path["b"][-1]])
+
+        truth = end(Tsit5(), 4000)
+        errors = np.array([np.max(np.abs(end(Rosenbrock(), n) - truth)) for n in (48, 96, 192)])
+        refined = np.max(np.abs(end(Rosenbrock().refined(), 48) - truth))
+    observed = np.log2(errors[:-1] / errors[1:])
+    assert np.all(np.abs(observed - 4) < 0.4), (errors, observed)
+    assert refined == pytest.approx(errors[1], rel=1e-4)
+
+
+def test_the_embedded_error_is_of_order_three():
+    def f(t, x):
+        return jnp.stack([x[0] * (1 - x[1]), x[1] * (x[0] - 1) + jnp.cos(5 * t)])
+
+    with jax.enable_x64(True):
+        at = jnp.array([1.5, 0.5])
+        told = [float(jnp.max(jnp.abs(rosenbrock_step(f, jnp.asarray(0.3), h, at)[1]))) for h in (0.1, 0.05, 0.025)]
+    observed = np.log2(np.array(told[:-1]) / told[1:])
+    assert np.all(np.abs(observed - 4) < 0.4), (told, observed)  # the local error of order 3
+
+
+def test_l_stable():
+    with jax.enable_x64(True):
+        one = jnp.asarray(1.0)
+        for z in (-1e3, -1e6, -1e12):
+            grown = Rosenbrock().advance(lambda t, x, z=z: z * x, 0.0, one, one)
+            assert 0 < float(grown) < 10 / abs(z)
+
+        def turned(w):
+            x = Rosenbrock().advance(
+                lambda t, x: {"a": -w * x["b"], "b": w * x["a"]}, 0.0, one, {"a": one, "b": 0 * one}
+            )
+            return jnp.hypot(x["a"], x["b"])
+
+        assert float(jnp.max(jax.vmap(turned)(jnp.linspace(0.0, 50.0, 501)))) <= 1 + 1e-12  # the imaginary axis
+        start = {"a": one, "b": one}
+        still = Rosenbrock().advance(prey, 0.3, 0.0 * one, start)
+        assert all(float(still[k]) == 1.0 for k in start), "a segment without length moves something"
+
+
+def robertson(t, x):
+    fall, back, pair = 0.04 * x["a"], 1e4 * x["b"] * x["c"], 3e7 * x["b"] ** 2
+    return {"a": -fall + back, "b": fall - back - pair, "c": pair}
+
+
+def van_der_pol(t, x):
+    return {"p": x["q"], "q": 1000.0 * (1 - x["p"] ** 2) * x["q"] - x["p"]}
+
+
+def reference(f, start, stop, atol, times=None):
+    def flat(t, y):
+        return list(f(t, dict(zip(start, y, strict=True))).values())
+
+    return scipy.integrate.solve_ivp(
+        flat, (0.0, stop), list(start.values()), method="Radau", rtol=1e-10, atol=atol, t_eval=times
+    )
+
+
+@pytest.mark.parametrize(
+    ("f", "start", "stop", "atol"),
+    [(robertson, {"a": 1.0, "b": 0.0, "c": 0.0}, 1e5, 1e-16), (van_der_pol, {"p": 2.0, "q": 0.0}, 2000.0, 1e-12)],
+    ids=["Robertson", "van der Pol"],
+)
+def test_stiff_problems_against_scipy(f, start, stop, atol):
+    """Six decades of Robertson's reactions; two jumps of the oscillator, on an eighth of scipy's own steps."""
+    if f is robertson:
+        nodes = np.append(0.0, np.geomspace(1e-6, stop, 100))
+        wanted = reference(f, start, stop, atol, nodes).y[:, 1:]
+    else:
+        found = reference(f, start, stop, atol)
+        nodes, wanted = np.append(found.t[:-1:8], stop), found.y[:, -1:]
+    errors = []
+    with jax.enable_x64(True):
+        x = {name: jnp.asarray(value) for name, value in start.items()}
+        for n in (1, 2, 4):
+            path = np.stack(list(march(f, Rosenbrock(n), x, jnp.asarray(nodes)).values()))[:, -wanted.shape[1] :]
+            errors.append(np.max(np.max(np.abs(path - wanted), axis=1) / np.max(np.abs(wanted), axis=1)))
+    assert errors[2] < 1e-7 and errors[0] > 9 * errors[1] > 81 * errors[2], errors
+
+
+# ------------------------------------------------------------------------------------ gradients across doses
+
+
+class Saturating(ht.System):
+    """By mouth after a lag, elimination that saturates: not linear, with an event whose time is a parameter."""
+
+    time = "h"
+
+    class State(ht.State):
+        depot: Scalar = ht.state("mg")
+        amount: Scalar = ht.state("mg")
+
+    class Input(ht.Input):
+        oral: Scalar = ht.dose("mg", into="depot")
+        iv: Scalar = ht.dose("mg", into="amount")
+        push: Scalar = ht.signal("mg/h")
+
+    ka: Scalar = ht.parameter(ht.typical(1.2, cv=0.3), "1/h")
+    VM: Scalar = ht.parameter(ht.typical(30.0, cv=0.3), "mg/h")
+    KM: Scalar = ht.parameter(ht.typical(60.0, cv=0.3), "mg")
+    tlag: Scalar = ht.parameter(ht.typical(0.35, cv=0.3), "h")
+    width: Scalar = ht.parameter(ht.typical(1.5, cv=0.3), "h")
+
+    def dosing(self, u):
+        return {"oral": ht.route(lag=self.tlag, fraction=0.8), "iv": ht.route(duration=self.width)}
+
+    def rates(self, t, x, u):
+        lost = self.VM * x.amount / (self.KM + x.amount)
+        return self.State(depot=-self.ka * x.depot, amount=self.ka * x.depot + u.push - lost)
+
+    def outputs(self, x, u):
+        return {"y": ht.output(x.amount, "mg")}
+
+
+class Linear(ht.System):
+    """The same without saturation, which has exact steps."""
+
+    time = "h"
+    State = Saturating.State
+    Input = Saturating.Input
+
+    ka: Scalar = ht.parameter(ht.typical(1.2, cv=0.3), "1/h")
+    k: Scalar = ht.parameter(ht.typical(0.3, cv=0.3), "1/h")
+    tlag: Scalar = ht.parameter(ht.typical(0.35, cv=0.3), "h")
+    width: Scalar = ht.parameter(ht.typical(1.5, cv=0.3), "h")
+
+    def dosing(self, u):
+        return {"oral": ht.route(lag=self.tlag, fraction=0.8), "iv": ht.route(duration=self.width)}
+
+    def rates(self, t, x, u):
+        return self.State(depot=-self.ka * x.depot, amount=self.ka * x.depot + u.push - self.k * x.amount)
+
+    def outputs(self, x, u):
+        return {"y": ht.output(x.amount, "mg")}
+
+
+@pytest.mark.parametrize(
+    ("system", "stepper"),
+    [(Saturating, RK4(2)), (Saturating, Chebyshev(5)), (Saturating, Rosenbrock(1)), (Saturating, Rosenbrock(2)), (Linear, Exact())],
+    ids=lambda v: getattr(v, "__name__", repr(v)),
+)  # fmt: skip
+def test_gradients_across_doses_and_lags(system, stepper):
+    """Forward and reverse against central differences: boluses and infusions whose time and length are parameters."""
+    vein = Regimen((Dose(1.0, 50.0, modelled="duration"),), "mg")
+    shape = Signal.linear if system is Saturating else Signal.steps
+    push = shape([0.0, 3.0, 9.0], [0.0, 5.0, 1.0], "mg/h")
+    person = Person.of("p", start=0.0, stop=12.0, signals={"push": push},
+                       doses={"oral": Regimen.bolus(80.0, "mg", at=[0.0, 6.0]), "iv": vein})  # fmt: skip
+    bound = person.bind(system.spec)
+    world = World(bound.inputs, bound.start, bound.stop, bound.resets)
+    layout = layout_of([world], system.spec)
+    reads = [(t, LAST) for t in (0.2, 0.9, 1.7, 3.0, 5.0, 6.2, 6.9, 11.0)]
+    mesh = lay([world], system.spec, layout, reads, max_step=0.5)[0]
+    names = tuple(system().priors())
+    at = np.array([system().typical().values()[n] for n in names])
+
+    def course(v):
+        body = system().with_values(dict(zip(names, v, strict=True)))
+        path, _ = states(body, layout, stepper, mesh, system.spec.state({"depot": 0.0, "amount": 0.0}),
+                         Extras(jnp.zeros(0), jnp.zeros(0), jnp.zeros(0)), observer(("y",)))  # fmt: skip
+        return path[mesh.read, 0]
+
+    with jax.enable_x64(True):
+        run = jax.jit(course)
+        forward, reverse = jax.jit(jax.jacfwd(course))(at), jax.jit(jax.jacrev(course))(at)
+        steps = 1e-5 * at
+        central = np.stack(
+            [(np.asarray(run(at + e)) - np.asarray(run(at - e))) / (2 * s) for e, s in zip(np.diag(steps), steps, strict=True)],
+            axis=1,
+        )  # fmt: skip
+    np.testing.assert_allclose(forward, central, rtol=2e-6, atol=1e-7)
+    np.testing.assert_allclose(reverse, forward, rtol=1e-9, atol=1e-11)
+    moved = np.abs(np.asarray(forward)[:, names.index("tlag")])
+    assert moved[0] == 0.0 and moved[2:].min() > 1e-3, "the lag moves nothing"
+    assert np.abs(np.asarray(forward)[2:, names.index("width")]).min() > 1e-4
