@@ -21,6 +21,7 @@ _HOME = {
     "Twin": "twin", "Twins": "twin",
     "NUTS": "inference.methods", "Laplace": "inference.methods", "personalize": "inference.personalize",
     "update": "inference.personalize", "check": "inference.check",
+    "calibrate": "inference.calibrate", "Calibration": "inference.calibrate",
     "contrast": "causal.contrast", "Contrast": "causal.contrast",
 }  # fmt: skip
 
