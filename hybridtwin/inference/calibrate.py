@@ -80,16 +80,19 @@ class Calibration:
         p = self.p_values()
         return min(p.values()) * len(p) > 1 - self.level
 
+    def _shape(self, ranks) -> tuple[float, float, float]:
+        """Largest deviation of the ECDF; mean of the ranks less a half; their sd over that of uniform ranks."""
+        u, far = (ranks + 0.5) / (self.draws + 1), deviations(ranks, self.draws)
+        return float(far[np.abs(far).argmax()]), float(u.mean() - 0.5), float(u.std() * np.sqrt(12))
+
     def to_dataframe(self):
         """One row a quantity: p-value, largest deviation of the ECDF, mean and sd of the ranks over their uniform values."""
         import pandas as pd
 
         p, rows = self.p_values(), []
         for name, ranks in self.ranks.items():
-            u = (ranks + 0.5) / (self.draws + 1)
-            far = deviations(ranks, self.draws)
-            rows.append({"quantity": name, "p": p[name], "deviation": float(far[np.abs(far).argmax()]),
-                         "mean": float(u.mean() - 0.5), "spread": float(u.std() * np.sqrt(12))})  # fmt: skip
+            far, mean, spread = self._shape(ranks)
+            rows.append({"quantity": name, "p": p[name], "deviation": far, "mean": mean, "spread": spread})
         return pd.DataFrame(rows).set_index("quantity")
 
     def plot(self):
@@ -104,12 +107,12 @@ class Calibration:
         lines = [f"Calibration of {self.method} on {self.model}: {told}; {self.replicates} replicates of {self.draws} draws"
                  + (f", {self.failed} bodies could not be solved" if self.failed else "")
                  + (f", {self.red} computed badly (DO NOT USE)" if self.red else "")]  # fmt: skip
-        table = self.to_dataframe()
-        for name, row in table.sort_values("p").iterrows():
-            told = "too wide" if row.spread < 0.9 else "too narrow" if row.spread > 1.1 else ""
-            side = "too low" if row["mean"] > 0.06 else "too high" if row["mean"] < -0.06 else ""
-            hint = "; draws " + " and ".join(filter(None, (told, side))) if (told or side) and p[name] < 0.05 else ""
-            lines.append(f"  {name}: p = {p[name]:.3f}, ECDF off by {row.deviation:+.3f}{hint}")
+        for name in sorted(p, key=p.__getitem__):
+            far, mean, spread = self._shape(self.ranks[name])
+            width = "too wide" if spread < 0.9 else "too narrow" if spread > 1.1 else ""
+            side = "too low" if mean > 0.06 else "too high" if mean < -0.06 else ""
+            hint = "; draws " + " and ".join(filter(None, (width, side))) if (width or side) and p[name] < 0.05 else ""
+            lines.append(f"  {name}: p = {p[name]:.3f}, ECDF off by {far:+.3f}{hint}")
         return "\n".join(lines)
 
 
