@@ -32,39 +32,6 @@ SHORT = NUTS(draws=50, warmup=50, most=1, starts=2, depth=6)
 QUICK = Laplace(draws=200, starts=2)
 
 
-# ------------------------------------------------------------------------------------------------ diagnostics
-
-
-def chains(seed, shape=(4, 120)):
-    """Autocorrelated chains, of which one lies a little apart."""
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal(shape)
-    for i in range(1, shape[1]):
-        x[:, i] = 0.6 * x[:, i - 1] + 0.8 * x[:, i]
-    x[0] += 0.3 * seed
-    return np.exp(x) if seed % 2 else x
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_diagnostics_are_those_of_arviz(seed):
-    import arviz as az
-
-    x = chains(seed, (4, 120 + seed))  # odd lengths too
-    assert diagnostics.rhat(x) == pytest.approx(float(az.rhat(x)), abs=1e-6)
-    assert diagnostics.ess_bulk(x) == pytest.approx(float(az.ess(x, method="bulk")), rel=1e-6)
-    assert diagnostics.ess_tail(x) == pytest.approx(float(az.ess(x, method="tail")), rel=1e-6)
-    np.testing.assert_allclose(diagnostics.bfmi(x), np.atleast_1d(az.bfmi(x)), rtol=1e-6)
-    both = np.stack([x, chains(seed + 1, x.shape)])
-    np.testing.assert_allclose(diagnostics.rhat(both)[0], diagnostics.rhat(x), rtol=1e-12)
-
-
-def test_a_chain_that_does_not_move_never_passes():
-    stuck, lost = np.ones((4, 50)), chains(0, (4, 50))
-    lost[2, 7] = np.nan
-    for x in (stuck, lost):
-        assert np.isnan(diagnostics.rhat(x)) and np.isnan(diagnostics.ess_bulk(x)) and np.isnan(diagnostics.ess_tail(x))
-
-
 # ------------------------------------------------------------------------------------------------ linear and Gaussian
 
 

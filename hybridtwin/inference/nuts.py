@@ -101,9 +101,7 @@ def draw(setting: Setting, method) -> list[Drawn]:
 
 
 def _stats(draws: Draws, interrupted) -> dict[str, Any]:
-    by_chain = np.moveaxis(draws.z, -1, 0)
-    stats = {name: getattr(diagnostics, name)(by_chain) for name in ("rhat", "ess_bulk", "ess_tail")}
-    return stats | {
+    return diagnostics.convergence(np.moveaxis(draws.z, -1, 0)) | {
         "divergent": float(draws.diverging.mean()),
         "bfmi": diagnostics.bfmi(draws.energy),
         "interrupted": interrupted,
@@ -218,9 +216,8 @@ def _paced(state, steps):
 
 def _mixed(y) -> bool:
     """Have the chains of one person mixed, (C, N, d)?"""
-    by = np.moveaxis(y, -1, 0)
-    ess = np.minimum(diagnostics.ess_bulk(by), diagnostics.ess_tail(by))
-    return bool(np.all(diagnostics.rhat(by) < diagnostics.RHAT) and np.all(ess > diagnostics.ESS))
+    rhat, bulk, tail = diagnostics.convergence(np.moveaxis(y, -1, 0)).values()
+    return bool(np.all(rhat < diagnostics.RHAT) and np.all(np.minimum(bulk, tail) > diagnostics.ESS))
 
 
 def _refitted(frames, y):

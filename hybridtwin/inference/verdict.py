@@ -14,7 +14,7 @@ def computed(stats) -> Part:
         names = stats["names"]
         worst = int(np.argmax(np.where(np.isfinite(rhat), rhat, np.inf)))
         judge.above(rhat[worst], diagnostics.RHAT, 1.10, f"R-hat of {names[worst]} is {rhat[worst]:.3f} (chains have not mixed)")
-        low = float(np.nanmin(np.minimum(bulk, tail))) if np.isfinite(bulk).all() else np.nan
+        low = float(np.min(np.minimum(bulk, tail)))  # not a number where a lane did not move: red
         judge.above(-low, -diagnostics.ESS, -60, f"smallest effective sample size is {low:.0f}")
         judge.above(stats["divergent"], 0.01, 0.05, f"{100 * stats['divergent']:.1f} % of the transitions diverged")
         judge.above(
