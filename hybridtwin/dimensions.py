@@ -63,19 +63,20 @@ class _Tracer:
             ],
         )
 
-    def trace(self, method: str, fn, expected) -> dict[str, Term]:
-        """Terms by target of `fn(body, t, x, u)`, which returns values by target.
+    def trace(self, method: str, fn, expected, more=None) -> dict[str, Term]:
+        """Terms by target of `fn(body, t, x, u)`, which returns values by target; `more`: further terms, by keyword.
 
         `expected()`, asked after the trace, gives the declared unit of each target and why it is that.
         """
         where = f"{self.spec.name}.{method}"
         number = jax.ShapeDtypeStruct((), np.float32)
-        scalars = jax.tree.map(lambda _: number, self.terms, is_leaf=lambda t: isinstance(t, Term))
+        given = self.terms | {"z": more or {}}
+        scalars = jax.tree.map(lambda _: number, given, is_leaf=_is_term)
         shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self.arrays)
 
         def call(arrays, v):
             body = eqx.combine(arrays, self.rest).with_values(v["p"])
-            return fn(body, v["t"], self.spec.state(v["x"]), self.spec.input(v["u"]))
+            return fn(body, v["t"], self.spec.state(v["x"]), self.spec.input(v["u"]), **v["z"])
 
         with marked():
             try:
@@ -91,7 +92,7 @@ class _Tracer:
         for target in targets:
             if out[target].shape != ():
                 raise DeclarationError(f"{where}: {target} has shape {out[target].shape}. Return a scalar for each")
-        leaves = [*jax.tree.leaves(self.learned, is_leaf=_is_term), *jax.tree.leaves(self.terms, is_leaf=_is_term)]
+        leaves = [*jax.tree.leaves(self.learned, is_leaf=_is_term), *jax.tree.leaves(given, is_leaf=_is_term)]
         terms = dict(
             zip(targets, Walk(where, self.unchecked).run(closed.jaxpr, closed.consts, leaves, targets), strict=True)
         )
@@ -203,6 +204,22 @@ def _routes(tracer: _Tracer) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def _portions(tracer: _Tracer):
+    """What a portion of a dose changes, a dose at a time."""
+    spec = tracer.spec
+    for name, declared in spec.doses.items():
+        if declared.portion is None:
+            continue
+
+        def portion(body, t, x, u, amount, first, name=name):
+            return spec.flatten(body.portion(name, x, u, amount, first))
+
+        more = {"amount": Term(parse(declared.unit), "amount"), "first": Term(ONE, "first")}
+        tracer.trace(
+            "portion", portion, lambda: {p: (parse(f.unit), "its declaration") for p, f in spec.states.items()}, more
+        )
+
+
 def check(system, spec=None) -> Report:
     """Check the units of a system (class or instance). Raises `UnitError` naming method, rate, term and line."""
     system = system() if isinstance(system, type) else system
@@ -212,6 +229,8 @@ def check(system, spec=None) -> Report:
     tracer.link(rates, "x.")
     outputs = _outputs(tracer)
     routes = _routes(tracer) if "dosing" in spec.defines else {}
+    if "portion" in spec.defines:
+        _portions(tracer)
     for method in sorted({"initial", "steady"} & spec.defines):
 
         def values(body, t, x, u, method=method):

@@ -27,7 +27,10 @@ class StateField:
 
 @dataclass(frozen=True)
 class DoseField:
-    """A dose input: amounts in `unit` enter the state `into`. `spread` ("5 g/min") makes a bolus record an infusion."""
+    """A dose input: amounts in `unit` enter the state `into`.
+
+    `spread` ("5 g/min") makes a bolus record an infusion; with `portion` ("1 min") it is given in portions, see `dose`.
+    """
 
     unit: str
     doc: str = ""
@@ -35,6 +38,7 @@ class DoseField:
     cmt: int | None = None
     spread: str | None = None
     path: str = ""
+    portion: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,10 +106,17 @@ def state(unit: str, doc: str = "", *, positive: bool = True) -> Any:
     return StateField(unit, doc, 0.0 if positive else None)
 
 
-def dose(unit: str, doc: str = "", *, into: str, cmt: int | None = None, spread: str | None = None) -> Any:
-    """Declare a dose in `class Input`: into which state, NONMEM's CMT, and how fast a bolus record really enters."""
+def dose(
+    unit: str, doc: str = "", *, into: str, cmt: int | None = None, spread: str | None = None, portion: str | None = None
+) -> Any:
+    """Declare a dose in `class Input`: into which state, NONMEM's CMT, and how fast a bolus record really enters.
+
+    `portion` ("1 min"): doses are given in portions of this length, each evenly and each no more than `spread` allows
+    (without `spread` all in one); what comes while another dose is being given waits for its turn. A system with such
+    doses may say in `portion(self, dose, x, u, amount, first)` what else the beginning of a portion changes.
+    """
     parse(unit)
-    return DoseField(unit, doc, into, cmt, spread)
+    return DoseField(unit, doc, into, cmt, spread, portion=portion)
 
 
 def covariate(unit: str, doc: str = "", *, default: float | None = None) -> Any:

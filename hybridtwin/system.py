@@ -326,7 +326,7 @@ class Spec:
     linear: bool = False  # rates affine in the states, and the same at all times
     routes: tuple[str, ...] = ()  # doses in declared order
     moving: tuple[str, ...] = ()  # doses whose time or rate depends on a parameter (lag, rate, duration)
-    defines: frozenset[str] = frozenset()  # which of initial, steady, dosing the author wrote
+    defines: frozenset[str] = frozenset()  # which of initial, steady, dosing, portion the author wrote
     horizon: float | None = None  # declared validity, in `time`
     grid: float | None = None  # default spacing of outputs, in `time`
 
@@ -354,6 +354,11 @@ class Spec:
         """The rate of a bolus record of this dose, in its unit per `time`; None when it enters at once."""
         text = self.doses[name].spread
         return None if text is None else factor(text, parse(self.doses[name].unit) / parse(self.time))
+
+    def portion(self, name: str) -> float | None:
+        """How long a portion of this dose takes, in `time`; None when it is not given in portions."""
+        text = self.doses[name].portion
+        return None if text is None else factor(text, self.time)
 
 
 class _SystemMeta(_ParametricMeta):
@@ -412,6 +417,8 @@ def _check_declared(cls, namespace):
             raise UnitError(
                 f'{name}: spread="{declared.spread}" of {path!r} is no rate of it. Write it like "5 {unit.text}/min"'
             )
+        if declared.portion is not None and not parse(declared.portion).same_dimension(parse(cls.time)):
+            raise UnitError(f'{name}: portion="{declared.portion}" of {path!r} is no time. Write it like "1 min"')
 
 
 _SPECS: dict[Any, Spec] = {}
@@ -433,7 +440,7 @@ class System(Parametric, metaclass=_SystemMeta):
     """Base of every physiology: see the module's docstring and DESIGN section 1.
 
     The author writes `time`, `class State(ht.State)`, optionally `class Input(ht.Input)`, parameters, `rates` and
-    `outputs`; optionally `initial`, `steady` and `dosing`.
+    `outputs`; optionally `initial`, `steady`, `dosing` and `portion`.
     """
 
     time: ClassVar[str]
@@ -462,6 +469,14 @@ class System(Parametric, metaclass=_SystemMeta):
     def dosing(self, u) -> dict[str, Route]:
         """Routes of the doses that have a lag, a fraction, a modelled rate or duration."""
         return {}
+
+    def portion(self, dose, x, u, amount, first):
+        """The state when a portion of `dose` (declared with `portion=`) begins; the state `x` unless the author says otherwise.
+
+        `amount`: of the portion, in the dose's unit; `first`: 1 where no portion of this dose ran right before, else 0.
+        What flows in is not here: it enters its state by itself while the portion lasts.
+        """
+        return x
 
     @property
     def spec(self) -> Spec:
@@ -497,7 +512,7 @@ def _spec(system: System) -> Spec:
         signals=dict(_leaves_of(cls.Input, SignalField)),
         parameters={p: f for p, f in declared.items() if isinstance(f, ParameterField)},
         constants={p: f for p, f in declared.items() if isinstance(f, ConstantField)},
-        defines=frozenset(n for n in ("initial", "steady", "dosing") if n in vars(cls)),
+        defines=frozenset(n for n in ("initial", "steady", "dosing", "portion") if n in vars(cls)),
         horizon=span(cls.horizon),
         grid=span(cls.grid),
     )

@@ -11,6 +11,7 @@ from hybridtwin.physiology.pharmacokinetics import (
     TwoCompartment,
     TwoCompartmentOral,
 )
+from hybridtwin.physiology.uva_padova import UVAPadova
 from hybridtwin.physiology.warfarin import Warfarin
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "T1DTwoPool",
     "TwoCompartment",
     "TwoCompartmentOral",
+    "UVAPadova",
     "Warfarin",
 ]
 
@@ -30,6 +32,7 @@ REGISTRY = {
     for system in (
         T1DMinimal,
         T1DTwoPool,
+        UVAPadova,
         BergmanMinimal,
         OneCompartment,
         OneCompartmentOral,

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hybridtwin.interventions import Rescue
+from hybridtwin.simulate.portions import portioned
 from hybridtwin.units import time_factor
 
 FIRST, LAST = -1, 2**30  # ranks of what has no place in the record's order: before, and after, everything at that time
@@ -40,6 +41,7 @@ class Layout:
     steady: int = 0  # number of steady-state declarations
     steady_pieces: int = 1
     latents: int = 0  # events with an uncertain amount or time
+    portions: tuple[str, ...] = ()  # dose routes given in portions whose beginnings change the state
     rescue: Rescue | None = None
 
 
@@ -93,6 +95,9 @@ class Mesh(NamedTuple):
     moving: Moving
     latent_jump: np.ndarray  # (K, E, J) amount as recorded, to be multiplied by the latent factor of event e
     latent_rate: np.ndarray  # (K, E, R)
+    portion: np.ndarray  # (K, len(layout.portions)) amount of the portion that begins here, in dose units
+    first: np.ndarray  # (K, len(layout.portions)) is it the first since a pause?
+    latent_portion: np.ndarray  # (K, E, len(layout.portions))
     read: np.ndarray  # (N,) node of each reading
 
 
@@ -114,6 +119,7 @@ class _Entry:
     shift: int
     fixed: bool  # its times are data
     cut: tuple[float, int] | None  # (time, rank) of the reset or SS = 1 that cancels what is still to come of it
+    portion: int = 0  # 0: not one of several portions; 2: the first since a pause; 1: a later one
 
     @property
     def endless(self):
@@ -140,9 +146,8 @@ def _entries(world, spec):
         ]
     )
     for route, name in enumerate(spec.routes):
-        regimen = world.inputs[name]
-        spread = spec.spread(name)
-        for dose in regimen.doses:
+        spread, given = spec.spread(name), []
+        for dose in world.inputs[name].doses:
             unsure = dose.latent is not None
             number = dose.latent if unsure and (dose.amount is None or dose.amount_sd) else -1
             shift = dose.latent if unsure and dose.time_sd else -1
@@ -162,7 +167,7 @@ def _entries(world, spec):
                     duration, rate = amount / rate, 0.0
             time, order = float(dose.time), int(dose.order)
             later = bisect.bisect_right(cuts, (time, order))
-            found.append(
+            given.append(
                 _Entry(
                     time,
                     order,
@@ -180,6 +185,9 @@ def _entries(world, spec):
                     cuts[later] if later < len(cuts) else None,
                 )
             )
+        portion = spec.portion(name)
+        marked = "portion" in spec.defines
+        found += given if portion is None else portioned(given, portion, spread is not None, marked, FIRST)
     return found
 
 
@@ -187,8 +195,11 @@ def layout_of(worlds, spec, *, varying=(), latents=0):
     """The layout that holds every one of these worlds. `latents`: number of events with an uncertain amount or time."""
     jumps, rates, moving, infused, steady = set(), set(), set(), False, 0
     pieces = 1
+    marked = tuple(n for n in spec.routes if "portion" in spec.defines and spec.portion(n) is not None)
+    eaten: set[str] = set()
     for world in worlds:
         entries = _entries(world, spec)
+        eaten |= {e.name for e in entries if e.name in marked}
         steady = max(steady, sum(bool(e.steady) for e in entries))
         for e in entries:
             if e.steady:
@@ -216,6 +227,7 @@ def layout_of(worlds, spec, *, varying=(), latents=0):
         steady_pieces=pieces,
         latents=latents,
         rescue=rescue,
+        portions=tuple(n for n in marked if n in eaten or (rescue is not None and rescue.give == n)),
     )
 
 
@@ -395,6 +407,21 @@ def _doses(layout, entries, nodes, width, jump, rate):
     return latent_jump, latent_rate
 
 
+def _portions(layout, entries, nodes, width):
+    """Where portions begin: amounts, whether each is the first since a pause, and latent shares."""
+    amount, latent = np.zeros((width, len(layout.portions))), np.zeros((width, layout.latents, len(layout.portions)))
+    first = np.zeros((width, len(layout.portions)), bool)
+    for e in entries:
+        if e.portion and e.name in layout.portions and e.time >= nodes.t[0] and not _superseded(e, nodes):
+            k, column = nodes.at(e.time, e.order), layout.portions.index(e.name)
+            first[k, column] |= e.portion == 2
+            if e.latent >= 0:
+                latent[k, e.latent, column] += e.amount
+            else:
+                amount[k, column] += e.amount
+    return amount, first, latent
+
+
 def _superseded(entry, nodes):
     """Whether a later reset or SS = 1 at the very same node undoes this record."""
     return (
@@ -452,6 +479,7 @@ def _lay_one(world, spec, layout, entries, nodes, read, occasions, checks):
     width = len(nodes.t)
     jump, rate = np.zeros((width, len(layout.jumps))), np.zeros((width, len(layout.rates)))
     latent_jump, latent_rate = _doses(layout, entries, nodes, width, jump, rate)
+    portion, first, latent_portion = _portions(layout, entries, nodes, width)
     signals = [_sampled(world.inputs[name], nodes.t) for name in spec.signals]
     covariates = [_sampled(world.inputs[name], nodes.t)[0] for name in spec.covariates]
     reset = np.zeros(width, bool)
@@ -490,6 +518,9 @@ def _lay_one(world, spec, layout, entries, nodes, read, occasions, checks):
         moving=_moving_of(entries, nodes, world.start),
         latent_jump=latent_jump,
         latent_rate=latent_rate,
+        portion=portion,
+        first=first,
+        latent_portion=latent_portion,
         read=read,
     )
 
@@ -523,6 +554,7 @@ def pad(mesh, width, reads, moving):
         )
 
     quiet = {"jump", "rate", "slope", "clamp_slope", "latent_jump", "latent_rate", "reset", "check"}
+    quiet |= {"portion", "first", "latent_portion"}
     nodes = {
         name: grow(getattr(mesh, name), extra, 0 if name in quiet else None)
         for name in (
@@ -541,6 +573,9 @@ def pad(mesh, width, reads, moving):
             "check",
             "latent_jump",
             "latent_rate",
+            "portion",
+            "first",
+            "latent_portion",
         )
     }
     more = moving - len(mesh.moving.time)

@@ -13,6 +13,7 @@ import numpy as np
 
 TILE = 64  # lanes of one call; fixed, because the bits of a lane can change with the number of lanes
 _REFINEMENTS = 5
+_ROUNDING = 1e-13
 
 
 class Solved(NamedTuple):
@@ -27,10 +28,14 @@ class Solved(NamedTuple):
 
 
 def _scaled_error(coarse, fine):
-    """Largest difference of two solutions of each draw, relative to the size of each output: (tile,)."""
+    """Largest difference of two solutions of each draw, relative to the size of each output: (tile,).
+
+    What is no more than rounding of the draw's largest number is no error: an action at rest is zero but for rounding.
+    """
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         size = np.max(np.abs(fine), axis=(0, 2), keepdims=True)
-        error = np.abs(coarse - fine) / np.where(size > 0, size, 1.0)
+        rounding = _ROUNDING * np.max(size, axis=-1, keepdims=True)
+        error = np.maximum(np.abs(coarse - fine) - rounding, 0.0) / np.where(size > 0, size, 1.0)
     return np.where(np.isfinite(error).all(axis=(0, 2, 3)), np.max(error, axis=(0, 2, 3)), np.inf)
 
 

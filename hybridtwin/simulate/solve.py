@@ -169,7 +169,7 @@ def _insert_moving(system, layout, mesh, extras):
     since = (node["t"] - mesh.t[source])[:, None]
     node["signal"] = node["signal"] + node["slope"] * since
     node["clamp_value"] = node["clamp_value"] + node["clamp_slope"] * since
-    for name in ("jump", "latent_jump"):
+    for name in ("jump", "latent_jump", "portion", "latent_portion"):
         node[name] = jnp.where(is_fixed.reshape(-1, *([1] * (node[name].ndim - 1))), node[name], 0.0)
     for name in ("reset", "check"):
         node[name] = node[name] & is_fixed
@@ -274,6 +274,9 @@ def _rescue(system, layout, x, node, waited, scales, u):
     dose = rule.amount * factor(rule.amount_unit, spec.doses[rule.give].unit)
     into = spec.doses[rule.give].into
     amount = jnp.where(give, dose, 0.0)
+    if rule.give in layout.portions:
+        after = system.portion(rule.give, x, u, amount, jnp.ones_like(amount))
+        x = jax.tree.map(lambda old, new: jnp.where(give, new, old), x, after)
     x = put(x, into, get(x, into) + amount * scales[rule.give])
     return x, jnp.where(give, 0.0, waited), amount
 
@@ -337,6 +340,17 @@ def _give(x, here, layout, node, extras, fraction, scales):
     return x, flow
 
 
+def _portion(x, here, layout, node, extras, u):
+    """What the beginnings of portions at this node change."""
+    for i, name in enumerate(layout.portions):
+        amount = node["portion"][i]
+        if layout.latents:
+            amount = amount + node["latent_portion"][:, i] @ extras.amounts
+        after = here.portion(name, x, u, amount, node["first"][i].astype(amount.dtype))
+        x = jax.tree.map(lambda old, new, begins=amount > 0: old if new is old else jnp.where(begins, new, old), x, after)
+    return x
+
+
 def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, observe=None):
     """States after what happens at each node of `mesh`, for one lane.
 
@@ -370,6 +384,8 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
         if layout.steady:
             x = _apply_steady(x, node, mesh.steady, steady, unravel, x0)
         x, flow = _give(x, here, layout, node, extras, _routes(here, spec, u)[1], scales)
+        if layout.portions:
+            x = _portion(x, here, layout, node, extras, u)
         for i, name in enumerate(layout.clamped):
             x = put(x, name, jnp.where(node["clamp"][i], node["clamp_value"][i], get(x, name)))
         given = jnp.zeros(())
