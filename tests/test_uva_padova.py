@@ -16,7 +16,10 @@ from hybridtwin.physiology import UVAPadova
 from hybridtwin.signals import Regimen
 from hybridtwin.simulate.mesh import lay, layout_of
 
-NAMES = ("kmax kmin kabs b d f Gb Ib EGPb Vg k1 k2 kp2 kp3 ki Vmx Km0 p2u Fsnc ke1 ke2 Vi m1 m2 HEb ka1 ka2 kd ksc").split()
+NAMES = (
+    "kmax", "kmin", "kabs", "b", "d", "f", "Gb", "Ib", "EGPb", "Vg", "k1", "k2", "kp2", "kp3", "ki", "Vmx", "Km0", "p2u",
+    "Fsnc", "ke1", "ke2", "Vi", "m1", "m2", "HEb", "ka1", "ka2", "kd", "ksc",
+)  # fmt: skip
 COLUMNS = {
     "qsto1": "qsto1_mg", "qsto2": "qsto2_mg", "qgut": "qgut_mg", "Gp": "gp_mg_per_kg", "Gt": "gt_mg_per_kg",
     "Ip": "ip_pmol_per_kg", "X": "x_pmol_per_L", "I1": "i1_pmol_per_L", "Id": "id_pmol_per_L", "Il": "il_pmol_per_kg",
