@@ -1,10 +1,10 @@
-"""Drug studies against what other programs found: theophylline, warfarin, two single patients, simulated people.
+"""Drug studies against what other programs found: theophylline, warfarin, simulated people.
 
 Theophylline: all twelve personalized from eleven samples, then from the first six; how many samples lie inside the predictive
-bands. Warfarin: posterior modes beside Monolix's and beside the published one of subject 1. Tobramycin and vancomycin: the
-mode of one patient each beside Monolix's. Simulated people (ACoP 2016): how often 90 % intervals hold the true parameters.
+bands. Warfarin: posterior modes beside Monolix's and beside the published one of subject 1. Simulated people (ACoP 2016): how
+often 90 % intervals hold the true parameters. Single patients of other programs are in patients.py.
 
-    python benchmarks/pkpd.py [--only theophylline|warfarin|patients|simulated] [--method nuts|laplace] [--json out.json]
+    python benchmarks/pkpd.py [--only theophylline|warfarin|simulated] [--method nuts|laplace] [--json out.json]
 """
 
 import argparse
@@ -24,8 +24,7 @@ import numpy as np
 import hybridtwin as ht
 from hybridtwin.engine import double
 from hybridtwin.model import to_coordinate
-from hybridtwin.physiology import OneCompartmentOral, TwoCompartment, Warfarin
-from hybridtwin.system import Input, Scalar, State, System
+from hybridtwin.physiology import OneCompartmentOral, Warfarin
 
 LEVELS = (0.5, 0.9, 0.95)
 
@@ -198,67 +197,6 @@ def warfarin():
     }
 
 
-# ------------------------------------------------------------------------------------------ single patients
-
-
-class Tobramycin(System):
-    r"""Tobramycin in two compartments, with kidney function and body weight (Monolix, as in posologyr).
-
-    dA/dt = -(ke + k12) A + k21 P,  dP/dt = k12 A - k21 P,  C = A / V;  ke = kel (CrCl/67.8)^.89 (weight/66.4)^-1.09,
-    V = V0 (weight/66.4)^.8.
-    """
-
-    time = "h"
-
-    class State(State):
-        central: Scalar = ht.state("mg", "amount in plasma")
-        peripheral: Scalar = ht.state("mg", "amount in tissue")
-
-    class Input(Input):
-        iv: Scalar = ht.dose("mg", "given into a vein", into="central", cmt=1)
-        crcl: Scalar = ht.covariate("mL/min", "creatinine clearance")
-        weight: Scalar = ht.covariate("kg", "body weight")
-
-    kel: Scalar = ht.parameter(ht.lognormal(0.21, math.sqrt(0.08075)), "1/h", "elimination at 67.8 mL/min and 66.4 kg")
-    V0: Scalar = ht.parameter(ht.lognormal(19.8, math.sqrt(0.01203)), "L", "volume at 66.4 kg")
-    k12: Scalar = ht.constant(0.041, "1/h", "into tissue")
-    k21: Scalar = ht.constant(0.12, "1/h", "out of tissue")
-
-    def rates(self, t, x, u):
-        size = u.weight / ht.const(66.4, "kg")
-        ke = self.kel * (u.crcl / ht.const(67.8, "mL/min")) ** 0.89 * size**-1.09
-        flow = self.k12 * x.central - self.k21 * x.peripheral
-        return self.State(central=-ke * x.central - flow, peripheral=flow)
-
-    def outputs(self, x, u):
-        size = u.weight / ht.const(66.4, "kg")
-        return {"C": ht.output(x.central / (self.V0 * size**0.8), "mg/L", "concentration")}
-
-
-def patients():
-    """Modes of two single patients, with the reference values of Monolix: name -> (found, reference)."""
-    person = ht.Person.of(
-        "tobramycin", start=0.0, stop=24.0, time="h", doses={"iv": ht.Regimen.infusion(500, "mg", at=0, over="30 min")},
-        covariates={"crcl": (80.0, "mL/min"), "weight": (65.0, "kg")}, readings={"C": ([1.0, 14.0], [25.0, 5.5], "mg/L")},
-    )  # fmt: skip
-    model = ht.Model(Tobramycin(), C=ht.sensors.Combined1("C", add=0.0, prop=0.198))
-    mode = ht.personalize(model, person, ht.Laplace(draws=20), key=0, progress=False).mode()
-    size = 65 / 66.4
-    found = {"tobramycin": ({"ke": mode["kel"] * (80 / 67.8) ** 0.89 * size**-1.09, "V": mode["V0"] * size**0.8},
-                            {"ke": 0.12582, "V": 18.213})}  # fmt: skip
-    doses = ht.Regimen.infusion(1900, "mg", at=0, over="1 h") + ht.Regimen.infusion(1750, "mg", at=22.2, over="1 h")
-    person = ht.Person.of("vancomycin", start=0.0, stop=48.0, time="h", doses={"iv": doses},
-                          readings={"C": ([12.0, 37.5], [14.8, 22.5], "mg/L")})  # fmt: skip
-    body = TwoCompartment(
-        CL=ht.lognormal(4.5 * (34 / 120) ** 0.8, math.sqrt(0.147)), Vc=ht.lognormal(58.4 * 62 / 70, math.sqrt(0.510)),
-        Vp=ht.lognormal(38.4, math.sqrt(0.282)), Q=6.5,
-    )  # fmt: skip
-    model = ht.Model(body, C=ht.sensors.Combined1("C", add=3.4, prop=0.227))
-    mode = ht.personalize(model, person, ht.Laplace(draws=20), key=0, progress=False).mode()
-    found["vancomycin"] = (mode, {"CL": 1.7209, "Vc": 59.78, "Vp": 41.56})
-    return found
-
-
 # ----------------------------------------------------------------------------------------- simulated people
 
 TRUTH = {"ka": "ka", "CL": "cl", "V": "v"}
@@ -310,7 +248,7 @@ def told_theophylline(error, found):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", choices=["theophylline", "warfarin", "patients", "simulated"])
+    parser.add_argument("--only", choices=["theophylline", "warfarin", "simulated"])
     parser.add_argument("--method", choices=["nuts", "laplace"], default="nuts")
     parser.add_argument("--error", choices=list(ERRORS), help="theophylline: one error model only")
     parser.add_argument("--json")
@@ -335,10 +273,6 @@ def main():
               f"by {short['median']:.3f} (median), {short['max']:.2f} at most")  # fmt: skip
         for name, apart in found["warfarin"]["subject 1"].items():
             print(f"warfarin, {name:<5} of subject 1 beside the published mode: {100 * apart:+.3f} %")
-    if args.only in (None, "patients"):
-        found["patients"] = patients()
-        for name, (mode, reference) in found["patients"].items():
-            print(f"{name}: " + ", ".join(f"{n} {mode[n]:.5g} (reference {v:g})" for n, v in reference.items()))
     if args.only in (None, "simulated"):
         found["simulated"] = simulated(method)
         for name in TRUTH:

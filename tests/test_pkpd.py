@@ -173,10 +173,16 @@ def test_modes_of_all_32_of_warfarin_are_maxima_beside_monolix(bench, warfarin, 
 # ------------------------------------------------------------------------------------- patients, simulated people
 
 
-def test_modes_of_single_patients_are_those_of_monolix(bench):
-    for name, (mode, reference) in bench.patients().items():
-        for parameter, value in reference.items():
-            assert mode[parameter] == pytest.approx(value, rel=2e-4), (name, parameter)
+# Digits as far as they were published: those of tobramycin to vancomycin recomputed (shared notes, physiology 3.4), of run 302
+# NONMEM's own, of piperacillin Monolix's four.
+DIGITS = {"tobramycin": 2e-4, "vancomycin": 2e-4, "amikacin": 2e-4, "run302": 2e-6, "piperacillin": 1e-3}
+
+
+@pytest.mark.parametrize("name", DIGITS)
+def test_modes_of_single_patients_are_those_of_other_programs(name):
+    found, reference = benchmark("patients").CASES[name]()
+    for parameter, value in reference.items():
+        assert found[parameter] == pytest.approx(value, rel=DIGITS[name]), parameter
 
 
 def test_simulated_people_are_recovered_and_intervals_hold_the_truth(bench, shared_data):
