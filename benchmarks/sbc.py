@@ -1,0 +1,137 @@
+"""Simulation-based calibration of every method on systems of every kind: exact, mesh, correlated sensor, stiff, hierarchical.
+
+For each system and method: bodies drawn from the prior, readings of their own at a real design, ranks of the truth among the
+draws (`ht.calibrate`). Told: the smallest p-value over all quantities, log likelihood and log prior among them, after Bonferroni.
+With many rows a few small values are chance: the last line holds all of them together against uniform (Fisher).
+
+    python -m benchmarks.sbc [--systems oral,bergman] [--methods NUTS,Laplace] [--replicates 256] [--json]
+"""
+
+import math
+import time
+
+import numpy as np
+
+import hybridtwin as ht
+from benchmarks import measure
+from hybridtwin.physiology import BergmanMinimal, OneCompartmentOral, T1DMinimal
+from hybridtwin.system import Input, Scalar, State, System
+
+
+class Binding(System):
+    r"""A drug that binds its target fast: full target-mediated disposition (Mager and Jusko 2001, doi:10.1023/A:1014414520282).
+
+    dL/dt = -kel L - kon L R + koff C,   dR/dt = ksyn - kdeg R - kon L R + koff C,   dC/dt = kon L R - (kint + koff) C
+
+    Free drug L, target R and complex C as concentrations. Stiff: binding takes seconds, elimination days.
+    """
+
+    time = "h"
+
+    class State(State):
+        L: Scalar = ht.state("nmol/L", "free drug")
+        R: Scalar = ht.state("nmol/L", "free target")
+        C: Scalar = ht.state("nmol/L", "complex")
+
+    class Input(Input):
+        iv: Scalar = ht.dose("nmol/L", "dose over volume", into="L", cmt=1)
+
+    kel: Scalar = ht.parameter(ht.typical(0.05, cv=0.3), "1/h", "elimination of free drug")
+    kint: Scalar = ht.parameter(ht.typical(0.1, cv=0.3), "1/h", "internalization of the complex")
+    R0: Scalar = ht.parameter(ht.typical(10.0, cv=0.3), "nmol/L", "target without drug")
+    kdeg: Scalar = ht.constant(0.2, "1/h", "turnover of the target")
+    kon: Scalar = ht.constant(50.0, "L/nmol/h", "binding")
+    koff: Scalar = ht.constant(5.0, "1/h", "dissociation")
+
+    def rates(self, t, x, u):
+        bound = self.kon * x.L * x.R - self.koff * x.C
+        return self.State(
+            L=-self.kel * x.L - bound, R=self.kdeg * (self.R0 - x.R) - bound, C=bound - self.kint * x.C
+        )
+
+    def initial(self, u):
+        return self.State(L=0.0, R=self.R0, C=0.0)
+
+    def outputs(self, x, u):
+        return {"total": ht.output(x.L + x.C, "nmol/L", "total drug")}
+
+
+def oral():
+    """One compartment by mouth, combined error, eleven samples."""
+    times = [0.25, 0.5, 1, 2, 3, 4, 6, 9, 12, 18, 24]
+    person = ht.Person.of("oral", start=0, stop=24, time="h", doses={"oral": ht.Regimen.bolus(320, "mg", at=0)},
+                          readings={"C": (times, np.ones(11), "mg/L")})  # fmt: skip
+    sensor = ht.sensors.Combined2("C", add=ht.lognormal(0.2, 0.3), prop=ht.lognormal(0.1, 0.3))
+    return ht.Model(OneCompartmentOral(tlag=0.1), C=sensor), person
+
+
+def bergman():
+    """An intravenous glucose tolerance test with measured insulin."""
+    times = [2, 4, 6, 8, 10, 14, 19, 22, 25, 30, 40, 50, 60, 80, 100, 120, 140, 160, 180]
+    insulin = ht.Signal.linear([0, 2, 5, 10, 20, 30, 60, 100, 180], [7, 60, 40, 25, 18, 25, 22, 12, 7], "m[IU]/L")
+    person = ht.Person.of("ivgtt", start=0, stop=180, time="min", doses={"glucose_iv": ht.Regimen.bolus(21, "g", at=0)},
+                          signals={"insulin": insulin}, covariates={"weight": (70, "kg")},
+                          readings={"G": (times, np.full(len(times), 100.0), "mg/dL")})  # fmt: skip
+    return ht.Model(BergmanMinimal(), G=ht.sensors.LogNormal("G", sd=ht.lognormal(0.03, 0.3))), person
+
+
+def t1d():
+    """One day of the embedded person: meals, boluses, a correlated glucose sensor."""
+    person = ht.datasets.virtual_adult()
+    start, stop = person.clock.start, person.clock.stop
+    return ht.Model(T1DMinimal(), cgm=ht.sensors.CGM("G_isf")), person.between(start, start + (stop - start) / 3)
+
+
+def stiff():
+    """Fast binding, slow elimination."""
+    times = [0.1, 0.5, 1, 2, 4, 8, 12, 24, 36, 48, 72]
+    person = ht.Person.of("tmdd", start=0, stop=72, time="h", doses={"iv": ht.Regimen.bolus(30, "nmol/L", at=0)},
+                          readings={"total": (times, np.full(11, 10.0), "nmol/L")})  # fmt: skip
+    return ht.Model(Binding(), total=ht.sensors.LogNormal("total", sd=ht.lognormal(0.1, 0.2))), person
+
+
+SYSTEMS = {f.__name__: f for f in (oral, bergman, t1d, stiff)}
+METHODS = {
+    "NUTS": ht.NUTS(draws=150, warmup=150, starts=4),
+    "Laplace": ht.Laplace(draws=1000, starts=4),
+}
+
+
+def fisher(p):
+    """Are these p-values together those of chance? The probability of so small a product."""
+    from scipy import stats
+
+    return float(stats.chi2.sf(-2 * np.sum(np.log(np.maximum(p, 1e-300))), 2 * len(p)))
+
+
+def main():
+    parser = measure.arguments(__doc__)
+    parser.add_argument("--systems", default=",".join(SYSTEMS))
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--replicates", type=int, default=256)
+    given = parser.parse_args()
+    measure.use(given.device)
+    rows, all_p, claims, details = [], [], {}, {}
+    for name in given.systems.split(","):
+        model, person = SYSTEMS[name]()
+        for method in given.methods.split(","):
+            began = time.monotonic()
+            found = ht.calibrate(model, person, METHODS[method], key=0, replicates=given.replicates)
+            p = found.p_values()
+            worst = min(p, key=p.__getitem__)
+            adjusted = min(1.0, p[worst] * len(p))
+            spent = time.monotonic() - began
+            rows.append((name, method, found.replicates, len(p), adjusted, worst, found.failed, found.red, spent))
+            claims[f"{name}_{method}_p"] = adjusted
+            all_p += [] if method == "Laplace" else [p[q] for q in p]
+            details[f"{name} {method}"] = {"p": p, "table": found.to_dataframe().to_dict("index")}
+            print(found, flush=True)
+    heads = ("system", "method", "ranked", "quantities", "p (Bonferroni)", "worst", "unsolved", "red", "seconds")
+    print(measure.table(rows, heads))
+    if all_p:
+        claims["fisher_p"] = fisher(all_p)
+    measure.report("sbc", given, claims={k: v for k, v in claims.items() if math.isfinite(v)}, details=details)
+
+
+if __name__ == "__main__":
+    main()
