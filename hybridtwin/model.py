@@ -331,7 +331,7 @@ def choose_stepper(model, inputs, span, stepwise) -> tuple[AbstractStepper, floa
     density of the kept draws again with twice the steps.
     """
     if model.spec.linear and stepwise:
-        return Exact(), math.inf
+        return Exact.of(model.spec), math.inf
     rate = max(fastest_rate(model.system, inputs), 1e-12)
     if 0.7 / rate * _AFFORDABLE >= span:
         return RK4(1), 0.7 / rate

@@ -93,7 +93,7 @@ def _kernel(fit: Fit, day: Day, worlds) -> Kernel:
     exact = model.spec.linear and all(world.inputs[n].stepwise for world in worlds for n in model.spec.signals)
     exact = exact and not layout.clamped and layout.rescue is None
     amounts, times = (sum(getattr(e, name) > 0 for e in day.bound.latent) for name in ("amount_sd", "time_sd"))
-    return Kernel(model, layout, Exact() if exact else RK4(1), tuple(sorted(groups.items())), amounts, times)
+    return Kernel(model, layout, Exact.of(model.spec) if exact else RK4(1), tuple(sorted(groups.items())), amounts, times)
 
 
 def _values(fit, day, kernel, index, prior, key):

@@ -23,9 +23,10 @@ from hybridtwin.physiology import (
 from hybridtwin.physiology.glucose import Gut
 from hybridtwin.records import Person
 from hybridtwin.signals import Dose, Regimen, Signal
+from hybridtwin.simulate.linear import matrix_exponential
 from hybridtwin.simulate.mesh import FIRST, LAST, lay, layout_of
 from hybridtwin.simulate.solve import Extras, observer, states
-from hybridtwin.simulate.steppers import RK4, Adaptive, Chebyshev, Exact, Heun, Tsit5, matrix_exponential
+from hybridtwin.simulate.steppers import RK4, Adaptive, Chebyshev, Exact, Heun, Tsit5
 from hybridtwin.simulate.verb import simulate
 from hybridtwin.system import Scalar
 

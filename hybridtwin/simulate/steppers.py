@@ -7,7 +7,6 @@ scalar becomes one contiguous array over people, which is what a CPU and a GPU w
 
 import abc
 import functools
-import math
 from typing import ClassVar
 
 import diffrax
@@ -18,6 +17,8 @@ import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
 from numpy.polynomial import chebyshev
+
+from hybridtwin.simulate import linear
 
 
 class AbstractStepper(eqx.Module):
@@ -183,47 +184,20 @@ class Repeated(AbstractStepper):
         return None if self.stepper.refined() is None else Repeated(self.stepper, 2 * self.count)
 
 
-_SQUARINGS = 20
-_FACTORIALS = tuple(1.0 / math.factorial(k) for k in range(20))
-
-
-def _times(a, b):
-    """A @ b of small matrices as a sum of outer products: under `vmap` ten times faster on a CPU than batched `dot`."""
-    return sum(a[:, k, None] * b[None, k, :] for k in range(a.shape[1]))
-
-
-def matrix_exponential(a):
-    """exp(a) of one small matrix by Taylor series with scaling and squaring.
-
-    A fixed number of masked squarings instead of a loop of data-dependent length: differentiable in both modes and the
-    same work for every lane. Degree 19 (Paterson and Stockmeyer, doi:10.1137/0202007) at norms scaled to 1 leaves
-    4e-19; a norm beyond 2**20 (a rate of ten an hour over ten years) gives NaN.
-    """
-    norm = lax.stop_gradient(jnp.max(jnp.sum(jnp.abs(a), axis=-1)))
-    squarings = jnp.clip(jnp.ceil(jnp.log2(jnp.maximum(norm, 1e-300))), 0, _SQUARINGS)
-    x = a * jnp.where(norm <= 2.0**_SQUARINGS, 2.0**-squarings, jnp.nan)
-    eye = jnp.eye(a.shape[-1], dtype=a.dtype)
-    square, c = _times(x, x), _FACTORIALS
-    cube, fourth = _times(square, x), _times(square, square)
-    blocks = [c[k] * eye + c[k + 1] * x + c[k + 2] * square + c[k + 3] * cube for k in (16, 12, 8, 4, 0)]
-    series = blocks[0]
-    for block in blocks[1:]:
-        series = _times(series, fourth) + block
-
-    def squared(m, i):
-        return jnp.where(i < squarings, _times(m, m), m), None
-
-    return lax.scan(squared, series, jnp.arange(_SQUARINGS))[0]
-
-
 class Exact(AbstractStepper):
-    """Exact steps of linear systems: x(t+h) from the exponential of the augmented matrix [[A, b], [0, 0]] h.
+    """Exact steps of linear systems, by closed form where there is one (`linear.blocks_of`), else by a matrix exponential.
 
     Right for systems whose rates are affine in the state while inputs are constant over the segment; `simulate` picks
     it only where the walk over `rates` has shown that. There is no solver error: rounding alone remains.
     """
 
+    blocks: tuple[tuple[int, ...], ...] | None = eqx.field(static=True, default=None)
     order: ClassVar[int | None] = None
+
+    @classmethod
+    def of(cls, spec) -> "Exact":
+        """The exact steps of a declared system."""
+        return cls(linear.blocks_of(spec))
 
     def advance(self, f, t, h, x):
         flat, unravel = ravel_pytree(x)
@@ -233,13 +207,9 @@ class Exact(AbstractStepper):
 
         origin = jnp.zeros_like(flat)
         a, b = jax.jacfwd(g)(origin), g(origin)
-        # Keeps b from setting the scaling; the result does not depend on it, and where b is 0 its slope would be 0 / 0.
-        size = lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(b)), jnp.asarray(1e-300, flat.dtype)))
-        top = jnp.concatenate([a * h, (b / size * h)[:, None]], axis=1)
-        augmented = jnp.concatenate([top, jnp.zeros_like(top[:1])], axis=0)
-        e = matrix_exponential(augmented)
-        n = flat.shape[0]
-        return unravel(e[:n, :n] @ flat + size * e[:n, n])
+        if self.blocks is None:
+            return unravel(linear.by_matrix_exponential(a, b, h, flat))
+        return unravel(linear.closed_form(a, b, h, flat, self.blocks))
 
     def refined(self):
         return None

@@ -182,7 +182,7 @@ def _stepper(system, world, layout, solver, bound) -> tuple[AbstractStepper, flo
         return solver, whole, []
     flat = all(world.inputs[name].stepwise for name in spec.signals) and all(c.signal.stepwise for c in world.clamps)
     if solver is None and spec.linear and flat:
-        return Exact(), whole, []
+        return Exact.of(spec), whole, []
     if isinstance(solver, Exact):
         if not (spec.linear and flat):
             raise DeclarationError(

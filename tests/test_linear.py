@@ -1,0 +1,116 @@
+"""Exact steps in closed form, against fifty digits of mpmath."""
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+
+import hybridtwin.system as ht
+from hybridtwin.physiology import OneCompartment, OneCompartmentOral, TwoCompartment
+from hybridtwin.simulate import linear
+from hybridtwin.simulate.steppers import Exact
+from hybridtwin.system import Scalar
+
+RNG = np.random.default_rng(0)
+
+
+def chain(ka, k):
+    """By mouth into one compartment."""
+    return np.array([[-ka, 0.0], [ka, -k]])
+
+
+def exchange(k10, k12, k21, ka=None):
+    """Two compartments, by mouth where `ka` is given."""
+    two = np.array([[-k10 - k12, k21], [k12, -k21]])
+    return two if ka is None else np.block([[np.array([[-ka]]), np.zeros((1, 2))], [np.array([[ka], [0.0]]), two]])
+
+
+FAST = 0.5 * (0.9 + np.sqrt(0.9**2 - 4 * 0.3 * 0.2))  # an eigenvalue of exchange(.3, .4, .2): met by ka below
+CASES = {
+    "by mouth": (chain(1.5, 0.1), ((0,), (1,))),
+    "flip-flop, equal rates": (chain(0.3, 0.3), ((0,), (1,))),
+    "flip-flop, nearly equal": (chain(0.3, 0.3 * (1 + 1e-9)), ((0,), (1,))),
+    "nothing leaves": (chain(0.7, 0.0), ((0,), (1,))),
+    "two compartments": (exchange(0.3, 0.4, 0.2), ((0, 1),)),
+    "two compartments, nothing leaves": (exchange(0.0, 0.4, 0.2), ((0, 1),)),
+    "two by mouth": (exchange(0.3, 0.4, 0.2, 1.7), ((0,), (1, 2))),
+    "two by mouth, absorption as fast as distribution": (exchange(0.3, 0.4, 0.2, FAST), ((0,), (1, 2))),
+    "transit": (np.array([[-2.0, 0, 0], [2.0, -2.0, 0], [0, 2.0, -2.0]]), ((0,), (1,), (2,))),
+}
+
+
+def exactly(a, b, h, x, way=None):
+    """x(h) to fifty digits; with `way`, its derivative along that change of `a`, by differences in sixty."""
+    n = len(a)
+
+    def at(shift):
+        m = mpmath.zeros(n + 1)
+        for i in range(n):
+            for j in range(n):
+                m[i, j] = (mpmath.mpf(float(a[i, j])) + (shift * mpmath.mpf(float(way[i, j])) if shift else 0)) * mpmath.mpf(h)
+            m[i, n] = mpmath.mpf(float(b[i])) * mpmath.mpf(h)
+        return mpmath.expm(m) * mpmath.matrix([*map(float, x), 1.0])
+
+    with mpmath.workdps(60):
+        if way is None:
+            return np.array([float(v) for v in at(0)])[:n]
+        step = mpmath.mpf(10) ** -20
+        return np.array([float(v / (2 * step)) for v in at(step) - at(-step)])[:n]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_closed_forms_and_their_gradients_against_fifty_digits(name):
+    a, blocks = CASES[name]
+    n = len(a)
+    x, b, way = RNG.uniform(10, 90, n), RNG.uniform(0, 5, n), np.abs(a) * RNG.uniform(0.5, 1, (n, n))
+
+    def step(given, h):
+        return jax.jvp(lambda a: linear.closed_form(a, given, h, jnp.asarray(x), blocks), (jnp.asarray(a),), (jnp.asarray(way),))
+
+    cases = [(g, h) for g in (b, 0 * b) for h in (1e-6, 0.02, 1.0, 30.0, 400.0)]
+    with jax.enable_x64(True):
+        values, slopes = jax.jit(jax.vmap(step))(jnp.array([g for g, _ in cases]), jnp.array([h for _, h in cases]))
+    for (given, h), value, slope in zip(cases, values, slopes, strict=True):
+        size = np.abs(x).max() + np.abs(given).max() * h
+        np.testing.assert_allclose(value, exactly(a, given, h, x), rtol=1e-11, atol=1e-13 * size)
+        np.testing.assert_allclose(slope, exactly(a, given, h, x, way), rtol=1e-10, atol=1e-12 * size)
+
+
+def test_groups_are_read_off_the_graph():
+    assert linear.blocks_of(OneCompartment().spec) == ((0,),)
+    assert linear.blocks_of(OneCompartmentOral().spec) == ((0,), (1,))
+    assert linear.blocks_of(TwoCompartment().spec) == ((0, 1),)
+
+
+class Swing(ht.System):
+    """An oscillator: dx/dt = w y, dy/dt = -w x."""
+
+    time = "h"
+
+    class State(ht.State):
+        x: Scalar = ht.state("1", positive=False)
+        y: Scalar = ht.state("1", positive=False)
+
+    w: Scalar = ht.parameter(ht.lognormal(2.0, 0.1), "1/h", "frequency")
+
+    def rates(self, t, x, u):
+        return self.State(x=self.w * x.y, y=-self.w * x.x)
+
+    def initial(self, u):
+        return self.State(x=1.0, y=0.0)
+
+
+def test_what_may_oscillate_takes_the_matrix_exponential():
+    import hybridtwin as public
+
+    assert linear.blocks_of(Swing().spec) is None and Exact.of(Swing().spec).blocks is None
+    person = public.Person.of("p", start=0.0, stop=3.0, time="h")
+    found = public.simulate(Swing(w=2.0), person, at=[1.0, 3.0])
+    np.testing.assert_allclose(found["x"][0], np.cos([2.0, 6.0]), atol=1e-12)
+
+
+def test_a_group_of_two_that_oscillates_after_all_is_not_answered():
+    with jax.enable_x64(True):
+        a = jnp.array([[0.0, 1.0], [-1.0, 0.0]])
+        assert np.isnan(linear.closed_form(a, jnp.zeros(2), jnp.asarray(1.0), jnp.ones(2), ((0, 1),))).any()
