@@ -19,7 +19,8 @@ _HOME = {
     "simulate": "simulate.verb",
     "Model": "model",
     "Twin": "twin", "Twins": "twin",
-    "NUTS": "inference.methods", "Laplace": "inference.methods", "personalize": "inference.personalize",
+    "NUTS": "inference.methods", "Laplace": "inference.methods", "SMC": "inference.methods", "ShortChains": "inference.methods",
+    "personalize": "inference.personalize",
     "update": "inference.personalize", "check": "inference.check",
     "calibrate": "inference.calibrate", "Calibration": "inference.calibrate",
     "contrast": "causal.contrast", "Contrast": "causal.contrast",
@@ -31,7 +32,9 @@ if _TYPING:  # what an editor sees; at run time names are loaded when first used
     from hybridtwin.causal.contrast import Contrast as Contrast
     from hybridtwin.causal.contrast import contrast as contrast
     from hybridtwin.inference.methods import NUTS as NUTS
+    from hybridtwin.inference.methods import SMC as SMC
     from hybridtwin.inference.methods import Laplace as Laplace
+    from hybridtwin.inference.methods import ShortChains as ShortChains
     from hybridtwin.inference.personalize import personalize as personalize
     from hybridtwin.model import Model as Model
     from hybridtwin.records import Cohort as Cohort

@@ -61,6 +61,69 @@ class NUTS(AbstractMethod):
 
 
 @dataclasses.dataclass(frozen=True)
+class ShortChains(AbstractMethod):
+    """Many short Hamiltonian chains in step, their trajectories of one learned length (ChEES; Hoffman et al. 2021).
+
+    `chains` in `superchains` groups that start at one point each; every chain keeps `draws` after `warmup` transitions. Nested
+    R-hat decides; where the groups still differ, what was drawn becomes warm-up, for up to `most` rounds. Made for wide
+    hardware: all chains are lanes of one program. Where trees are deep on few cores, `NUTS` costs less.
+    """
+
+    draws: int = 16
+    chains: int = 128
+    superchains: int = 8
+    warmup: int = 120
+    most: int = 4
+    starts: int = 8
+
+    def __post_init__(self):
+        if self.draws < 8 or self.superchains < 4 or self.warmup < 20 or min(self.starts, self.most) < 1:
+            raise ParameterError(
+                "ShortChains needs draws >= 8, superchains >= 4, warmup >= 20, starts >= 1 and most >= 1: fewer cannot be "
+                "checked. Leave them out for the defaults."
+            )
+        if self.chains % self.superchains or self.chains < 2 * self.superchains:
+            raise ParameterError(
+                f"ShortChains needs at least two chains in each of {self.superchains} superchains of equal size, not "
+                f"{self.chains} in all. Use chains={16 * self.superchains}."
+            )
+
+    def draw(self, setting):
+        from hybridtwin.inference import chains
+
+        return chains.draw(setting, self)
+
+
+@dataclasses.dataclass(frozen=True)
+class SMC(AbstractMethod):
+    """Tempered sequential Monte Carlo from the prior to the posterior: several modes by their weights, and the evidence.
+
+    `particles` in `islands` that never exchange anything: what they disagree about is the Monte Carlo error. Temperatures are
+    chosen so that `keep` of the particles count after each; then `moves` Hamiltonian transitions of every particle.
+    """
+
+    particles: int = 1024
+    islands: int = 8
+    moves: int = 3
+    keep: float = 0.5
+    starts: int = 2
+
+    def __post_init__(self):
+        if self.islands < 2 or self.particles % self.islands or self.particles < 40 * self.islands:
+            raise ParameterError(
+                f"SMC needs at least 2 islands of at least 40 particles each, all of one size, not {self.particles} particles on "
+                f"{self.islands}. Use particles={128 * max(self.islands, 2)}."
+            )
+        if not 0.1 <= self.keep <= 0.95 or min(self.moves, self.starts) < 1:
+            raise ParameterError("SMC needs 0.1 <= keep <= 0.95, moves >= 1 and starts >= 1. Leave them out for the defaults.")
+
+    def draw(self, setting):
+        from hybridtwin.inference import smc
+
+        return smc.draw(setting, self)
+
+
+@dataclasses.dataclass(frozen=True)
 class Laplace(AbstractMethod):
     """A Gaussian at the best of several modes, on the unconstrained coordinates; `draws` from it.
 

@@ -184,7 +184,7 @@ def _finish(problem, sampled: Sampled, key, method) -> Fit:
         stats,
         method,
         temper,
-        laplaces[0].log_evidence,
+        stats.pop("log_evidence", laplaces[0].log_evidence),
         parts,
         max(laplaces, key=lambda fit: fit.log_density).mode,
     )

@@ -16,10 +16,17 @@ def computed(stats) -> Part:
         judge.above(rhat[worst], diagnostics.RHAT, 1.10, f"R-hat of {names[worst]} is {rhat[worst]:.3f} (chains have not mixed)")
         low = float(np.min(np.minimum(bulk, tail)))  # not a number where a lane did not move: red
         judge.above(-low, -diagnostics.ESS, -60, f"smallest effective sample size is {low:.0f}")
+    if "divergent" in stats:
         judge.above(stats["divergent"], 0.01, 0.05, f"{100 * stats['divergent']:.1f} % of the transitions diverged")
+    if "bfmi" in stats:
         judge.above(
             -float(np.min(stats["bfmi"])), -0.3, -0.1, f"E-BFMI is {float(np.min(stats['bfmi'])):.2f} (heavy tails)"
         )
+    if "reached" in stats:
+        judge.above(-stats["reached"], -1.0, -1.0, "the tempered populations did not reach the posterior")
+        judge.above(-stats["acceptance"], -0.4, -0.1, f"only {100 * stats['acceptance']:.0f} % of the last moves were accepted")
+        error = stats["log_evidence_error"]
+        judge.above(error, 0.3, 1.0, f"the islands differ in evidence (standard error of its log {error:.2f})")
     if "share" in stats:
         judge.above(
             -stats["share"],

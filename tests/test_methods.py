@@ -1,0 +1,141 @@
+"""Methods of inference beside NUTS and Laplace: closed forms, quadrature, modes by their weights, and what turns a verdict red."""
+
+import functools
+
+import numpy as np
+import pytest
+from scipy import stats
+from small import DRIP, MESH, drip_person, mesh_person
+
+import hybridtwin.system as ht
+from hybridtwin import sensors
+from hybridtwin.errors import ParameterError
+from hybridtwin.inference.methods import NUTS, SMC, ShortChains
+from hybridtwin.inference.personalize import personalize
+from hybridtwin.model import Model
+from hybridtwin.records import Person
+from hybridtwin.system import Scalar
+
+METHODS = {"SMC": SMC(particles=512, islands=8), "ShortChains": ShortChains(chains=64, warmup=60)}
+
+
+class Shape(ht.System):
+    """A level and, read apart, the square of a number whose sign no reading tells: linear in one unknown, two modes in the other."""
+
+    time = "h"
+
+    class State(ht.State):
+        y: Scalar = ht.state("mg/L", positive=False)
+
+    level: Scalar = ht.parameter(ht.normal(1.0, 2.0), "mg/L")
+    slope: Scalar = ht.parameter(ht.normal(-0.5, 0.7), "mg/L/h")
+    b: Scalar = ht.parameter(ht.normal(0.3, 1.0), "1")
+
+    def rates(self, t, x, u):
+        return self.State(y=self.slope)
+
+    def initial(self, u):
+        return self.State(y=self.level)
+
+    def outputs(self, x, u):
+        return {"y": ht.output(x.y, "mg/L"), "square": ht.output(self.b**2, "1")}
+
+
+TIMES = np.array([0.3, 1.0, 2.2, 3.1, 4.7, 6.0])
+VALUES = np.array([2.1, 1.2, 2.4, 3.9, 3.0, 5.6])
+LINE = Model(Shape(b=0.0), y=sensors.Gaussian("y", sd=0.8))
+TWO = Model(Shape(level=0.0, slope=0.0), square=sensors.Gaussian("square", sd=0.3))
+
+
+def line_person():
+    return Person.of("line", start=0.0, stop=6.0, readings={"y": (TIMES, VALUES, "mg/L")})
+
+
+def two_person(value=1.0):
+    return Person.of("two", start=0.0, stop=1.0, readings={"square": (np.array([0.5]), np.array([value]), "1")})
+
+
+def closed_form():
+    """Mean and covariance of (level, slope), and the log evidence."""
+    design, mean, prior = np.stack([np.ones(6), TIMES], axis=1), np.array([1.0, -0.5]), np.diag([4.0, 0.49])
+    covariance = np.linalg.inv(np.linalg.inv(prior) + design.T @ design / 0.64)
+    middle = covariance @ (np.linalg.solve(prior, mean) + design.T @ VALUES / 0.64)
+    evidence = stats.multivariate_normal(design @ mean, design @ prior @ design.T + 0.64 * np.eye(6)).logpdf(VALUES)
+    return middle, covariance, evidence
+
+
+def two_by_quadrature(value=1.0, sd=0.3):
+    """P(b > 0) and the log evidence of one reading of b squared."""
+    b = np.linspace(-6, 6, 200001)
+    weight = stats.norm.pdf(b, 0.3, 1.0) * stats.norm.pdf(value, b**2, sd)
+    return weight[b > 0].sum() / weight.sum(), np.log(weight.sum() * (b[1] - b[0]))
+
+
+@functools.cache
+def fitted(which, name):
+    model, person = {"line": (LINE, line_person()), "two": (TWO, two_person())}[which]
+    return personalize(model, person, METHODS[name], key=3, progress=False)
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_draws_are_those_of_the_closed_form(name):
+    middle, covariance, _ = closed_form()
+    twin = fitted("line", name)
+    fit = twin.fits[0]
+    draws, sd = np.stack([fit.values["level"], fit.values["slope"]]), np.sqrt(np.diag(covariance))
+    ess = np.minimum(fit.stats["ess_bulk"], draws.shape[1])
+    assert np.all(np.abs(draws.mean(axis=1) - middle) < 4 * sd / np.sqrt(ess)), (draws.mean(axis=1), middle, ess)
+    np.testing.assert_allclose(draws.std(axis=1), sd, rtol=0.12)
+    assert np.corrcoef(draws)[0, 1] == pytest.approx(covariance[0, 1] / sd.prod(), abs=0.08)
+    assert twin.verdict.parts["computed"].level == "OK", twin.verdict
+    again = personalize(LINE, line_person(), METHODS[name], key=3, progress=False).fits[0]
+    assert np.array_equal(again.z, fit.z)  # same key, same bits
+
+
+def test_the_evidence_of_populations_is_the_closed_form_within_its_error():
+    evidence, error = fitted("line", "SMC").fits[0].log_evidence, fitted("line", "SMC").fits[0].stats["log_evidence_error"]
+    assert abs(evidence - closed_form()[2]) < 4 * error + 0.02 and 0.005 < error < 0.2
+    share, evidence = two_by_quadrature()
+    fit = fitted("two", "SMC").fits[0]
+    assert abs(fit.log_evidence - evidence) < 4 * fit.stats["log_evidence_error"] + 0.02
+    assert np.mean(fit.values["b"] > 0) == pytest.approx(share, abs=0.08)
+    assert fitted("two", "SMC").verdict.parts["computed"].level == "OK", fitted("two", "SMC").verdict
+    assert fit.stats["temperatures"] >= 2 and fit.stats["ancestors"] >= 5 and fit.stats["reached"] == 1.0
+
+
+def test_chains_that_stay_in_their_modes_are_told():
+    """Readings so sharp that no chain crosses: superchains disagree, and the verdict is red."""
+    model = Model(Shape(level=0.0, slope=0.0), square=sensors.Gaussian("square", sd=0.02))
+    twin = personalize(model, two_person(), ShortChains(chains=64, warmup=40, most=1), key=3, progress=False)
+    assert twin.verdict.parts["computed"].level == "DO NOT USE"
+    assert twin.fits[0].stats["rhat"][0] > 1.1
+
+
+@functools.cache
+def by_nuts(model, person):
+    return personalize(model, person, NUTS(draws=300, warmup=100, starts=2), key=1, progress=False).fits[0]
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+@pytest.mark.parametrize("which", ["linear", "mesh"])
+def test_draws_are_those_of_nuts(name, which):
+    model, person = {"linear": (DRIP, drip_person()), "mesh": (MESH, mesh_person())}[which]
+    theirs = by_nuts(model, person)
+    ours = personalize(model, person, METHODS[name], key=2, progress=False)
+    assert ours.verdict.parts["computed"].level == "OK", ours.verdict
+    a, b = (f.z.reshape(-1, f.z.shape[-1]) for f in (ours.fits[0], theirs))
+    low = np.minimum(ours.fits[0].stats["ess_bulk"], theirs.stats["ess_bulk"])
+    assert np.all(np.abs(a.mean(axis=0) - b.mean(axis=0)) / b.std(axis=0) < 4 * np.sqrt(2 / low))
+    np.testing.assert_allclose(a.std(axis=0), b.std(axis=0), rtol=0.15)
+
+
+def test_what_cannot_be_checked_is_refused():
+    for wrong in (
+        lambda: SMC(islands=1),
+        lambda: SMC(particles=100, islands=8),
+        lambda: SMC(keep=1.5),
+        lambda: ShortChains(chains=100),
+        lambda: ShortChains(draws=2),
+    ):
+        with pytest.raises(ParameterError, match=r"Use|defaults"):
+            wrong()
