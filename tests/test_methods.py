@@ -1,4 +1,4 @@
-"""Methods of inference beside NUTS and Laplace: closed forms, quadrature, modes by their weights, and what turns a verdict red."""
+"""Methods beside NUTS and Laplace against closed forms, quadrature and NUTS; modes by their weights; what turns a verdict red."""
 
 import functools
 
@@ -20,7 +20,7 @@ METHODS = {"SMC": SMC(particles=512, islands=8), "ShortChains": ShortChains(chai
 
 
 class Shape(ht.System):
-    """A level and, read apart, the square of a number whose sign no reading tells: linear in one unknown, two modes in the other."""
+    """A line and, read apart, the square of a number whose sign no reading tells."""
 
     time = "h"
 

@@ -57,7 +57,7 @@ class _Pace:
         harmonic = 1 / np.mean(1 / np.maximum(accept, 1e-3))
         self.step = float(np.clip(self.step * np.exp(rate * (harmonic - _TARGET)), 1e-3, 2.0))
         before, after, momentum = (np.asarray(a) for a in (moved.before, moved.after, moved.momentum))
-        good = np.isfinite(after).all(axis=1) & np.isfinite(momentum).all(axis=1)
+        good = np.isfinite(np.sum(after, axis=1) + np.sum(momentum, axis=1))
         weight = np.where(good, accept, 0.0)
         if weight.sum() < 1e-6:
             return
