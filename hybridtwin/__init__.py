@@ -14,7 +14,7 @@ _HOME = {
     "lognormal": "system", "logitnormal": "system", "halfnormal": "system",
     "Signal": "signals", "Regimen": "signals", "Clock": "signals",
     "Person": "records", "Cohort": "records",
-    "Rescue": "interventions",
+    "Rescue": "interventions", "When": "interventions",
     "RK4": "simulate.steppers", "Exact": "simulate.steppers", "Adaptive": "simulate.steppers", "Rosenbrock": "simulate.stiff",
     "simulate": "simulate.verb",
     "Model": "model",

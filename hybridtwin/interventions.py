@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from hybridtwin.errors import AmbiguousDose, InterventionError, PastHorizon, UnknownTarget
+from hybridtwin.errors import AmbiguousDose, DeclarationError, InterventionError, PastHorizon, UnknownTarget
 from hybridtwin.signals import Regimen, Signal
-from hybridtwin.units import factor
+from hybridtwin.units import factor, time_factor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +93,96 @@ class Rescue:
         )
 
 
+_MOST = 256  # acts of one rule in one simulation that a compiled program can keep
+
+
+@dataclasses.dataclass(frozen=True)
+class When:
+    """A rule that acts at the very moment at which an output or state passes a level, draw by draw.
+
+    **Arguments:**
+
+    - `what`: the output or state that is watched; `below` or `above`: (number, unit) of the level.
+    - `give`: (dose, amount, unit), given at once when it acts; or `stop`: a dose or signal. A dose that is stopped is not
+      given any more and its infusions end, a signal that is stopped is zero.
+    - `until`: (number, unit) that must be reached, on the other side of the level, before the rule can act again
+      (hysteresis); what was stopped goes on from then. Without it a stop is for good.
+    - `wait`: least time between two acts, as in "15 min". A rule with a `wait` acts whenever the value is beyond the level
+      and the wait is over; one with neither `wait` nor `until` acts each time the value passes the level.
+    - `at_most`: acts in one simulation. A draw that would need more is failed, counted and explained.
+
+    The moment is located on the solution itself (a cubic through the states and rates at both ends of a step, then Newton's
+    method on the step), to 1e-6 of a step or better, and carries its derivative. Care that looks only now and then is `Rescue`.
+
+    ```python
+    ht.When("G", below=(70, "mg/dL"), give=("meal", 15, "g"), wait="15 min")
+    ht.When("G", below=(80, "mg/dL"), stop="basal", until=(100, "mg/dL"))
+    ```
+
+    **Raises:** DeclarationError.
+    """
+
+    what: str
+    _: dataclasses.KW_ONLY
+    below: tuple[float, str] | None = None
+    above: tuple[float, str] | None = None
+    give: tuple[str, float, str] | None = None
+    stop: str | None = None
+    at_most: int = 8
+    wait: str | None = None
+    until: tuple[float, str] | None = None
+
+    def __post_init__(self):
+        if (self.below is None) == (self.above is None):
+            raise DeclarationError('When needs one of below= and above=. Write below=(70, "mg/dL").')
+        if (self.give is None) == (self.stop is None):
+            raise DeclarationError('When needs one of give= and stop=. Write give=("meal", 15, "g") or stop="basal".')
+        for name in ("below", "above", "until"):
+            pair = getattr(self, name)
+            if pair is not None and (not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[1], str)):
+                raise DeclarationError(f'When: {name} is (number, unit), not {pair!r}. Write {name}=(70, "mg/dL").')
+        if self.give is not None and (not isinstance(self.give, tuple) or len(self.give) != 3 or not self.give[1] > 0):
+            raise DeclarationError(
+                f'When: give is (dose, amount, unit) with an amount above 0, not {self.give!r}. Write give=("meal", 15, "g").'
+            )
+        if not 1 <= self.at_most <= _MOST:
+            raise DeclarationError(f"When: at_most is {self.at_most}. Give a whole number from 1 to {_MOST}.")
+        level, unit = self.level
+        if self.until is not None:
+            apart = self.until[0] * factor(self.until[1], unit) - level
+            if apart > 0 if self.above is not None else apart < 0:
+                raise DeclarationError(
+                    f"When: until={self.until} lies beyond the level itself, so the rule could never act again. Give a value "
+                    f"{'below' if self.above is not None else 'above'} {level:g} {unit}."
+                )
+        if self.wait is not None and not span_of(self.wait, "s") > 0:
+            raise DeclarationError(f'When: wait={self.wait!r} is no wait. Write it like "15 min", or leave it out.')
+
+    @property
+    def level(self) -> tuple[float, str]:
+        """The level (number, unit)."""
+        found = self.below if self.below is not None else self.above
+        assert found is not None
+        return found
+
+    def __str__(self):
+        does = f"give {self.give[1]:g} {self.give[2]} of {self.give[0]}" if self.give else f"stop {self.stop}"
+        side, back = ("<", ">") if self.below is not None else (">", "<")
+        more = [f"until {self.what} {back} {self.until[0]:g} {self.until[1]}"] if self.until else []
+        more += [f"at least {self.wait} apart"] if self.wait else []
+        more += [f"at most {self.at_most} times"] if self.give or self.until else []
+        return f"{does} when {self.what} {side} {self.level[0]:g} {self.level[1]}" + (f" ({', '.join(more)})" if more else "")
+
+
+def span_of(text: str, unit: str) -> float:
+    """A stretch of time such as "15 min" in another unit of time. **Raises:** DeclarationError."""
+    parts = text.split(None, 1) if isinstance(text, str) else []
+    try:
+        return float(parts[0]) * time_factor(parts[1], unit)
+    except (IndexError, ValueError):
+        raise DeclarationError(f'{text!r} is no stretch of time. Write it like "15 min".') from None
+
+
 @dataclasses.dataclass(frozen=True)
 class Override:
     """A parameter that has another value inside a window: a number, or a function of the old value."""
@@ -127,7 +217,7 @@ class World:
     resets: tuple[tuple[float, int], ...] = ()
     overrides: tuple[Override, ...] = ()
     clamps: tuple[Clamp, ...] = ()
-    rescue: Rescue | None = None
+    rules: tuple[Rescue | When, ...] = ()
     onset: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -254,20 +344,50 @@ def _enact_one(world, do, spec, clock):
     )
 
 
-def enact(lived, dos, spec, clock, rescue=None):
-    """The world that results when `dos` are done, in order, in the lived world.
+def enact(lived, dos, spec, clock, rules=()):
+    """The world that results when `dos` are done, in order, in the lived world, under rules of care.
 
     **Raises:** UnknownTarget, AmbiguousDose, PastHorizon, InterventionError, UnitError; each says what to write instead.
     """
     world = lived
     for do in dos:
         world = _enact_one(world, do, spec, clock)
-    if rescue is not None:
-        if rescue.when not in spec.outputs and rescue.when not in spec.states:
-            raise UnknownTarget(
-                f"respond: {rescue.when!r} is no output of this system. Outputs: {', '.join(spec.outputs)}."
-            )
-        if rescue.give not in spec.doses:
-            raise UnknownTarget(f"respond: {rescue.give!r} is no dose of this system. Doses: {', '.join(spec.doses)}.")
-        world = dataclasses.replace(world, rescue=rescue, onset=lived.start if world.onset is None else world.onset)
+    for rule in rules:
+        _check_rule(rule, spec)
+    if rules:
+        world = dataclasses.replace(world, rules=tuple(rules), onset=lived.start if world.onset is None else world.onset)
     return world
+
+
+def _check_rule(rule, spec):
+    """**Raises:** UnknownTarget, InterventionError, UnitError where a rule does not suit a system."""
+    if not isinstance(rule, Rescue | When):
+        raise InterventionError(
+            f"respond: {rule!r} is no rule of care. "
+            'Write ht.When("G", below=(70, "mg/dL"), give=("meal", 15, "g"), wait="15 min").'
+        )
+    what = rule.what if isinstance(rule, When) else rule.when
+    field = spec.outputs.get(what) or spec.states.get(what)
+    if field is None:
+        raise UnknownTarget(f"respond: {what!r} is no output of this system. Outputs: {', '.join(spec.outputs)}.")
+    if isinstance(rule, When):
+        levels = [rule.level, *([rule.until] if rule.until else [])]
+        give, _, amount_unit = rule.give or (None, 0.0, "1")
+    else:
+        levels, give, amount_unit = [(rule.below, rule.unit)], rule.give, rule.amount_unit
+    for _, unit in levels:
+        factor(unit, field.unit)
+    if give is not None:
+        if give not in spec.doses:
+            raise UnknownTarget(f"respond: {give!r} is no dose of this system. Doses: {', '.join(spec.doses)}.")
+        factor(amount_unit, spec.doses[give].unit)
+        if isinstance(rule, When) and give in spec.moving:
+            raise InterventionError(
+                f"respond: {give!r} has a lag or a modelled rate or duration, which a dose given by a rule does not have. Give a "
+                f"dose that enters at once: {', '.join(n for n in spec.doses if n not in spec.moving) or 'this system has none'}."
+            )
+    elif isinstance(rule, When) and rule.stop not in spec.doses and rule.stop not in spec.signals:
+        raise UnknownTarget(
+            f"respond: {rule.stop!r} is no dose or signal of this system. "
+            f"They are: {', '.join((*spec.doses, *spec.signals)) or 'none'}."
+        )

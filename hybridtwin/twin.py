@@ -17,11 +17,12 @@ from hybridtwin.clock import Clock
 from hybridtwin.engine import double
 from hybridtwin.errors import InterventionError, PastHorizon, SolveError
 from hybridtwin.fit import PARTS, Fit, Part, Verdict
-from hybridtwin.interventions import Do, Rescue, World, enact
+from hybridtwin.interventions import Do, Rescue, When, World, enact
 from hybridtwin.records import Person
 from hybridtwin.sensors import Seen
 from hybridtwin.signals import Signal
-from hybridtwin.simulate.trajectory import Trajectory
+from hybridtwin.simulate.rules import joined, overflowed, told
+from hybridtwin.simulate.trajectory import Act, Trajectory
 from hybridtwin.units import factor, time_factor
 from hybridtwin.worlds import Day, solve
 
@@ -88,7 +89,7 @@ class Twin:
     seed: str
     root: str
     dos: tuple[Do, ...] = ()
-    rescue: Rescue | None = None
+    rules: tuple[Rescue | When, ...] = ()
     draws: int = DRAWS
 
     @classmethod
@@ -138,7 +139,7 @@ class Twin:
     def label(self) -> str:
         """The world this twin is in, in words."""
         done = "; ".join(str(do) for do in self.dos) or ("as lived" if self.days[0].lived else "as planned")
-        return done + (f"; respond: {self.rescue}" if self.rescue else "")
+        return done + (f"; respond: {'; '.join(map(str, self.rules))}" if self.rules else "")
 
     @functools.cached_property
     def verdict(self) -> Verdict:
@@ -154,7 +155,7 @@ class Twin:
     def world(self, which: int = 0) -> World:
         """The world of one structure: the day's inputs with everything that was done. Errors as in `do`."""
         day = self.days[which]
-        return enact(day.world, self.dos, self.fits[which].model.spec, day.bound.clock, self.rescue)
+        return enact(day.world, self.dos, self.fits[which].model.spec, day.bound.clock, self.rules)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -163,19 +164,20 @@ class Twin:
 
     # ------------------------------------------------------------------ verbs
 
-    def do(self, *, start=None, stop=None, respond: Rescue | None = None, **targets) -> "Twin":
+    def do(self, *, start=None, stop=None, respond: Rescue | When | Sequence[Rescue | When] | None = None, **targets) -> "Twin":
         """The same body, the same day, with something done.
 
         **Arguments:** `targets`: input, parameter or state by name -> what it becomes: a function of the old
         (`bolus=lambda b: b.shift(-20, "min")`), a `Regimen` or `Signal`, a number where a number has one meaning, or
         (number, unit). `start`, `stop`: window of lived time: numbers of the record's unit, "07:30" (the last such time in
-        the record), "2026-03-24 07:30", "day 2 07:30". `respond`: a `Rescue` rule of care; without it later decisions are
-        kept as lived. For dotted names write `twin.do(**{"gut.kabs": ...})`.
+        the record), "2026-03-24 07:30", "day 2 07:30". `respond`: rules of care, a `When` or `Rescue`
+        or several; without them later decisions are kept as lived. For dotted names write `twin.do(**{"gut.kabs": ...})`.
 
         **Raises:** UnknownTarget, AmbiguousDose, PastHorizon, InterventionError, UnitError.
         """
         dos = (*self.dos, Do(targets, start, stop)) if targets else self.dos
-        other = dataclasses.replace(self, dos=dos, rescue=respond or self.rescue)
+        rules = self.rules if respond is None else tuple(respond) if isinstance(respond, list | tuple) else (respond,)
+        other = dataclasses.replace(self, dos=dos, rules=rules)
         for which in range(len(self.fits)):
             other.world(which)  # a mistake is told here, not when somebody simulates
         return other
@@ -207,7 +209,7 @@ class Twin:
             _within_horizon(day.bound, fit.model.spec)
             days.append(day)
         return dataclasses.replace(
-            self, days=tuple(days), dos=(), rescue=None, root=f"{self.root}|{record.hash()}|{start}"
+            self, days=tuple(days), dos=(), rules=(), root=f"{self.root}|{record.hash()}|{start}"
         )
 
     def forecast(self, until, **inputs) -> "Twin":
@@ -476,11 +478,12 @@ def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, name
     first = twins[0]
     columns, failed, structures, error = [], [], [], 0.0
     notes: list[list[str]] = [[] for _ in twins]
+    acts: list[list[list[Act]]] = [[] for _ in twins]
     outputs = names or _common_outputs(first.fits)
     for i, (fit, day) in enumerate(zip(first.fits, first.days, strict=True)):
         worlds = [twin.world(i) for twin in twins]
         draws = max(first.draws // 2, 1) if prior else first.draws
-        reads, _, solved, _ = solve(fit, day, worlds, draws=draws, key=first.key, at=at, prior=prior, names=outputs)
+        reads, _, solved, did = solve(fit, day, worlds, draws=draws, key=first.key, at=at, prior=prior, names=outputs)
         if solved.failed.all():
             raise SolveError(
                 f"no draw of {fit.model.name} could be solved for {first.id}. Check the units of the inputs, or fix "
@@ -497,8 +500,9 @@ def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, name
                 notes[w].append(
                     f"{int(solved.failed.sum())} draws of {fit.model.name} could not be solved and are left out"
                 )
-            if world.rescue is not None:
-                notes[w].append(_told_rescue(world.rescue, solved.given[w], fit.model.name))
+            notes[w] += [f"{fit.model.name}: {note}" for note in overflowed(world, solved.acts.code[w])]
+            notes[w] += [f"{fit.model.name}: {told(act, first.clock, solved.failed)}" for act in did[w]]
+            acts[w].append(did[w])
     values = np.concatenate(columns, axis=1)
     units = {n: first.fits[0].model.unit_of(n) for n in outputs}
     time = np.array([t for t, _ in reads])
@@ -513,17 +517,10 @@ def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, name
             error,
             twin.label,
             tuple(notes[w]),
+            joined(acts[w]),
         )
         for w, twin in enumerate(twins)
     ]
-
-
-def _told_rescue(rescue, given, who):
-    total = np.asarray(given).sum(axis=-1)
-    return (
-        f"{who}: {rescue.give} given by the rescue rule in {100 * np.mean(total > 0):.0f} % of the draws, "
-        f"{np.mean(total):.3g} {rescue.amount_unit} on average"
-    )
 
 
 def _common_outputs(fits) -> tuple[str, ...]:

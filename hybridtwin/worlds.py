@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.binding import Bound
@@ -16,6 +15,7 @@ from hybridtwin.fit import Fit
 from hybridtwin.interventions import World
 from hybridtwin.model import Data, Kernel, Model, first_inputs, lived_world
 from hybridtwin.simulate.mesh import FIRST, LAST, bucket, lay, layout_of, override_columns, pad
+from hybridtwin.simulate.rules import acts_of
 from hybridtwin.simulate.run import Solved, solve_draws
 from hybridtwin.simulate.solve import observer, states
 from hybridtwin.simulate.steppers import RK4, Exact, Repeated
@@ -69,15 +69,15 @@ def reading_times(worlds, spec, span, at=None) -> list[tuple[float, int]]:
 
 @functools.lru_cache(maxsize=64)
 def _program(kernel: Kernel, names: tuple[str, ...], given_start: bool):
-    """Compiled: (draws (TILE, ...), world, sub-steps) -> (values (TILE, N, M), rescue doses (TILE, K or 0))."""
+    """Compiled: (draws (TILE, ...), world, sub-steps) -> (values (TILE, N, M), `Acts`)."""
 
     def lane(draw, data, substeps):
         values = draw["values"]
         system, extras = kernel.system_of(values), kernel.extras(values, data, draw["overrides"])
         x0 = kernel.model.spec.state(draw["x0"]) if given_start else kernel.start_state(system, data.mesh, extras)
         stepper = Repeated(kernel.stepper, substeps)
-        path, given = states(system, kernel.layout, stepper, data.mesh, x0, extras, observer(names))
-        return path[data.mesh.read], jnp.zeros(0) if given is None else given
+        path, acts = states(system, kernel.layout, stepper, data.mesh, x0, extras, observer(names))
+        return path[data.mesh.read], acts
 
     return jax.jit(jax.vmap(lane, (0, None, None)))
 
@@ -91,7 +91,7 @@ def _kernel(fit: Fit, day: Day, worlds) -> Kernel:
     if day.lived:
         groups = dict(fit.kernel.occasions)
     exact = model.spec.linear and all(world.inputs[n].stepwise for world in worlds for n in model.spec.signals)
-    exact = exact and not layout.clamped and layout.rescue is None
+    exact = exact and not layout.clamped
     amounts, times = (sum(getattr(e, name) > 0 for e in day.bound.latent) for name in ("amount_sd", "time_sd"))
     return Kernel(model, layout, Exact.of(model.spec) if exact else RK4(1), tuple(sorted(groups.items())), amounts, times)
 
@@ -132,7 +132,7 @@ def _overrides(worlds, layout, values, model):
 def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, names=None, tol=1e-4):
     """Solve worlds of one fit on the union of their nodes.
 
-    **Returns:** (reads [(time, rank)], names, `Solved`, rescue dose per world as (W, L, K) with the node times).
+    **Returns:** (reads [(time, rank)], names, `Solved`, what the rules of care did in each world, as `Act`s).
     """
     spec = fit.model.spec
     with double():
@@ -146,7 +146,7 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         edges = {g: np.asarray(day.bound.occasion_edges(g), float) for _, g in kernel.model.varying}
         step = (
             np.inf
-            if isinstance(kernel.stepper, Exact)
+            if isinstance(kernel.stepper, Exact) and not kernel.layout.triggered
             else min(0.35 / max(fastest_rate(fit.model.system, first_inputs(day.bound)), 1e-12), spec.grid or np.inf)
         )
         meshes = lay(
@@ -157,7 +157,7 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
             max_step=min(step, day.bound.stop - day.bound.start + 1.0),
             occasions=edges,
         )
-        nodes = meshes[0].t
+        nodes = meshes[0].t  # the same in every world
         # Other interventions on this day have a few more or fewer nodes: one padded shape, one compiled program.
         meshes = [pad(m, bucket(len(m.t)), bucket(len(reads)), len(m.moving.time)) for m in meshes]
         latent = day.bound.latent
@@ -170,7 +170,10 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         each = [lanes | {"overrides": overrides[:, w]} for w in range(len(worlds))]
         program = _program(kernel, names, given_start)
         solved: Solved = solve_draws(program, each, datas, refine=kernel.stepper.refined() is not None, tol=tol)
-    return reads, names, solved._replace(values=solved.values[:, :, : len(reads)]), nodes
+    acts = [
+        acts_of(world, kernel.layout, jax.tree.map(lambda a, w=w: a[w], solved.acts), nodes) for w, world in enumerate(worlds)
+    ]
+    return reads, names, solved._replace(values=solved.values[:, :, : len(reads)]), acts
 
 
 def _paired(x0, total, draws):

@@ -283,8 +283,8 @@ def test_dosing_records_mean_what_nonmem_says(shared_data):
         extras = Extras(jnp.zeros(0), jnp.zeros(0), jnp.zeros(0))
         here, u = first(system, layout, mesh, extras)
         body = system.with_values({"V": 20.0 * scale, "CL": 1.1 * scale, "ka": 1.5})
-        path, _ = states(body, layout, Exact(), mesh, here.initial(u), extras, observer(("cp",)))
-        return path[mesh.read] * scale, jnp.zeros(0)
+        path, acts = states(body, layout, Exact(), mesh, here.initial(u), extras, observer(("cp",)))
+        return path[mesh.read] * scale, acts
 
     program = jax.jit(jax.vmap(lane, (0, None, None)))
     with jax.enable_x64(True):

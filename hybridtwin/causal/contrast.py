@@ -277,7 +277,7 @@ def _judge(a, b, rows, kept) -> Verdict:
             )
     failed = np.mean([np.mean(~np.isfinite(row.difference)) for row in rows])
     computed.above(failed, 0.01, 0.2, f"{100 * failed:.0f} % of the draws could not be solved")
-    if kept and a.rescue is None and b.rescue is None:
+    if kept and not a.rules and not b.rules:
         supported.say(
             "CAUTION",
             f"{len(kept)} later decision{'s were' if len(kept) > 1 else ' was'} kept as lived, although what they "

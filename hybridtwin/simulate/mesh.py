@@ -16,11 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hybridtwin.interventions import Rescue
 from hybridtwin.simulate.portions import portioned
-from hybridtwin.units import time_factor
+from hybridtwin.simulate.rules import FIRST, Rule, columns_among, looks, static_of, union, watched
 
-FIRST, LAST = -1, 2**30  # ranks of what has no place in the record's order: before, and after, everything at that time
+LAST = 2**30  # rank of what comes after everything at its time (`FIRST`: before)
 _PREDECESSORS = (
     6  # doses of a steady train that can still be on their way when it is declared (lag or infusion > interval)
 )
@@ -42,7 +41,17 @@ class Layout:
     steady_pieces: int = 1
     latents: int = 0  # events with an uncertain amount or time
     portions: tuple[str, ...] = ()  # dose routes given in portions whose beginnings change the state
-    rescue: Rescue | None = None
+    rules: tuple[Rule, ...] = ()
+
+    @property
+    def looking(self) -> tuple[int, ...]:
+        """Places of the rules that look at certain nodes."""
+        return tuple(i for i, rule in enumerate(self.rules) if rule.looks)
+
+    @property
+    def triggered(self) -> tuple[int, ...]:
+        """Places of the rules that act at the moment itself."""
+        return tuple(i for i, rule in enumerate(self.rules) if not rule.looks)
 
 
 class Steady(NamedTuple):
@@ -90,7 +99,8 @@ class Mesh(NamedTuple):
     clamp: np.ndarray  # (K, Q) inside the window?
     clamp_value: np.ndarray  # (K, Q)
     clamp_slope: np.ndarray  # (K, Q)
-    check: np.ndarray  # (K,) does the rescue rule look here?
+    watch: np.ndarray  # (K, R) does the rule look at this node, or watch from it on?
+    rule: np.ndarray  # (R, 4) level, level of recovery, amount (dose unit), wait (system time)
     steady: Steady
     moving: Moving
     latent_jump: np.ndarray  # (K, E, J) amount as recorded, to be multiplied by the latent factor of event e
@@ -211,9 +221,7 @@ def layout_of(worlds, spec, *, varying=(), latents=0):
                 rates.add(e.name)
             else:
                 jumps.add(e.name)
-    rescue = next((w.rescue for w in worlds if w.rescue is not None), None)
-    if rescue is not None:
-        jumps.add(rescue.give)
+    rules = union([[static_of(rule) for rule in world.rules] for world in worlds])
     return Layout(
         jumps=tuple(n for n in spec.routes if n in jumps),
         rates=tuple(n for n in spec.routes if n in rates),
@@ -226,29 +234,19 @@ def layout_of(worlds, spec, *, varying=(), latents=0):
         steady=steady,
         steady_pieces=pieces,
         latents=latents,
-        rescue=rescue,
-        portions=tuple(n for n in marked if n in eaten or (rescue is not None and rescue.give == n)),
+        portions=tuple(n for n in marked if n in eaten or any(rule.give == n for rule in rules)),
+        rules=rules,
     )
 
 
 def _overridden(worlds):
     """One entry for each override that some world has, so that windows on one parameter keep apart."""
-    found: list[str] = []
-    for world in worlds:
-        paths = [o.path for o in world.overrides]
-        for path in dict.fromkeys(paths):
-            found += [path] * (paths.count(path) - found.count(path))
-    return tuple(found)
+    return union([[o.path for o in world.overrides] for world in worlds])
 
 
 def override_columns(world, layout):
     """Column of `layout.overridden` for each override of a world."""
-    free = list(enumerate(layout.overridden))
-    columns = []
-    for o in world.overrides:
-        place = next(i for i, (_, path) in enumerate(free) if path == o.path)
-        columns.append(free.pop(place)[0])
-    return columns
+    return columns_among([o.path for o in world.overrides], layout.overridden)
 
 
 class _Nodes:
@@ -318,17 +316,6 @@ def _matters(entry, start):
     return entry.time >= start or not entry.fixed or (not entry.steady and entry.end > start)
 
 
-def checks_of(worlds, time):
-    """Times at which the rescue rule of these worlds looks."""
-    found = set()
-    for world in worlds:
-        if world.rescue is not None:
-            value, unit = world.rescue.every.split(None, 1)
-            every = float(value) * time_factor(unit, time)
-            found |= {float(t) for t in np.arange(world.onset, world.stop, every)}
-    return sorted(found)
-
-
 def lay(worlds, spec, layout, reads, *, max_step, occasions=None, knots=()):
     """One mesh a world, all on the union of their nodes.
 
@@ -339,7 +326,7 @@ def lay(worlds, spec, layout, reads, *, max_step, occasions=None, knots=()):
     **Returns:** list of `Mesh`, all of the same shapes.
     """
     occasions = occasions or {}
-    checks = checks_of(worlds, spec.time)
+    checks = [float(t) for world in worlds for times in looks(world, spec.time) for t in times]
     start = min(world.start for world in worlds)
     tables = [[e for e in _entries(world, spec) if _matters(e, start)] for world in worlds]
     edges = [float(t) for group in occasions.values() for t in group]
@@ -352,7 +339,7 @@ def lay(worlds, spec, layout, reads, *, max_step, occasions=None, knots=()):
     nodes = _Nodes([e for e in events if e[0] >= start], max_step)
     read = np.array([nodes.at(float(t), int(rank), True) for t, rank in reads], dtype=np.int32)
     meshes = [
-        _lay_one(world, spec, layout, entries, nodes, read, occasions, checks)
+        _lay_one(world, spec, layout, entries, nodes, read, occasions)
         for world, entries in zip(worlds, tables, strict=True)
     ]
     width, most = len(nodes.t), max(len(m.moving.time) for m in meshes)
@@ -475,7 +462,7 @@ def _moving_of(entries, nodes, start):
     )
 
 
-def _lay_one(world, spec, layout, entries, nodes, read, occasions, checks):
+def _lay_one(world, spec, layout, entries, nodes, read, occasions):
     width = len(nodes.t)
     jump, rate = np.zeros((width, len(layout.jumps))), np.zeros((width, len(layout.rates)))
     latent_jump, latent_rate = _doses(layout, entries, nodes, width, jump, rate)
@@ -489,9 +476,7 @@ def _lay_one(world, spec, layout, entries, nodes, read, occasions, checks):
     for clamp in world.clamps:
         inside = nodes.window(clamp.start, clamp.stop)
         held[clamp.state][:, inside] = np.stack(_sampled(clamp.signal, nodes.t))[:, inside]
-    check = np.zeros(width, bool)
-    if world.rescue is not None:
-        check[[nodes.at(t, FIRST) for t in checks if t >= world.onset]] = True
+    watch, numbers = watched(world, spec, layout, nodes, width)
     groups = [group for _, group in layout.varying]
     occasion = [np.searchsorted(np.asarray(occasions.get(g, ())), nodes.t, side="right") for g in groups]
 
@@ -513,7 +498,8 @@ def _lay_one(world, spec, layout, entries, nodes, read, occasions, checks):
         ),
         clamp_value=columns([held[n][0] for n in layout.clamped]),
         clamp_slope=columns([held[n][1] for n in layout.clamped]),
-        check=check,
+        watch=watch,
+        rule=numbers,
         steady=_steady_of(layout, entries, nodes),
         moving=_moving_of(entries, nodes, world.start),
         latent_jump=latent_jump,
@@ -553,7 +539,7 @@ def pad(mesh, width, reads, moving):
             ]
         )
 
-    quiet = {"jump", "rate", "slope", "clamp_slope", "latent_jump", "latent_rate", "reset", "check"}
+    quiet = {"jump", "rate", "slope", "clamp_slope", "latent_jump", "latent_rate", "reset", "watch"}
     quiet |= {"portion", "first", "latent_portion"}
     nodes = {
         name: grow(getattr(mesh, name), extra, 0 if name in quiet else None)
@@ -570,7 +556,7 @@ def pad(mesh, width, reads, moving):
             "clamp",
             "clamp_value",
             "clamp_slope",
-            "check",
+            "watch",
             "latent_jump",
             "latent_rate",
             "portion",

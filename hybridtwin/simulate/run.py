@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from hybridtwin.simulate.events import OVERFLOW, Acts
+
 TILE = 64  # lanes of one call; fixed, because the bits of a lane can change with the number of lanes
 _REFINEMENTS = 5
 _ROUNDING = 1e-13
@@ -20,10 +22,11 @@ class Solved(NamedTuple):
     """Outputs of L draws in W worlds at N times, M outputs."""
 
     values: np.ndarray  # (W, L, N, M), NaN where a lane failed
-    given: np.ndarray  # (W, L, N') rescue doses, or shape (W, L, 0)
+    acts: Acts  # what rules of care did, leading axes (W, L)
     error: np.ndarray  # (L,) output error between n and 2n sub-steps, relative to `tol` scaling; 0 where exact
     failed: np.ndarray  # (L,)
     refined: int  # lanes that needed more sub-steps than the others
+    code: np.ndarray  # (L,) why a lane failed: FINE, NOT_FINITE or OVERFLOW in some world (simulate/events.py)
     reach: np.ndarray  # (L,) index of the first reading that is not finite in some world, N where all are
 
 
@@ -42,8 +45,8 @@ def _scaled_error(coarse, fine):
 def solve_draws(program, draws, worlds, *, refine, tol=1e-4) -> Solved:
     """Solve every draw in every world.
 
-    **Arguments:** `program`: a compiled function (draws (TILE, ...), world, sub-steps) -> (values (TILE, N, M), rescue doses
-    (TILE, N')); `draws`: for each world a tree with leading axis L; `worlds`: a tree for each world, all of one shape;
+    **Arguments:** `program`: a compiled function (draws (TILE, ...), world, sub-steps) -> (values (TILE, N, M), `Acts` of
+    the tile); `draws`: for each world a tree with leading axis L; `worlds`: a tree for each world, all of one shape;
     `refine`: can steps be halved? `tol`: largest accepted change of any output when the steps are halved, relative to that
     output's largest value.
 
@@ -53,23 +56,22 @@ def solve_draws(program, draws, worlds, *, refine, tol=1e-4) -> Solved:
     count = len(jax.tree.leaves(draws[0])[0])
 
     def solved(lanes, substeps):
-        """Values and rescue doses (W, L, ...) of some lanes; all tiles are under way before the first is waited for."""
+        """Values and acts (W, L, ...) of some lanes; all tiles are under way before the first is waited for."""
         tiles = [np.resize(lanes[i : i + TILE], TILE) for i in range(0, len(lanes), TILE)]
         under_way = [
             [program(jax.tree.map(lambda a, at=at: np.asarray(a)[at], tree), world, np.int32(substeps)) for at in tiles]
             for tree, world in zip(draws, worlds, strict=True)
         ]
-        return (
-            np.stack([np.concatenate([np.asarray(f[i]) for f in found])[: len(lanes)] for found in under_way]) for i in (0, 1)
-        )
+        worlds_of = [jax.tree.map(lambda *a: np.concatenate(a)[: len(lanes)], *found) for found in under_way]
+        return stack(worlds_of)
 
     everyone, refined = np.arange(count), 0
-    values, given = solved(everyone, 1)
+    values, acts = solved(everyone, 1)
     if not refine:
         error = np.where(np.isfinite(values).all(axis=(0, 2, 3)), 0.0, np.inf)
     else:
         substeps = 2
-        fine, given = solved(everyone, substeps)
+        fine, acts = solved(everyone, substeps)
         error, values = _scaled_error(values, fine), fine
         for _ in range(_REFINEMENTS):
             bad = np.flatnonzero(~(error <= tol))
@@ -77,13 +79,16 @@ def solve_draws(program, draws, worlds, *, refine, tol=1e-4) -> Solved:
                 break
             refined += len(bad)
             substeps *= 2
-            fine, given[:, bad] = solved(bad, substeps)
+            fine, better = solved(bad, substeps)
+            for old, new in zip(acts, better, strict=True):
+                old[:, bad] = new
             error[bad], values[:, bad] = _scaled_error(values[:, bad], fine), fine
-    failed = ~np.isfinite(values).all(axis=(0, 2, 3)) | ~(error <= max(tol, 1e-2))
+    code = acts.code.max(axis=0)
+    failed = ~np.isfinite(values).all(axis=(0, 2, 3)) | ~(error <= max(tol, 1e-2)) | (code == OVERFLOW)
     broken = ~np.isfinite(values).all(axis=(0, 3))
     reach = np.where(broken.any(axis=1), np.argmax(broken, axis=1), values.shape[2])
     values = np.where(failed[None, :, None, None], np.nan, values)
-    return Solved(values, given, error, failed, refined, reach)
+    return Solved(values, acts, error, failed, refined, code, reach)
 
 
 def stack(trees: list[Any]):

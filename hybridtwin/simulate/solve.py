@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
+from hybridtwin.simulate.events import FINE, NOT_FINITE, OVERFLOW, Acts, Care, Segment, cross, look, settle, stopped
 from hybridtwin.simulate.mesh import Layout, Mesh
-from hybridtwin.units import factor, time_factor
+from hybridtwin.units import factor
 
 
 class Extras(NamedTuple):
@@ -85,6 +86,9 @@ def _here(system, layout: Layout, node, extras):
 
 
 _SEEN = ("t", "signal", "slope", "covariate", "occasion", "override")  # what a system sees of a node
+
+
+_WHOLE = ("steady", "moving", "read", "rule")  # what of a mesh is not one entry a node
 
 
 def first(system, layout: Layout, mesh: Mesh, extras: Extras):
@@ -164,15 +168,16 @@ def _insert_moving(system, layout, mesh, extras):
     inserted = jnp.where(at_once[:, None], 0.0, bolus)
     jump = jnp.concatenate([fixed, inserted, *([jnp.zeros_like(bolus)] if layout.moving_infused else [])])[order]
     steps = jnp.concatenate([jnp.zeros_like(fixed), pulse, -pulse])[order] if layout.moving_infused else None
-    node = {name: getattr(mesh, name)[source] for name in mesh._fields if name not in ("steady", "moving", "read")}
+    node = {name: getattr(mesh, name)[source] for name in mesh._fields if name not in _WHOLE}
     node["t"] = times[order]
     since = (node["t"] - mesh.t[source])[:, None]
     node["signal"] = node["signal"] + node["slope"] * since
     node["clamp_value"] = node["clamp_value"] + node["clamp_slope"] * since
     for name in ("jump", "latent_jump", "portion", "latent_portion"):
         node[name] = jnp.where(is_fixed.reshape(-1, *([1] * (node[name].ndim - 1))), node[name], 0.0)
-    for name in ("reset", "check"):
-        node[name] = node[name] & is_fixed
+    node["reset"] = node["reset"] & is_fixed
+    looks = [rule.looks for rule in layout.rules]
+    node["watch"] = node["watch"] & (is_fixed[:, None] | ~jnp.array(looks, bool)[None])
     node["moved"] = jump
     if layout.moving_infused:
         node["running"] = jnp.cumsum(steps, axis=0)
@@ -183,7 +188,7 @@ def _insert_moving(system, layout, mesh, extras):
 def _nodes(system, layout, mesh, extras):
     if layout.moving:
         return _insert_moving(system, layout, mesh, extras)
-    node = {name: getattr(mesh, name) for name in mesh._fields if name not in ("steady", "moving", "read")}
+    node = {name: getattr(mesh, name) for name in mesh._fields if name not in _WHOLE}
     node["index"] = jnp.arange(mesh.t.shape[0])
     return node, None
 
@@ -261,26 +266,6 @@ def _apply_steady(x, node, steady, values, unravel, x0):
     return unravel(flat + jnp.sum(jnp.where(add[:, None], values - rest[None, :], 0.0), axis=0))
 
 
-def _rescue(system, layout, x, node, waited, scales, u):
-    """Give the rescue dose where the rule says so. `waited`: time since the last one."""
-    rule, spec = layout.rescue, system.spec
-    if rule.when in spec.outputs:
-        value, unit = system.outputs(x, u)[rule.when].value, spec.outputs[rule.when].unit
-    else:
-        value, unit = get(x, rule.when), spec.states[rule.when].unit
-    low = rule.below * factor(rule.unit, unit)
-    number, text = rule.wait.split(None, 1)
-    give = node["check"] & (value < low) & (waited >= float(number) * time_factor(text, spec.time) - 1e-9)
-    dose = rule.amount * factor(rule.amount_unit, spec.doses[rule.give].unit)
-    into = spec.doses[rule.give].into
-    amount = jnp.where(give, dose, 0.0)
-    if rule.give in layout.portions:
-        after = system.portion(rule.give, x, u, amount, jnp.ones_like(amount))
-        x = jax.tree.map(lambda old, new: jnp.where(give, new, old), x, after)
-    x = put(x, into, get(x, into) + amount * scales[rule.give])
-    return x, jnp.where(give, 0.0, waited), amount
-
-
 class _Packed:
     """Per-node arrays as columns of one matrix: a scan step then slices one row instead of a dozen arrays.
 
@@ -308,44 +293,92 @@ class _Packed:
 def _idle(layout):
     """Node arrays that this layout never reads."""
     idle = {"reset"} if not layout.resets else set()
-    idle |= {"check"} if layout.rescue is None else set()
     idle |= {"index"} if not layout.steady else set()
     return idle
 
 
-def _give(x, here, layout, node, extras, fraction, scales):
-    """Boluses of this node into the state, and the infusions that run from it on (route -> state units per time)."""
-    spec, flow = here.spec, {}
-    share = (
-        {name: fraction[i] * scales[name] for i, name in enumerate(spec.routes)}
-        if spec.defines & {"dosing"}
-        else scales
-    )
+def _shares(here, fraction, scales):
+    """State units that one dose unit becomes, a route each."""
+    if not here.spec.defines & {"dosing"}:
+        return scales
+    return {name: fraction[i] * scales[name] for i, name in enumerate(here.spec.routes)}
+
+
+def _give(here, layout, node, extras, share, scales):
+    """Boluses of this node, by route, and the infusions that run from it on (state units, and per time)."""
+    bolus, flow = {}, {}
     for i, name in enumerate(layout.jumps):
         amount = node["jump"][i]
         if layout.latents:
             amount = amount + node["latent_jump"][:, i] @ extras.amounts
-        into = spec.doses[name].into
-        x = put(x, into, get(x, into) + share[name] * amount)
+        bolus[name] = share[name] * amount
     for i, name in enumerate(layout.rates):
         rate = node["rate"][i]
         if layout.latents:
             rate = rate + node["latent_rate"][:, i] @ extras.amounts
         flow[name] = share[name] * rate
     for name in layout.moving:
-        i, into = spec.routes.index(name), spec.doses[name].into
-        x = put(x, into, get(x, into) + scales[name] * node["moved"][i])
+        i = here.spec.routes.index(name)
+        moved = scales[name] * node["moved"][i]
+        bolus[name] = bolus[name] + moved if name in bolus else moved
         if layout.moving_infused:
             flow[name] = flow.get(name, 0.0) + scales[name] * node["running"][i]
-    return x, flow
+    return bolus, flow
 
 
-def _portion(x, here, layout, node, extras, u):
+def _off(layout, name, stops):
+    """Has some rule stopped this dose or signal? None where none can."""
+    places = [r for r, rule in enumerate(layout.rules) if rule.stop == name]
+    return jnp.any(stops[jnp.array(places)]) if places else None
+
+
+def _unless(off, value):
+    return value if off is None else jnp.where(off, 0.0, value)
+
+
+def _segment(here, layout, node, mesh, share, flow):
+    """The stretch from a node to the next, with what rules of care see and do there (`stops`: what is stopped)."""
+    spec = here.spec
+
+    def inputs(t, stops):
+        u = _inputs_at(here, node, t)
+        for name in spec.signals:
+            off = _off(layout, name, stops)
+            u = u if off is None else put(u, name, _unless(off, get(u, name)))
+        return u
+
+    def rates(t, y, stops):
+        dx = here.rates(t, y, inputs(t, stops))
+        for name, rate in flow.items():
+            into = spec.doses[name].into
+            dx = put(dx, into, get(dx, into) + _unless(_off(layout, name, stops), rate))
+        for i, name in enumerate(layout.clamped):
+            dx = put(dx, name, jnp.where(node["clamp"][i], node["clamp_slope"][i], get(dx, name)))
+        return dx
+
+    def measured(t, y, stops):
+        found = here.outputs(y, inputs(t, stops))
+        watched = [rule.what for rule in layout.rules]
+        return jnp.stack([jnp.asarray(found[w].value if w in found else get(y, w), float) for w in watched])
+
+    def give(x, r, amount, t, stops):
+        name = layout.rules[r].give
+        into = spec.doses[name].into
+        if name in layout.portions:
+            after = here.portion(name, x, inputs(t, stops), amount, jnp.ones_like(amount))
+            x = jax.tree.map(lambda old, new: jnp.where(amount > 0, new, old), x, after)
+        return put(x, into, get(x, into) + share[name] * amount)
+
+    return Segment(rates, measured, give, node.get("watch"), mesh.rule), inputs
+
+
+def _portion(x, here, layout, node, extras, u, stops):
     """What the beginnings of portions at this node change."""
     for i, name in enumerate(layout.portions):
         amount = node["portion"][i]
         if layout.latents:
             amount = amount + node["latent_portion"][:, i] @ extras.amounts
+        amount = _unless(_off(layout, name, stops), amount)
         after = here.portion(name, x, u, amount, node["first"][i].astype(amount.dtype))
         x = jax.tree.map(lambda old, new, begins=amount > 0: old if new is old else jnp.where(begins, new, old), x, after)
     return x
@@ -357,25 +390,20 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
     **Arguments:** `system`: values in its leaves (a parameter that varies by occasion has one value an occasion);
     `x0`: state in front of the first node; `observe(here, x, u)`: what to record at a node instead of the state.
 
-    **Returns:** what was recorded, with leading axis K, and the rescue doses given at each node (K,) in dose units.
+    **Returns:** what was recorded, with leading axis K, and `Acts`: what the rules of care did, and why the lane failed.
     A failed solve leaves non-finite states from the failure on; nothing raises.
     """
-    spec = system.spec
+    spec, rules = system.spec, layout.rules
     scales = _scales(spec)
     x0, mesh = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), x0), jax.tree.map(jnp.asarray, mesh)
     nodes, place = _nodes(system, layout, mesh, extras)
     if layout.steady:
         steady, unravel = _steady_states(system, layout, stepper, mesh, extras, x0)
-    packed = _Packed(
-        {
-            name: a
-            for name, a in {**nodes, "h": jnp.append(jnp.diff(nodes["t"]), 0.0)}.items()
-            if name not in _idle(layout)
-        }
-    )
+    gaps = {"h": jnp.append(jnp.diff(nodes["t"]), 0.0)}
+    packed = _Packed({name: a for name, a in {**nodes, **gaps}.items() if name not in _idle(layout)})
 
     def visit(carry, row):
-        x, waited = carry
+        x, care = carry
         node = packed.node(row)
         here = _here(system, layout, node, extras)
         u = _inputs(here, node)
@@ -383,35 +411,37 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
             x = jax.tree.map(lambda leaf, new: jnp.where(node["reset"], new, leaf), x, x0)
         if layout.steady:
             x = _apply_steady(x, node, mesh.steady, steady, unravel, x0)
-        x, flow = _give(x, here, layout, node, extras, _routes(here, spec, u)[1], scales)
+        share = _shares(here, _routes(here, spec, u)[1], scales)
+        bolus, flow = _give(here, layout, node, extras, share, scales)
+        stops = stopped(rules, care)
+        for name, amount in bolus.items():
+            into = spec.doses[name].into
+            x = put(x, into, get(x, into) + _unless(_off(layout, name, stops), amount))
         if layout.portions:
-            x = _portion(x, here, layout, node, extras, u)
+            x = _portion(x, here, layout, node, extras, u, stops)
         for i, name in enumerate(layout.clamped):
             x = put(x, name, jnp.where(node["clamp"][i], node["clamp_value"][i], get(x, name)))
-        given = jnp.zeros(())
-        if layout.rescue is not None:
-            x, waited, given = _rescue(here, layout, x, node, waited, scales, u)
+        segment, inputs = _segment(here, layout, node, mesh, share, flow)
+        given = []
+        for r in layout.looking:
+            x, care, dose = look(rules, r, segment, x, care, node["t"])
+            given.append(dose)
+        if layout.triggered:
+            x, care = settle(rules, segment, x, care, node["t"])
+        stops = stopped(rules, care)
+        seen = x if observe is None else observe(here, x, inputs(node["t"], stops) if layout.triggered else u)
+        if layout.triggered:
+            after = cross(rules, stepper, segment, node["t"], node["h"], x, care)
+        else:
+            after = stepper.advance(lambda t, y: segment.rates(t, y, stops), node["t"], node["h"], x), care
+        return after, (seen, jnp.stack(given) if given else jnp.zeros(0))
 
-        def f(t, y):
-            dx = here.rates(t, y, _inputs_at(here, node, t))
-            for name, rate in flow.items():
-                into = spec.doses[name].into
-                dx = put(dx, into, get(dx, into) + rate)
-            for i, name in enumerate(layout.clamped):
-                dx = put(dx, name, jnp.where(node["clamp"][i], node["clamp_slope"][i], get(dx, name)))
-            return dx
-
-        seen = x if observe is None else observe(here, x, u)
-        record = (seen, given) if layout.rescue is not None else (seen, None)
-        return (
-            stepper.advance(f, node["t"], node["h"], x),
-            waited + node["h"] if layout.rescue is not None else waited,
-        ), record
-
-    _, (path, given) = lax.scan(visit, (x0, jnp.asarray(jnp.inf)), packed.rows)
+    (_, care), (path, given) = lax.scan(visit, (x0, Care.fresh(rules)), packed.rows)
     if place is not None:
         path, given = jax.tree.map(lambda leaf: leaf[place], (path, given))
-    return path, given
+    bad = ~jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(path)]))
+    code = jnp.where(care.over(rules) if rules else False, OVERFLOW, jnp.where(bad, NOT_FINITE, FINE))
+    return path, Acts(given, care.times, code.astype(jnp.int32))
 
 
 def observer(names):

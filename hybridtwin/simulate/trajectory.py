@@ -9,11 +9,28 @@ from hybridtwin.clock import Clock
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Act:
+    """What one rule of care did: `times` (draws, m) in the trajectory's time, NaN where it did not act (so often)."""
+
+    rule: str
+    does: str  # "give" or "stop"
+    name: str  # of the dose or signal
+    amount: float  # of each dose; NaN where something is stopped
+    unit: str
+    times: np.ndarray
+
+    @property
+    def count(self) -> np.ndarray:
+        """How often it acted: (draws,)."""
+        return np.isfinite(self.times).sum(axis=1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Trajectory:
     """Outputs of one world: `values[name]` has shape (draws, times), in `units[name]`; NaN rows are failed draws.
 
     `structure` (draws,) says which model each draw comes from; `error` is the largest relative change of any output
-    when the steps were halved.
+    when the steps were halved. `acts`: what the rules of care did, in the order of the rules.
     """
 
     time: np.ndarray
@@ -25,6 +42,20 @@ class Trajectory:
     error: float
     label: str = "as lived"
     notes: tuple[str, ...] = ()
+    acts: tuple[Act, ...] = ()
+
+    def acted(self):
+        """What the rules of care did, one row an act: draw, time, at (clock), rule, does, name, amount, unit."""
+        import pandas as pd
+
+        rows = [
+            {"draw": int(i), "time": float(t), "at": self.clock.label(float(t)), "rule": act.rule, "does": act.does,
+             "name": act.name, "amount": act.amount, "unit": act.unit}
+            for act in self.acts
+            for i, row in enumerate(act.times)
+            for t in row[np.isfinite(row)]
+        ]  # fmt: skip
+        return pd.DataFrame(rows, columns=["draw", "time", "at", "rule", "does", "name", "amount", "unit"])
 
     def __getitem__(self, name: str) -> np.ndarray:
         """Values of one output, (draws, times)."""

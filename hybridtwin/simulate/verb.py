@@ -12,8 +12,10 @@ import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
 
 from hybridtwin.errors import DeclarationError, InterventionError, ParameterError, PastHorizon
-from hybridtwin.interventions import Do, Rescue, World, enact
+from hybridtwin.interventions import Do, Rescue, When, World, enact
+from hybridtwin.simulate.events import OVERFLOW
 from hybridtwin.simulate.mesh import LAST, Layout, Mesh, bucket, lay, layout_of, override_columns, pad
+from hybridtwin.simulate.rules import acts_of, overflowed, told
 from hybridtwin.simulate.run import solve_draws
 from hybridtwin.simulate.solve import Extras, first, observer, states
 from hybridtwin.simulate.steppers import RK4, AbstractStepper, Adaptive, Exact, Repeated
@@ -22,6 +24,7 @@ from hybridtwin.units import time_factor
 
 _POINTS = 400  # default number of output times
 _STEP = 0.25  # first step on the mesh, in units of the fastest time constant: fine enough that few need to be halved
+_WATCHED = 1000  # pieces over which rules of care are watched where steps have no length of their own
 _AFFORDABLE = 20_000  # mesh segments above which an adaptive stiff solver is the cheaper way
 
 
@@ -42,7 +45,7 @@ def simulate(
     - `solver`: a stepper such as `Adaptive(stiff=True)`; by default exact for linear systems under piecewise constant
       signals, else Runge-Kutta on the mesh, whose steps are halved until no output changes by more than `tol` of its
       largest value.
-    - `do`: interventions, `Do(...)` values in order; a `Rescue` among them is a rule of care.
+    - `do`: interventions, `Do(...)` values in order; `Rescue` and `When` among them are rules of care.
 
     **Returns:** a `Trajectory` of all outputs and states, float64; a draw that could not be solved is NaN, counted in
     `failed` and explained in `notes`.
@@ -54,8 +57,8 @@ def simulate(
     with jax.enable_x64(True):
         bound, reads, late = _bind(spec, person, at)
         lived = World(bound.inputs, bound.start, bound.stop, bound.resets)
-        rescues = [part for part in do if isinstance(part, Rescue)]
-        world = enact(lived, [part for part in do if isinstance(part, Do)], spec, bound.clock, *rescues)
+        rules = [part for part in do if isinstance(part, Rescue | When)]
+        world = enact(lived, [part for part in do if isinstance(part, Do)], spec, bound.clock, rules)
         layout = layout_of([world], spec, varying=_varying(spec), latents=len(bound.latent))
         lanes = _lanes(system, priors, bound, world, layout, 1 if draws is None else draws, key)
         stepper, step, notes = _stepper(system, world, layout, solver, bound)
@@ -70,12 +73,14 @@ def simulate(
         solved = solve_draws(program, [lanes], [body], refine=stepper.refined() is not None, tol=tol)
     units = {name: (spec.outputs.get(name) or spec.states[name]).unit for name in names}
     time = np.array([t for t, _ in reads], float)
+    acts = acts_of(world, layout, jax.tree.map(lambda a: a[0], solved.acts), mesh.t)
     notes = [
         *late,
         *world.notes,
         *notes,
+        *overflowed(world, solved.code),
         *_failures(solved, time, bound.clock, tol),
-        *_given(solved, world, mesh, bound.clock),
+        *(told(act, bound.clock, solved.failed) for act in acts),
     ]
     return Trajectory(
         time,
@@ -87,6 +92,7 @@ def simulate(
         _worst(solved),
         "; ".join(map(str, do)) or "as lived",
         tuple(notes),
+        acts,
     )
 
 
@@ -178,24 +184,31 @@ def _stepper(system, world, layout, solver, bound) -> tuple[AbstractStepper, flo
     """The stepper, the longest segment and what to say about the choice."""
     spec, span = system.spec, bound.stop - bound.start
     whole = span + 1.0
+    free = span / _WATCHED if layout.triggered else whole
     if isinstance(solver, Adaptive):
-        return solver, whole, []
+        return solver, free, []
     flat = all(world.inputs[name].stepwise for name in spec.signals) and all(c.signal.stepwise for c in world.clamps)
+    exact = max(_step_of(system, world, bound), span / _AFFORDABLE) if layout.triggered else whole
     if solver is None and spec.linear and flat:
-        return Exact.of(spec), whole, []
+        return Exact.of(spec), exact, []
     if isinstance(solver, Exact):
         if not (spec.linear and flat):
             raise DeclarationError(
                 f"{spec.name} is not linear with piecewise constant signals, so it has no exact steps. "
                 "Leave solver= out."
             )
-        return solver, whole, []
-    first_inputs = {name: float(world.inputs[name](bound.start)) for name in (*spec.covariates, *spec.signals)}
-    step = _STEP / max(fastest_rate(system, first_inputs), 1e-12)
+        return solver, exact, []
+    step = _step_of(system, world, bound)
     step = min(2.0 ** math.floor(math.log2(step)), whole)  # few distinct meshes, so that bodies share compiled programs
     if solver is None and span / step > _AFFORDABLE:
-        return Adaptive(stiff=True), whole, ["stiff: solved by an adaptive implicit method (Kvaerno5)"]
+        return Adaptive(stiff=True), free, ["stiff: solved by an adaptive implicit method (Kvaerno5)"]
     return solver or RK4(1), max(step, span / _AFFORDABLE), []
+
+
+def _step_of(system, world, bound) -> float:
+    """An accurate first step of explicit methods; rules that act at the moment itself are watched over such steps."""
+    inputs = {name: float(world.inputs[name](bound.start)) for name in (*system.spec.covariates, *system.spec.signals)}
+    return _STEP / max(fastest_rate(system, inputs), 1e-12)
 
 
 def _lanes(system, priors, bound, world, layout: Layout, count, key) -> dict[str, Any]:
@@ -230,7 +243,7 @@ def _lanes(system, priors, bound, world, layout: Layout, count, key) -> dict[str
 
 @functools.lru_cache(maxsize=128)
 def _program(tree, layout: Layout, stepper, names, start, paths):
-    """Compiled: (lanes (TILE, ...), world, sub-steps) -> (values (TILE, N, M), rescue doses (TILE, K or 0)).
+    """Compiled: (lanes (TILE, ...), world, sub-steps) -> (values (TILE, N, M), `Acts`).
 
     Static is only what shapes the program; every number, those of fixed parameters too, is an argument.
     """
@@ -241,8 +254,8 @@ def _program(tree, layout: Layout, stepper, names, start, paths):
         extras = lanes["extras"]
         here, u = first(system, layout, mesh, extras)
         x0 = here.steady(u) if start == "steady" else here.initial(u)
-        path, given = states(system, layout, Repeated(stepper, substeps), mesh, x0, extras, observer(names))
-        return path[mesh.read], jnp.zeros(0) if given is None else given
+        path, acts = states(system, layout, Repeated(stepper, substeps), mesh, x0, extras, observer(names))
+        return path[mesh.read], acts
 
     return jax.jit(jax.vmap(lane, (0, None, None)))
 
@@ -254,7 +267,7 @@ def _worst(solved) -> float:
 
 def _failures(solved, time, clock, tol) -> list[str]:
     """What to say about draws that failed, and about those that missed the tolerance."""
-    notes, failed = [], solved.failed
+    notes, failed = [], solved.failed & (solved.code != OVERFLOW)
     if failed.any():
         blown = failed & (solved.reach < len(time))
         if blown.any():
@@ -269,21 +282,10 @@ def _failures(solved, time, clock, tol) -> list[str]:
                 f"{rest} of {len(failed)} draws did not settle when the steps were halved five times; they are NaN. "
                 "Try solver=Adaptive(stiff=True)."
             )
-    loose = int((~failed & (solved.error > tol)).sum())
+    loose = int((~solved.failed & (solved.error > tol)).sum())
     if loose:
         notes.append(
             f"{loose} of {len(failed)} draws have an error above tol = {tol:g} (at most {_worst(solved):.1g}). "
             "Try solver=Adaptive()."
         )
     return notes
-
-
-def _given(solved, world, mesh, clock) -> list[str]:
-    """Rescue doses that were given, of the first lane or counted over lanes."""
-    if world.rescue is None:
-        return []
-    given = solved.given[0]
-    if len(given) == 1:
-        when = [clock.label(float(mesh.t[k])) for k in np.flatnonzero(given[0] > 0)]
-        return [f"rescue {world.rescue.give} given at {', '.join(when)}" if when else "no rescue was needed"]
-    return [f"rescue {world.rescue.give} given in {int((given > 0).any(axis=1).sum())} of {len(given)} draws"]

@@ -1,0 +1,263 @@
+"""Rules of care inside the integration of one lane: when they act, what it does, and how a step is split at the moment.
+
+A rule that looks at certain nodes (`Rescue`) costs a comparison at each node. A rule that acts at the moment itself (`When`)
+makes a step a small loop: try the rest of the step; if a cubic Hermite polynomial of the watched value (from the states and
+rates at both ends) passes the level, land there instead, correct the moment by Newton's method on the step itself, act, and
+go on with what is left of the step. Lanes are at different places of that loop at the same time, so that one lane's events
+do not make others wait sub-step by sub-step.
+
+The last Newton correction is also the derivative of the moment: with t* = t - (v(t) - level) / v'(t) and v' held fixed, dt*/dp
+= -(dv/dp) / v', which is the implicit function theorem. Forward mode goes through; reverse mode does not go through a loop of
+unknown length.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from hybridtwin.simulate.steppers import Repeated
+
+FINE, NOT_FINITE, OVERFLOW = 0, 1, 2  # why a lane failed
+_LANDINGS = (3, 6)  # least and most: two corrections make the derivative right, more are for steps far too long
+_CROSS, _TIMED, _RECOVER = 0, 1, 2
+_PIECES = 8  # the cubic is looked at this often in a step: a dip between two of them that goes back is missed
+
+
+class Care(NamedTuple):
+    """What the R rules of a lane have done so far."""
+
+    count: jax.Array  # (R,) acts; at_most + 1 where more were needed
+    times: jax.Array  # (R, M) of the acts, NaN where there was none
+    ready: jax.Array  # (R,) time from which each may act again
+    recovered: jax.Array  # (R,) has it seen its level of recovery since it last acted?
+
+    @classmethod
+    def fresh(cls, rules):
+        """Nothing done yet."""
+        count, most = len(rules), max((rule.at_most for rule in rules), default=0)
+        return cls(
+            jnp.zeros(count, jnp.int32),
+            jnp.full((count, most), jnp.nan),
+            jnp.full(count, -jnp.inf),
+            jnp.ones(count, bool),
+        )
+
+    def over(self, rules):
+        """Would some rule have acted more often than it may?"""
+        return jnp.any(self.count > jnp.array([rule.at_most if not rule.looks else 2**30 for rule in rules], jnp.int32))
+
+
+class Acts(NamedTuple):
+    """What rules of care did in one lane."""
+
+    given: jax.Array  # (K, Q) doses given by the rules that look at nodes, in dose units
+    times: jax.Array  # (R, M) times at which the others acted, NaN where they did not
+    code: jax.Array  # () FINE, NOT_FINITE or OVERFLOW
+
+
+class Segment(NamedTuple):
+    """One stretch between nodes, as functions of time, state and what is stopped (R,) there."""
+
+    rates: Callable  # (t, x, stopped) -> State
+    measured: Callable  # (t, x, stopped) -> (R,) watched values
+    give: Callable  # (x, r, amount, t, stopped) -> x with the dose of rule r
+    watch: Any  # (R,) is each rule watching (looking) here?
+    numbers: jax.Array  # (R, 4) see `Mesh.rule`
+
+
+def stopped(rules, care):
+    """(R,) booleans: what has each rule stopped?"""
+    return ~care.recovered & jnp.array([rule.stop is not None for rule in rules], bool)
+
+
+def _act(rules, r, segment, x, care, now, acts):
+    """Rule r acts at time `now` where `acts`; beyond `at_most` it is only counted, and ends."""
+    rule, (_, _, amount, wait) = rules[r], segment.numbers[r]
+    fits = acts & (care.count[r] < rule.at_most) if not rule.looks else acts
+    if rule.give is not None:
+        x = segment.give(x, r, jnp.where(fits, amount, 0.0), now, stopped(rules, care))
+    times = care.times
+    if not rule.looks:
+        here = fits & (jnp.arange(times.shape[1]) == care.count[r])
+        times = times.at[r].set(jnp.where(here, now, times[r]))
+    after = not (rule.recovers or rule.stop is not None)
+    return x, Care(
+        care.count.at[r].add(acts.astype(jnp.int32)),
+        times,
+        care.ready.at[r].set(jnp.where(acts, now + wait, care.ready[r])),
+        care.recovered.at[r].set(jnp.where(acts, after, care.recovered[r])),
+    )
+
+
+def look(rules, r, segment, x, care, now):
+    """Rule r, which looks at certain nodes, looks. Returns state, care and the dose given."""
+    level, value = segment.numbers[r, 0], segment.measured(now, x, stopped(rules, care))[r]
+    acts = segment.watch[r] & (value < level) & (now >= care.ready[r] - 1e-9)
+    x, care = _act(rules, r, segment, x, care, now, acts)
+    return x, care, jnp.where(acts, segment.numbers[r, 2], 0.0)
+
+
+def _side(rules):
+    """1 where a rule acts below its level, -1 where above it."""
+    return jnp.array([-1.0 if rule.above else 1.0 for rule in rules])
+
+
+def _slack(segment, change):
+    """How far past its level a rule counts as recovered: more than rounding where it recovers at the level it acts at."""
+    level, until = segment.numbers[:, 0], segment.numbers[:, 1]
+    return jnp.where(level == until, 1e-7 * (jnp.abs(level) + jnp.abs(change)) + 1e-300, 0.0)
+
+
+def settle(rules, segment, x, care, now, on=True):
+    """Rules that may act and whose level is already passed at this moment act, in order."""
+    for r, rule in enumerate(rules):
+        if rule.looks:
+            continue
+        value = _side(rules)[r] * segment.measured(now, x, stopped(rules, care))[r]
+        able = on & segment.watch[r] & care.recovered[r] & (care.count[r] <= rule.at_most)
+        acts = able & (now >= care.ready[r] - 1e-9) & (value <= _side(rules)[r] * segment.numbers[r, 0])
+        x, care = _act(rules, r, segment, x, care, now, acts)
+    return x, care
+
+
+def first_passage(v0, v1, d0, d1):
+    """Where in [0, 1] the cubic with these values and slopes at its ends first reaches zero from above; inf: nowhere."""
+
+    def cubic(s):
+        b, c = d0, 3 * (v1 - v0) - 2 * d0 - d1
+        return v0 + s * (b + s * (c + s * (d0 + d1 - 2 * (v1 - v0))))
+
+    grid = jnp.arange(1, _PIECES + 1) / _PIECES
+    passed = jnp.append(cubic(grid[:-1]), v1) <= 0
+    high = grid[jnp.argmax(passed)]
+
+    def halve(_, bracket):
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        above = cubic(middle) > 0
+        return jnp.where(above, middle, low), jnp.where(above, high, middle)
+
+    low, high = lax.fori_loop(0, 14, halve, (high - 1 / _PIECES, high))  # to 1e-5; Newton on the step does the rest
+    return jnp.where(v0 <= 0, 0.0, jnp.where(jnp.any(passed), 0.5 * (low + high), jnp.inf))
+
+
+class _Where(NamedTuple):
+    """Where a lane is in its segment."""
+
+    step: jax.Array  # index of the sub-step
+    at: jax.Array  # time since the start of the sub-step
+    goal: jax.Array  # the stretch that is tried now
+    landing: jax.Array  # 0: trying the rest of the sub-step; k: k-th try to land on an event
+    low: jax.Array  # the event lies between these
+    high: jax.Array
+    who: jax.Array  # which rule
+    kind: jax.Array  # what happens there
+    x: Any
+    care: Care
+
+
+def _margins(rules, segment, care, value, speed, length):
+    """(R,) what must stay above zero for nothing to happen to each rule, and its slope per time.
+
+    The level of a rule that may act, or, with the other sign, what is missing to recovery.
+    """
+    side, slack = _side(rules), _slack(segment, speed * length)
+    level, until = side * segment.numbers[:, 0], side * segment.numbers[:, 1]
+    acting = side * value - level
+    missing = until + slack - side * value
+    return jnp.where(care.recovered, acting, missing), jnp.where(care.recovered, 1.0, -1.0) * side * speed
+
+
+def _next_event(rules, segment, care, now, goal, ends):
+    """The first thing that happens in the stretch: (fraction of it or inf, rule, kind)."""
+    (v0, d0), (v1, d1) = ends
+    fraction = jax.vmap(first_passage)(v0, v1, d0 * goal, d1 * goal)
+    waiting = care.recovered & (care.ready > now + 1e-9 * jnp.maximum(goal, 1e-300))
+    timed = jnp.where(care.ready <= now + goal, (care.ready - now) / jnp.where(goal > 0, goal, 1.0), jnp.inf)
+    able = care.recovered | jnp.array([rule.recovers for rule in rules])
+    ends_of = jnp.array([rule.at_most if not rule.looks else -1 for rule in rules], jnp.int32)
+    alive = segment.watch & (care.count <= ends_of) & able
+    found = jnp.where(alive, jnp.where(waiting, timed, fraction), jnp.inf)
+    who = jnp.argmin(found)
+    kind = jnp.where(waiting, _TIMED, jnp.where(care.recovered, _CROSS, _RECOVER))[who]
+    return lax.stop_gradient(found[who]), who.astype(jnp.int32), kind.astype(jnp.int32)
+
+
+def _chosen(condition, a, b):
+    return jax.tree.map(lambda p, q: jnp.where(condition, p, q), a, b)
+
+
+def _arrive(rules, segment, here, x1, now):
+    """The lane has landed on its event: act, and whatever follows at this very moment."""
+    x, care = x1, here.care
+    for r, rule in enumerate(rules):
+        if rule.looks:
+            continue
+        mine = here.who == r
+        care = care._replace(
+            ready=care.ready.at[r].set(jnp.where(mine & (here.kind == _TIMED), -jnp.inf, care.ready[r])),
+            recovered=care.recovered.at[r].set(care.recovered[r] | (mine & (here.kind == _RECOVER))),
+        )
+        x, care = _act(rules, r, segment, x, care, now, mine & (here.kind == _CROSS))
+    return settle(rules, segment, x, care, now)
+
+
+def cross(rules, stepper, segment, t, h, x, care):
+    """State and care at t + h: the segment in equal sub-steps, each split where a rule acts."""
+    whole = isinstance(stepper, Repeated) and stepper.stepper.refined() is not None
+    count = stepper.count if whole else 1
+    inner = stepper.stepper if isinstance(stepper, Repeated) else stepper
+    step = h / count
+
+    def one(here):
+        now, off = t + here.step * step + here.at, stopped(rules, here.care)
+
+        def rates(s, y):
+            return segment.rates(s, y, off)
+
+        def margin(s, y):
+            value, speed = jax.jvp(
+                lambda s, y: segment.measured(s, y, off), (s, y), (jnp.ones_like(s), rates(s, y))
+            )
+            return _margins(rules, segment, here.care, value, speed, step)
+
+        x1 = inner.advance(rates, now, here.goal, here.x)
+        end = margin(now + here.goal, x1)
+        fraction, who, kind = _next_event(rules, segment, here.care, now, here.goal, (margin(now, here.x), end))
+        v, d = end[0][here.who], lax.stop_gradient(end[1][here.who])
+        trying = here.landing == 0
+        found = trying & (fraction <= 1.0)
+        near = (here.landing >= _LANDINGS[0]) & (jnp.abs(v) <= 1e-9 * jnp.abs(d * step))
+        arrived = ~trying & ((here.kind == _TIMED) | near | (here.landing >= _LANDINGS[1]) | (here.goal <= 0))
+        accepted = (trying & ~found) | arrived
+        # where to try next: the cubic's root, Newton's correction of it, or what is left of the sub-step
+        low = jnp.where(v > 0, lax.stop_gradient(here.goal), here.low)
+        high = jnp.where(v > 0, here.high, lax.stop_gradient(here.goal))
+        newton = jnp.where(d < 0, here.goal - v / jnp.where(d < 0, d, -1.0), jnp.inf)
+        corrected = jnp.where((newton >= low) & (newton <= high), newton, 0.5 * (low + high))
+        goal = jnp.where(trying, jnp.where(kind == _TIMED, here.care.ready[who] - now, fraction * here.goal), corrected)
+        x2, care = _arrive(rules, segment, here, x1, now + here.goal)
+        x2 = _chosen(accepted, _chosen(arrived, x2, x1), here.x)
+        at = here.at + jnp.where(arrived, here.goal, 0.0)
+        left = step - at
+        next_step = (trying & ~found) | (arrived & (left <= 1e-12 * jnp.abs(step)))
+        return _Where(
+            here.step + next_step.astype(jnp.int32),
+            jnp.where(next_step, 0.0, at),
+            jnp.where(accepted, jnp.where(next_step, step, left), goal),
+            jnp.where(accepted, 0, here.landing + 1),
+            jnp.where(trying, 0.0, low),
+            jnp.where(trying, lax.stop_gradient(here.goal), high),
+            jnp.where(found, who, here.who),
+            jnp.where(found, kind, here.kind),
+            x2,
+            _chosen(arrived, care, here.care),
+        )
+
+    zero, none = jnp.zeros_like(step), jnp.zeros((), jnp.int32)
+    start = _Where(jnp.where(h > 0, 0, count).astype(jnp.int32), zero, step, none, zero, step, none, none, x, care)
+    end = lax.while_loop(lambda here: here.step < count, one, start)
+    return end.x, end.care
