@@ -22,6 +22,7 @@ _HOME = {
     "NUTS": "inference.methods", "Laplace": "inference.methods", "SMC": "inference.methods", "ShortChains": "inference.methods",
     "personalize": "inference.personalize",
     "update": "inference.personalize", "check": "inference.check",
+    "compare": "inference.compare", "average": "inference.compare", "Comparison": "inference.compare",
     "calibrate": "inference.calibrate", "Calibration": "inference.calibrate",
     "contrast": "causal.contrast", "Contrast": "causal.contrast",
 }  # fmt: skip

@@ -371,7 +371,7 @@ def structure_names(twin) -> list[str]:
 def _structure_of(twin, count: int) -> np.ndarray:
     """Structure of each of `count` pooled draws: a twin simulates the same number of draws of each, in their order."""
     names = structure_names(twin)
-    share = [min(f.count, twin.draws) for f in twin.fits]
+    share = [min(f.count, twin.draws_of(i)) for i, f in enumerate(twin.fits)]
     return np.repeat(names, share) if sum(share) == count else np.full(count, names[0])
 
 

@@ -91,6 +91,7 @@ class Twin:
     dos: tuple[Do, ...] = ()
     rules: tuple[Rescue | When, ...] = ()
     draws: int = DRAWS
+    shares: tuple[float, ...] = ()  # of each structure in what is simulated; all alike where empty
 
     @classmethod
     def of(cls, record: Person, fits: Sequence[Fit], key, seed: str) -> "Twin":
@@ -124,6 +125,13 @@ class Twin:
     def temper(self) -> float:
         """The likelihood counted to the power 1/temper."""
         return self.fits[0].temper
+
+    def draws_of(self, which: int) -> int:
+        """Draws of one structure that simulations use: `draws` of each, or by `shares` as many as all have for that."""
+        if not self.shares:
+            return self.draws
+        total = min(self.draws * len(self.fits), *(f.count / s for f, s in zip(self.fits, self.shares, strict=True)))
+        return max(1, round(total * self.shares[which]))
 
     @property
     def method(self):
@@ -272,10 +280,10 @@ class Twin:
 
     def _predict(self, name, times, seen) -> Predicted:
         expectations, readings = [], []
-        for fit, day, world in zip(self.fits, self.days, self._worlds(), strict=True):
-            sensor = fit.model.sensors[name]
+        for i, (fit, day) in enumerate(zip(self.fits, self.days, strict=True)):
+            sensor, draws = fit.model.sensors[name], self.draws_of(i)
             with double():
-                _, _, solved, _ = solve(fit, day, [world], draws=self.draws, key=self.key, at=times, names=(sensor.of,))
+                _, _, solved, _ = solve(fit, day, [self.world(i)], draws=draws, key=self.key, at=times, names=(sensor.of,))
                 mean = solved.values[0, :, :, 0]
                 expectations.append(mean)
                 readings.append(_new_readings(fit, name, mean, times, seen, self.key))
@@ -293,15 +301,12 @@ class Twin:
             self.clock,
         )
 
-    def _worlds(self):
-        return [self.world(i) for i in range(len(self.fits))]
-
     def last_state(self, which: int = 0, *, prior: bool = False) -> dict[str, np.ndarray]:
         """States at the end of the day, path -> (draws,); of the prior's draws where asked."""
         fit, day = self.fits[which], self.days[which]
         names = tuple(fit.model.spec.states)
         _, _, solved, _ = solve(
-            fit, day, [self.world(which)], draws=self.draws, key=self.key, at=[day.bound.stop], names=names, prior=prior
+            fit, day, [self.world(which)], draws=self.draws_of(which), key=self.key, at=[day.bound.stop], names=names, prior=prior
         )
         return {path: solved.values[0, :, -1, i] for i, path in enumerate(names)}
 
@@ -482,7 +487,7 @@ def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, name
     outputs = names or _common_outputs(first.fits)
     for i, (fit, day) in enumerate(zip(first.fits, first.days, strict=True)):
         worlds = [twin.world(i) for twin in twins]
-        draws = max(first.draws // 2, 1) if prior else first.draws
+        draws = max(first.draws_of(i) // 2, 1) if prior else first.draws_of(i)
         reads, _, solved, did = solve(fit, day, worlds, draws=draws, key=first.key, at=at, prior=prior, names=outputs)
         if solved.failed.all():
             raise SolveError(

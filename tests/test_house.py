@@ -21,7 +21,7 @@ ORDER = [
     "errors", "engine", "progress", "versions", "units", "terms", "dimensions", "fields", "priors", "drawing", "system",
     "clock", "signals", "records", "record_text", "binding", "io", "interventions", "simulate", "sensors", "model",
     "fit", "worlds", "outcomes", "twin", "inference", "causal", "physiology", "datasets", "plots", "plots_calibration",
-    "report", "grammar",
+    "plots_compare", "report", "grammar",
     "cli", "demo", "__main__", "__init__",
 ]
 # fmt: on

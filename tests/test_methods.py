@@ -93,11 +93,11 @@ def test_draws_are_those_of_the_closed_form(name):
 
 
 def test_the_evidence_of_populations_is_the_closed_form_within_its_error():
-    evidence, error = fitted("line", "SMC").fits[0].log_evidence, fitted("line", "SMC").fits[0].stats["log_evidence_error"]
+    evidence, error = fitted("line", "SMC").fits[0].log_evidence, fitted("line", "SMC").fits[0].stats["log_evidence_se"]
     assert abs(evidence - closed_form()[2]) < 4 * error + 0.02 and 0.005 < error < 0.2
     share, evidence = two_by_quadrature()
     fit = fitted("two", "SMC").fits[0]
-    assert abs(fit.log_evidence - evidence) < 4 * fit.stats["log_evidence_error"] + 0.02
+    assert abs(fit.log_evidence - evidence) < 4 * fit.stats["log_evidence_se"] + 0.02
     assert np.mean(fit.values["b"] > 0) == pytest.approx(share, abs=0.08)
     assert fitted("two", "SMC").verdict.parts["computed"].level == "OK", fitted("two", "SMC").verdict
     assert fit.stats["temperatures"] >= 2 and fit.stats["ancestors"] >= 5 and fit.stats["reached"] == 1.0

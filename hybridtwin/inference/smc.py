@@ -64,7 +64,7 @@ def _person(mover, z, rng, method, report) -> Drawn:
         stats
         | {
             "log_evidence": total,
-            "log_evidence_error": error,
+            "log_evidence_se": error,
             "temperatures": float(last.temperatures),
             "acceptance": last.accept,
             "ancestors": float(min(families)),

@@ -25,7 +25,7 @@ def computed(stats) -> Part:
     if "reached" in stats:
         judge.above(-stats["reached"], -1.0, -1.0, "the tempered populations did not reach the posterior")
         judge.above(-stats["acceptance"], -0.4, -0.1, f"only {100 * stats['acceptance']:.0f} % of the last moves were accepted")
-        error = stats["log_evidence_error"]
+        error = stats["log_evidence_se"]
         judge.above(error, 0.3, 1.0, f"the islands differ in evidence (standard error of its log {error:.2f})")
     if "share" in stats:
         judge.above(
