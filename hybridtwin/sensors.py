@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import gammaln, log_ndtr
 
+from hybridtwin.paths import correlated, path_key
 from hybridtwin.system import Parametric, Scalar, lognormal, parameter
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -262,22 +263,22 @@ class CGM(AbstractSensor):
         return jnp.where(same, slow + calibration, 0.0) + self.white**2 * jnp.eye(mean.shape[0], dtype=mean.dtype)
 
     def sample(self, key, mean, seen):
-        sessions, key = jax.random.split(key)  # sessions are counted from 0 as seconds are: their keys must not meet
-        noise = _noise(key, seen.time, 2)
-        calibration = jax.vmap(lambda s: jax.random.normal(jax.random.fold_in(sessions, s), (2,), mean.dtype))(
-            seen.session.astype(jnp.uint32)
-        )
-
-        def visit(error, row):
-            decay, e = row
-            error = decay * error + self.drift * jnp.sqrt(1 - decay**2) * e
-            return error, error
-
-        _, slow = lax.scan(visit, jnp.zeros((), mean.dtype), (self._decay(seen), noise[:, 0]))
-        slow = jnp.zeros_like(slow) if self.independent else slow
-        return (
+        """New readings (N,). The correlated error is a path over clock time, one for each session, so that two sets of
+        reading times see the same error where they meet.
+        """
+        # Sessions are counted from 0 as seconds are: their keys must not meet.
+        sessions, paths, key = jax.random.split(key, 3)
+        own = seen.session.astype(jnp.uint32)
+        calibration = jax.vmap(lambda s: jax.random.normal(jax.random.fold_in(sessions, s), (2,), mean.dtype))(own)
+        found = (
             mean * (1 + self.gain_sd * calibration[:, 1])
             + self.offset_sd * calibration[:, 0]
-            + slow
-            + self.white * noise[:, 1]
+            + self.white * _noise(key, seen.time)[:, 0]
         )
+        if self.independent:
+            return found
+
+        def slow(session, time):
+            return correlated(path_key(jax.random.fold_in(paths, session)), jnp.round(time * 60.0), self.tau * 60.0)
+
+        return found + self.drift * jax.vmap(slow)(own, seen.time)

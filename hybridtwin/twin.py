@@ -490,6 +490,9 @@ def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, name
         draws = max(first.draws_of(i) // 2, 1) if prior else first.draws_of(i)
         reads, _, solved, did = solve(fit, day, worlds, draws=draws, key=first.key, at=at, prior=prior, names=outputs)
         if solved.failed.all():
+            over = [note for world in worlds for note in overflowed(world, solved.code)]
+            if over:
+                raise SolveError(f"{first.id}, {fit.model.name}: {over[-1]}")
             raise SolveError(
                 f"no draw of {fit.model.name} could be solved for {first.id}. Check the units of the inputs, or fix "
                 "extreme parameters, as in T1DMinimal(SG=.01)."

@@ -330,6 +330,11 @@ def test_rules_in_twins():
         assert effect[0].low >= 0 and effect[0].median > 0
 
 
+def test_a_twin_whose_every_draw_needs_more_acts_says_so():
+    with pytest.raises(ht.errors.SolveError, match="at_most="):
+        drip_twin().do(respond=When("C", below=(99.0, "mg/L"), give=("iv", 1.0, "mg"), wait="30 min")).simulate()
+
+
 def test_rules_that_cannot_be():
     ok = functools.partial(When, "C", below=(1.0, "mg/L"))
     for wrong in (
