@@ -20,7 +20,7 @@ _HOME = {
     "Model": "model",
     "Twin": "twin", "Twins": "twin",
     "NUTS": "inference.methods", "Laplace": "inference.methods", "SMC": "inference.methods", "ShortChains": "inference.methods",
-    "personalize": "inference.personalize",
+    "Auto": "inference.methods", "Importance": "inference.methods", "personalize": "inference.personalize",
     "update": "inference.personalize", "check": "inference.check",
     "compare": "inference.compare", "average": "inference.compare", "Comparison": "inference.compare",
     "calibrate": "inference.calibrate", "Calibration": "inference.calibrate",
@@ -34,6 +34,8 @@ if _TYPING:  # what an editor sees; at run time names are loaded when first used
     from hybridtwin.causal.contrast import contrast as contrast
     from hybridtwin.inference.methods import NUTS as NUTS
     from hybridtwin.inference.methods import SMC as SMC
+    from hybridtwin.inference.methods import Auto as Auto
+    from hybridtwin.inference.methods import Importance as Importance
     from hybridtwin.inference.methods import Laplace as Laplace
     from hybridtwin.inference.methods import ShortChains as ShortChains
     from hybridtwin.inference.personalize import personalize as personalize

@@ -75,8 +75,9 @@ def _add_record(command) -> None:
     add("--sensor", action="append", default=[], metavar="NAME=KIND:OUTPUT", help=(
         "how a column of readings is read: cgm=CGM:G_isf, C=Combined2:C,prop=0.1. Default: CGM of G_isf for cgm (type "
         "1 diabetes), else combined error 2 of the output that has the column's name"))
-    add("--method", choices=("nuts", "laplace"), default="nuts", help="nuts samples (default); laplace is a quick look")
-    add("--draws", type=int, metavar="N", help="posterior draws (nuts: in all; default 1000)")
+    add("--method", choices=("auto", "importance", "nuts", "laplace"), default="auto",
+        help="auto goes as far as a person needs (default); the others are its stages alone, laplace a quick look")
+    add("--draws", type=int, metavar="N", help="posterior draws in all (default 1000)")
     add("--temper", type=float, metavar="T", help=(
         "the likelihood counts to the power 1/T: above 1 the model is known to be wrong. Default: 3 where several "
         "structures are pooled, else 1"))
@@ -215,7 +216,7 @@ def _twin(args, worlds=()) -> Any:
     """Read and personalize: a `Twin`. `worlds` that will be asked for are checked against their targets first."""
     prepare()
     from hybridtwin import grammar
-    from hybridtwin.inference.methods import NUTS, Laplace
+    from hybridtwin.inference.methods import NUTS, Auto, Importance, Laplace
     from hybridtwin.inference.personalize import personalize
 
     person = _person(args)
@@ -224,10 +225,11 @@ def _twin(args, worlds=()) -> Any:
     for asked in worlds:
         grammar.suited(models[0].spec, asked)
     temper = args.temper or (3.0 if len(models) > 1 else 1.0)
-    if args.method == "laplace":
-        method = Laplace(draws=args.draws or 1000)
+    draws = args.draws or 1000
+    if args.method == "nuts":
+        method = NUTS(draws=max(draws // 4, 20), chains=4)
     else:
-        method = NUTS(draws=max((args.draws or 1000) // 4, 20), chains=4)
+        method = {"auto": Auto, "importance": Importance, "laplace": Laplace}[args.method](draws=max(draws, 80))
     return personalize(models if len(models) > 1 else models[0], person, method, key=args.key, temper=temper,
                        progress=not args.quiet)
 

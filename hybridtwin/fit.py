@@ -109,6 +109,20 @@ class Fit:
         return self.problem.kernel
 
     @property
+    def stage(self) -> str:
+        """Which stage answered, where the method is a cascade; else the method's name."""
+        return str(self.stats.get("stage", type(self.method).__name__))
+
+    def told(self) -> str:
+        """How the draws were made, in a line: the stage that answered and why, modes and their shares, halved steps."""
+        text = self.stage + (f" ({self.stats['why']})" if "why" in self.stats else "")
+        if "mode_shares" in self.stats:
+            text += ", modes hold " + " and ".join(f"{100 * share:.0f} %" for share in self.stats["mode_shares"])
+        if "halved" in self.stats:
+            text += f", steps halved {self.stats['halved']} times"
+        return text
+
+    @property
     def names(self) -> tuple[str, ...]:
         """One name a coordinate."""
         return self.kernel.names
@@ -140,6 +154,7 @@ class Fit:
                         ("prior_q05", "prior_q50", "prior_q95", "q05", "q50", "q95"), map(float, quantiles), strict=True
                     )
                 )
+                row["stage"] = self.stage
                 row["sd_ratio"] = float(self.z[..., at].std() / self.stats["prior_sd"][at])
                 row |= {
                     name: float(self.stats[name][at]) for name in ("rhat", "ess_bulk", "ess_tail") if name in self.stats

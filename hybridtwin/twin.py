@@ -321,7 +321,7 @@ class Twin:
         **Raises:** SolveError where it still moves by more than 1e-2 at the finest steps.
         """
         from hybridtwin.inference.modes import exact
-        from hybridtwin.inference.personalize import values_of
+        from hybridtwin.inference.readings import values_of
 
         fit = self.fits[structure]
         z, moved = exact(fit.kernel, fit.peak, fit.problem.data, fit.strength)
@@ -421,6 +421,7 @@ class Twin:
         lines = [
             f"Twin of {self.id}: {models}, {seen}, {type(self.method).__name__}, temper {self.temper:g}, seed {self.seed}",
             f"  world: {self.label}",
+            *(f"  drawn by {f.told()}" for f in self.fits if "why" in f.stats),
             *("  " + line for line in repr(self.verdict).splitlines()),
         ]
         for row in [

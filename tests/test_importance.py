@@ -1,9 +1,22 @@
 """Importance sampling: smoothed weights are ArviZ's, and the sampler meets closed forms or says that it cannot."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+from small import MESH, mesh_person
+from test_inference import LINE, Banana, closed_form, line_person
 
+import hybridtwin as ht
+from hybridtwin.inference import diagnostics, importance
+from hybridtwin.inference import finish as finishing
+from hybridtwin.inference import personalize as personalizing
+from hybridtwin.inference.methods import Auto, Importance
+from hybridtwin.inference.personalize import personalize
 from hybridtwin.inference.psis import kish, psis, resampled
+from hybridtwin.model import Model
+from hybridtwin.records import Person
+from hybridtwin.simulate.steppers import Heun
 
 
 @pytest.mark.parametrize("tail", [30.0, 3.0, 1.5, 0.9])
@@ -36,3 +49,89 @@ def test_resampled_draws_have_the_weights_as_shares():
     pick = resampled(rng, np.log(weights), 4000)
     counts = np.bincount(pick, minlength=40)
     assert np.all(np.diff(pick) >= 0) and np.all(np.abs(counts - 4000 * weights) <= 2)
+
+
+def of(fit):
+    return np.stack(list(fit.values.values()))
+
+
+@pytest.fixture(scope="module")
+def weighted():
+    return personalize(LINE, line_person(), Importance(draws=2000, starts=2), key=1, progress=False)
+
+
+def test_importance_sampling_meets_the_closed_form(weighted):
+    middle, covariance, evidence = closed_form()
+    fit = weighted.fits[0]
+    stats = fit.stats
+    draws, error = of(fit), np.sqrt(np.diag(covariance) / stats["distinct"])
+    assert np.all(np.abs(draws.mean(axis=1) - middle) < 4 * error)
+    np.testing.assert_allclose(np.cov(draws), covariance, rtol=0.15, atol=0.01)
+    assert stats["khat"] < 0.5 and stats["ess"] > 1500 and 1000 < stats["distinct"] <= 2000
+    assert 0 < stats["log_evidence_se"] < 0.03
+    assert fit.log_evidence == pytest.approx(evidence, abs=4 * stats["log_evidence_se"])
+    assert weighted.verdict.parts["computed"].level == "OK"
+
+
+def ridge(sd):
+    person = Person.of("ridge", start=0.0, stop=1.0, readings={"y": (np.array([0.5]), np.array([1.0]), "1")})
+    return Model(Banana(), y=ht.sensors.Gaussian("y", sd=sd)), person
+
+
+def quadrature(sd):
+    """Mean of b**2 and log evidence, with a integrated out by hand."""
+    grid = np.linspace(-5, 5, 8001)
+    log = -0.5 * grid**2 - 0.5 * (1 - grid**2) ** 2 / (1 + sd**2)
+    weight = np.exp(log)
+    evidence = np.log(weight.sum() * (grid[1] - grid[0]) / (2 * np.pi * np.sqrt(1 + sd**2)))
+    return np.sum(weight * grid**2) / weight.sum(), evidence
+
+
+def test_a_ridge_with_two_modes_is_met_and_its_modes_are_weighed():
+    model, person = ridge(0.4)
+    twin = personalize(model, person, Auto(draws=2000, starts=4), key=1, progress=False)
+    fit, (square, evidence) = twin.fits[0], quadrature(0.4)
+    assert np.mean(fit.values["b"] ** 2) == pytest.approx(square, abs=0.1)
+    assert np.mean(fit.values["b"] > 0) == pytest.approx(0.5, abs=0.06)
+    assert fit.log_evidence == pytest.approx(evidence, abs=4 * fit.stats["log_evidence_se"] + 0.01)
+    assert fit.stage == "importance" and fit.stats["why"] in repr(twin)
+    assert {row["stage"] for row in fit.table()} == {"importance"}
+
+
+def test_what_weights_cannot_reach_is_sampled_by_chains(monkeypatch):
+    """Where importance sampling is not to be trusted, chains answer, and the fit says so."""
+    monkeypatch.setattr(importance, "SHARE", 1.1)
+    twin = personalize(LINE, line_person(), Auto(draws=400, warmup=50, starts=2), key=1, progress=False)
+    fit, (middle, covariance, _) = twin.fits[0], closed_form()
+    assert fit.stage == "NUTS" and fit.z.shape[0] == 4 and "importance sampling was not enough" in repr(twin)
+    assert np.all(np.abs(of(fit).mean(axis=1) - middle) < 4 * np.sqrt(np.diag(covariance) / fit.stats["ess_bulk"]))
+    assert twin.verdict.parts["computed"].level == "OK"
+
+
+def test_a_narrow_funnel_of_weights_is_a_caution():
+    """A ridge so thin that the mixture does not cover it in one round is told, not passed."""
+    model, person = ridge(0.004)
+    fit = personalize(model, person, Importance(draws=400, rounds=1, starts=2), key=4, progress=False).fits[0]
+    assert fit.parts["computed"].level != "OK" and "weight" in " ".join(fit.parts["computed"].reasons)
+
+
+def test_steps_that_weights_cannot_correct_are_halved(monkeypatch):
+    """With steps cut so long that the density changes, the fit is made again with half of them and says so."""
+    problem = MESH.bind(mesh_person())
+    long = dataclasses.replace(problem, kernel=dataclasses.replace(problem.kernel, stepper=Heun(1)))
+    monkeypatch.setattr(personalizing, "bind", lambda *args, **more: long)
+    monkeypatch.setattr(finishing, "GOOD", -np.inf)
+    monkeypatch.setattr(finishing, "_UNEVEN", 1.1)
+    monkeypatch.setattr(finishing, "_EVEN", 1.1)
+    fit = personalize(MESH, mesh_person(), Importance(draws=200, starts=2), key=0, progress=False).fits[0]
+    assert fit.stats["halved"] == 2 and fit.kernel.stepper == Heun(4) and "steps halved 2 times" in fit.told()
+
+
+def test_modes_between_which_chains_do_not_mix_go_to_populations(monkeypatch):
+    monkeypatch.setattr(importance, "SHARE", 1.1)
+    monkeypatch.setattr(diagnostics, "RHAT", 0.5)
+    model, person = ridge(0.4)
+    fit = personalize(model, person, Auto(draws=400, warmup=50, most=1, starts=4), key=1, progress=False).fits[0]
+    assert fit.stage == "SMC" and fit.stats["mode_shares"].sum() == pytest.approx(1.0)
+    assert np.mean(fit.values["b"] > 0) == pytest.approx(0.5, abs=0.1)
+    assert np.mean(fit.values["b"] ** 2) == pytest.approx(quadrature(0.4)[0], abs=0.15)

@@ -17,7 +17,8 @@ import numpy as np
 
 from hybridtwin.engine import double, prepare
 from hybridtwin.errors import ParameterError, RecordError
-from hybridtwin.inference.personalize import as_key, at_readings, personalize, prior_draws, values_of
+from hybridtwin.inference.personalize import as_key, personalize
+from hybridtwin.inference.readings import at_readings, prior_draws, values_of
 from hybridtwin.model import Model, bind
 from hybridtwin.records import Cohort, Person, Series
 from hybridtwin.units import time_factor

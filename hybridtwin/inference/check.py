@@ -8,7 +8,8 @@ import numpy as np
 
 from hybridtwin.clock import Clock
 from hybridtwin.engine import double, prepare
-from hybridtwin.inference.personalize import as_key, at_readings, prior_draws
+from hybridtwin.inference.personalize import as_key
+from hybridtwin.inference.readings import at_readings, prior_draws
 from hybridtwin.model import Model
 
 

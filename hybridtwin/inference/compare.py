@@ -18,8 +18,9 @@ from hybridtwin.engine import double
 from hybridtwin.errors import DeclarationError, NotTrustworthy, ParameterError
 from hybridtwin.fit import Fit
 from hybridtwin.inference.methods import SMC, AbstractMethod
-from hybridtwin.inference.personalize import as_key, at_readings, person_key, personalize
+from hybridtwin.inference.personalize import as_key, person_key, personalize
 from hybridtwin.inference.psis import USABLE, psis
+from hybridtwin.inference.readings import at_readings
 from hybridtwin.model import Kernel, normal_based
 from hybridtwin.records import Person
 from hybridtwin.simulate.run import TILE

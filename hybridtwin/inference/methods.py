@@ -10,7 +10,8 @@ import jax
 
 from hybridtwin.errors import ParameterError
 
-WIDE = 32  # people in one call of the sampler on an accelerator
+PEOPLE = 16  # in one call of a compiled program on a CPU: enough to hide what the host does, few enough to fill up
+WIDE = 32  # on an accelerator
 
 
 class AbstractMethod(abc.ABC):
@@ -23,12 +24,64 @@ class AbstractMethod(abc.ABC):
         """Draws for a tile of people: `sampling.Setting` -> list of `sampling.Drawn`, one a person."""
 
     def people_per_call(self) -> int:
-        """How many people share one call; fixed on a machine, so that a person's bits never depend on the others.
+        """How many people of a cohort share one call; fixed on a machine, so that a person's bits never depend on the others.
 
-        Trees of all lanes grow in step, so on a CPU people wait for the deepest tree of the others and gain nothing: one at a
-        time, in as many threads as there are cores. An accelerator wants them side by side.
+        It is the same for 8 people and for 8,000: the programs compiled are the same, too.
         """
-        return 1 if jax.default_backend() == "cpu" else WIDE
+        return PEOPLE if jax.default_backend() == "cpu" else WIDE
+
+
+@dataclasses.dataclass(frozen=True)
+class Auto(AbstractMethod):
+    """The cascade: modes, Laplace approximations, adaptive importance sampling from them, and where its answer is not to be
+    trusted, the No-U-Turn sampler started from what it learned.
+
+    About `draws` draws of each person. `stats["stage"]` of a fit says which stage answered, `stats["why"]` why.
+    """
+
+    draws: int = 1000
+    starts: int = 8
+    chains: int = 4
+    warmup: int = 100
+    most: int = 4
+
+    def __post_init__(self):
+        if self.draws < 20 * self.chains or self.chains < 2 or self.warmup < 50 or min(self.starts, self.most) < 1:
+            raise ParameterError(
+                "Auto needs draws >= 20 for each chain, chains >= 2, warmup >= 50, starts >= 1 and most >= 1. "
+                "Leave them out for the defaults."
+            )
+
+    def draw(self, setting):
+        from hybridtwin.inference import auto
+
+        return auto.draw(setting, self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Importance(AbstractMethod):
+    """Adaptive importance sampling from the Laplace approximations at the modes; `draws` draws of equal weight.
+
+    `batch` draws teach the mixture in each of up to `rounds` rounds; the answer is a batch of its own. `stats` holds k-hat,
+    the effective number of draws `ess` (of all that were weighed), how many of those kept are `distinct`, and the log evidence
+    with its Monte Carlo error.
+    """
+
+    draws: int = 1000
+    starts: int = 8
+    rounds: int = 6
+    batch: int = 1024
+
+    def __post_init__(self):
+        if self.draws < 20 or self.batch < 256 or min(self.starts, self.rounds) < 1:
+            raise ParameterError(
+                "Importance needs draws >= 20, batch >= 256, starts >= 1 and rounds >= 1. Leave them out for the defaults."
+            )
+
+    def draw(self, setting):
+        from hybridtwin.inference import importance
+
+        return importance.draw(setting, self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +146,10 @@ class ShortChains(AbstractMethod):
 
         return chains.draw(setting, self)
 
+    def people_per_call(self) -> int:
+        """One on a CPU: its lanes are many already, and people would wait for each other."""
+        return 1 if jax.default_backend() == "cpu" else WIDE
+
 
 @dataclasses.dataclass(frozen=True)
 class SMC(AbstractMethod):
@@ -121,6 +178,10 @@ class SMC(AbstractMethod):
         from hybridtwin.inference import smc
 
         return smc.draw(setting, self)
+
+    def people_per_call(self) -> int:
+        """One on a CPU: its lanes are many already, and people would wait for each other."""
+        return 1 if jax.default_backend() == "cpu" else WIDE
 
 
 @dataclasses.dataclass(frozen=True)

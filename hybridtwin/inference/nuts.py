@@ -6,6 +6,8 @@ told and where Ctrl-C is heard.
 """
 
 import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +17,7 @@ from jax import lax
 from numpyro.infer.hmc import hmc
 from numpyro.infer.util import ParamInfo
 
+from hybridtwin.engine import double
 from hybridtwin.inference import diagnostics, modes
 from hybridtwin.inference.sampling import Drawn, Setting
 from hybridtwin.model import Kernel
@@ -91,13 +94,43 @@ def _compiled(kernel: Kernel, warmup: int, target: float, depth: int, length: in
 
 def draw(setting: Setting, method) -> list[Drawn]:
     """Sample every person of a tile from starts around the best mode."""
-    kernel, data, temper = setting.kernel, setting.data, setting.tempers
     best = [fits[0] for fits in setting.modes]
     frames = Frame(jnp.asarray(np.stack([f.mode for f in best])), jnp.asarray(np.stack([f.scale for f in best])))
-    start_keys, keys = (jax.vmap(lambda k, i=i: jax.random.fold_in(k, i))(setting.keys) for i in (3, 4))
-    y = _starts(kernel, frames, start_keys, method.chains, data, temper)
-    found, interrupted = run(kernel, keys, y, data, frames, temper, method, setting.report)
-    return [Drawn(one.z, _stats(one, interrupted)) for one in found]
+    start_keys = jax.vmap(lambda k: jax.random.fold_in(k, 3))(setting.keys)
+    y = _starts(setting.kernel, frames, start_keys, method.chains, setting.data, setting.tempers)
+    found = sample(setting, list(range(setting.wanted)), frames, y, method)
+    return [found[p] for p in range(setting.wanted)]
+
+
+def sample(setting: Setting, rows, frames, y, method) -> dict[int, Drawn]:
+    """Chains of some people of a tile, from starts y (P, C, d) on the whitened coordinates of `frames` (P, ...).
+
+    Trees of all lanes grow in step, so on a CPU people would wait for the deepest tree of the others and gain nothing: one at a
+    time, in as many threads as there are cores. An accelerator wants them side by side.
+    """
+    keys = jax.vmap(lambda k: jax.random.fold_in(k, 4))(setting.keys)
+    width = 1 if jax.default_backend() == "cpu" else len(setting.keys)
+    groups = [rows[i : i + width] for i in range(0, len(rows), width)]
+    shares = [0.0] * len(groups)
+
+    def of(number):
+        group = groups[number]
+        at = np.array(group + group[:1] * (width - len(group)))
+
+        def report(done, total, diverging):
+            shares[number] = done / total
+            setting.report(sum(shares), len(groups), diverging)
+
+        with double():
+            k, at_y, data, frame, temper = jax.tree.map(lambda a: a[at], (keys, y, setting.data, frames, setting.tempers))
+            found, interrupted = run(setting.kernel, k, at_y, data, frame, temper, method, report)
+        return [Drawn(one.z, _stats(one, interrupted)) for one in found[: len(group)]]
+
+    drawn = [of(0)] if groups else []  # alone, so that its programs are compiled once
+    if len(groups) > 1:
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            drawn += list(pool.map(of, range(1, len(groups))))
+    return {p: one for group, ones in zip(groups, drawn, strict=True) for p, one in zip(group, ones, strict=True)}
 
 
 def _stats(draws: Draws, interrupted) -> dict[str, Any]:

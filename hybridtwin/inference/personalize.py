@@ -7,7 +7,7 @@ import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -17,15 +17,15 @@ from hybridtwin import progress as bars
 from hybridtwin.engine import double, prepare
 from hybridtwin.errors import DeclarationError, ParameterError
 from hybridtwin.fit import Fit
-from hybridtwin.inference import kept, modes, verdict
+from hybridtwin.inference import kept, modes
+from hybridtwin.inference.finish import finish, needs_finer
 from hybridtwin.inference.kept import Sampled
-from hybridtwin.inference.methods import NUTS
+from hybridtwin.inference.methods import Auto
 from hybridtwin.inference.modes import missed, search
-from hybridtwin.inference.sampling import Setting, weights_of
-from hybridtwin.model import Kernel, Model, bind, normal_based, to_coordinate
+from hybridtwin.inference.sampling import Setting
+from hybridtwin.model import Model, bind
 from hybridtwin.records import Cohort, Person
-from hybridtwin.simulate.run import TILE, stack
-from hybridtwin.simulate.steppers import Repeated
+from hybridtwin.simulate.run import stack
 from hybridtwin.twin import Twin, Twins
 
 
@@ -41,60 +41,6 @@ def as_key(key):
 def person_key(key, person_id):
     """The key of one person: folded from a stable hash of the id, whoever else is in the cohort."""
     return jax.random.fold_in(key, zlib.crc32(str(person_id).encode()))
-
-
-@functools.lru_cache(maxsize=64)
-def _readings_program(kernel: Kernel):
-    """Compiled: (z (TILE, d), data, sub-steps) -> (log likelihood (TILE,), residuals: sensor -> (TILE, N), modelled alike)."""
-
-    def lane(z, data, substeps):
-        here = dataclasses.replace(kernel, stepper=Repeated(kernel.stepper, substeps))
-        values = kernel.constrain(z)
-        modelled = here.modelled(values, data)
-        terms = {n: kernel.sensor_of(n, values).terms(modelled[n], data.seen[n]) for n in data.read}
-        residuals = {
-            n: jnp.where(data.seen[n].mask & (data.seen[n].censored == 0), t.residual, jnp.nan)
-            for n, t in terms.items()
-        }
-        return sum(jnp.sum(t.loglik) for t in terms.values()), residuals, modelled
-
-    return jax.jit(jax.vmap(lane, (0, None, None)))
-
-
-def _head(n, a):
-    return np.array(a)[:n]
-
-
-def at_readings(kernel, z, data, substeps=1):
-    """Log likelihood, residuals and modelled values at many draws z (n, d) of one person, the kernel's steps cut; NumPy."""
-    program, parts = _readings_program(kernel), []
-    for i in range(0, len(z), TILE):
-        group = z[i : i + TILE]
-        full = np.concatenate([group, np.repeat(group[:1], TILE - len(group), axis=0)])
-        parts.append(jax.tree.map(functools.partial(_head, len(group)), program(jnp.asarray(full), data, np.int32(substeps))))
-    return jax.tree.map(lambda *a: np.concatenate(a), *parts)
-
-
-@functools.lru_cache(maxsize=64)
-def _constrain_program(kernel: Kernel):
-    return jax.jit(jax.vmap(kernel.constrain))
-
-
-def values_of(kernel, z):
-    """Values of the sites at draws z (n, d)."""
-    return {name: np.array(v) for name, v in _constrain_program(kernel)(jnp.asarray(z)).items()}
-
-
-def prior_draws(kernel, key, count):
-    """Draws from the prior as coordinates (count, d)."""
-    columns = []
-    for i, site in enumerate(kernel.sites):
-        k = jax.random.fold_in(key, i)
-        if normal_based(site.prior) is not None:
-            columns.append(jax.random.normal(k, (count, site.size), float))
-        else:
-            columns.append(to_coordinate(site.prior, site.prior.sample(k, (count, site.size))))
-    return np.array(jnp.concatenate(columns, axis=1)) if columns else np.zeros((count, 0))
 
 
 class _Tally:
@@ -114,15 +60,15 @@ class _Tally:
             self._tell(share, 1.0, f"{sum(v for *_, v in parts)} diverging")
 
 
-def _tile(problems, keys, method, temper, report) -> list[Sampled]:
-    """Search modes and sample for one tile of people on one kernel."""
+def _tile(problems, keys, method, temper, report, count) -> list[Sampled]:
+    """Search modes and sample for one tile of people on one kernel, of whom the first `count` are wanted."""
     kernel = problems[0].kernel
     data = jax.tree.map(jnp.asarray, stack([p.data for p in problems]))
     keys = jnp.stack(keys)
     tempers = _tempers(kernel, data, keys, method.starts, temper)
     found, left = search(kernel, data, keys, method.starts, tempers)
     report(1, 20, 0)
-    drawn = method.draw(Setting(kernel, data, keys, tempers, found, report))
+    drawn = method.draw(Setting(kernel, data, keys, tempers, found, report, count))[:count]
     return [
         Sampled(
             one.z,
@@ -144,73 +90,41 @@ def _tempers(kernel, data, keys, starts, power):
 
 
 def _finish(problem, sampled: Sampled, key, method) -> Fit:
-    """Correct from n to 2n sub-steps, draw from the prior, and judge."""
-    kernel, (z, extra, laplaces, temper) = problem.kernel, sampled
-    one = jax.tree.map(jnp.asarray, problem.data)
-    flat = z.reshape(-1, z.shape[-1])
-    loglik, residuals, _ = at_readings(kernel, flat, one)
-    fine, stats = _corrected(kernel, flat, loglik, one, temper, extra)
-    if stats["mesh_share"] < 0.999:
-        rng = np.random.default_rng(np.array(jax.random.key_data(jax.random.fold_in(key, 5))))
-        pick = np.sort(rng.choice(len(flat), len(flat), p=stats.pop("weights")))
-        chosen = flat[pick].reshape(z.shape)
-    else:
-        stats.pop("weights")
-        chosen = z
-    prior = prior_draws(kernel, jax.random.fold_in(key, 6), max(400, min(len(flat), 1000)))
-    prior_sd = prior.std(axis=0)
-    roles = [site.kind for site in kernel.sites for _ in range(site.size)]
-    stats |= {"names": kernel.names, "prior_sd": prior_sd}
-    seen = {n: np.isfinite(r).sum(axis=0) for n, r in residuals.items()}  # 0 where a reading is censored
-    # the median over draws, so that a few at which the steps explode do not speak for the others
-    mean_residuals = {
-        n: np.where(seen[n] > 0, np.nanmedian(np.where(seen[n] > 0, r, 0.0), axis=0), np.nan)
-        for n, r in residuals.items()
-    }
-    spread = flat.std(axis=0) / prior_sd
-    parts = {
-        "computed": verdict.computed(stats),
-        "fits": verdict.fits(mean_residuals, (flat.mean(axis=0) - prior.mean(axis=0)) / prior_sd, kernel.names, roles),
-        "informed": verdict.informed(spread, kernel.names, roles),
-        "supported": verdict.supported(problem),
-    }
-    log_density = fine / float(temper.power)
-    return Fit(
-        problem,
-        values_of(kernel, chosen.reshape(flat.shape)),
-        values_of(kernel, prior),
-        chosen,
-        log_density,
-        stats,
-        method,
-        temper,
-        stats.pop("log_evidence", laplaces[0].log_evidence),
-        parts,
-        max(laplaces, key=lambda fit: fit.log_density).mode,
-    )
+    """One person's fit; see `finish.finish`."""
+    return finish([problem], [sampled], [key], method, 1)[0]
 
 
-def _corrected(kernel, z, loglik, data, temper, extra):
-    """Importance weights of the draws: for the step size, and for how well an approximation stands in."""
-    stats = {k: v for k, v in extra.items() if k != "log_proposal"}
-    fine = loglik
-    if kernel.stepper.refined() is not None:
-        fine = at_readings(kernel, z, data, substeps=2)[0]
-    usable = np.isfinite(fine) & np.isfinite(loglik)
-    stats["failed"] = float(1 - usable.mean())
-    move = np.where(usable, (fine - loglik) / float(temper.power), -np.inf)
-    approximate = extra.get("log_proposal")
-    if approximate is not None and usable.any():
-        # Draws of a Gaussian are not draws of the coarse posterior: one at which the coarse steps explode must not win
-        # by the gain of its halved steps.
-        move = np.minimum(move, np.median(move[usable]))
-    weights = weights_of(move)
-    stats["mesh_share"] = float(1 / np.sum(weights**2) / len(weights)) if usable.any() else 0.0
-    stats["weights"] = weights
-    if approximate is not None:
-        density = np.array(jax.vmap(kernel.tempered, (0, 0, None))(jnp.asarray(z), jnp.asarray(fine), temper))
-        stats["share"] = float(1 / np.sum(weights_of(density - approximate) ** 2) / len(z))
-    return fine, stats
+_HALVINGS = 2  # times that the steps of one fit are halved for good
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """One model, fitted with one method: what all its tiles share."""
+
+    method: Any
+    temper: float
+    folder: Path | None
+    width: int  # people of every call
+
+    def fit(self, problems, keys, report, halved: int = 0) -> list[Fit]:
+        """Fits of one tile of people on one kernel, the tile filled up with repeats of its first."""
+        count, fill = len(problems), self.width - len(problems)
+        pairs = zip(problems, keys, strict=True)
+        names = [kept.fingerprint(p, k, self.method, self.temper) if self.folder else "" for p, k in pairs]
+        done = [kept.load(self.folder, name) if self.folder else None for name in names]
+        if not all(done):
+            done = _tile(problems + problems[:1] * fill, keys + keys[:1] * fill, self.method, self.temper, report, count)
+            for name, sampled in zip(names, done, strict=True):
+                if self.folder and not sampled.stats.get("interrupted"):
+                    kept.save(self.folder, name, sampled)
+        fits = finish(problems, done, keys, self.method, self.width)
+        again = [i for i, fit in enumerate(fits) if halved < _HALVINGS and needs_finer(fit)]
+        if again:
+            finer = [problems[i].with_stepper(problems[i].kernel.stepper.refined()) for i in again]
+            for i, fit in zip(again, self.fit(finer, [keys[i] for i in again], report, halved + 1), strict=True):
+                fits[i] = dataclasses.replace(fit, stats={"halved": halved + 1, **fit.stats})
+        report(1, 1, 0)
+        return fits
 
 
 def _fit_all(model, people, alone, key, method, temper, folder, workers, report) -> list[Fit]:
@@ -227,27 +141,17 @@ def _fit_all(model, people, alone, key, method, temper, folder, workers, report)
         alike.setdefault((problem.kernel, shapes), []).append(i)
     tiles = [rows[i : i + width] for rows in alike.values() for i in range(0, len(rows), width)]
     found: dict[int, Fit] = {}
-    shares = [0.0] * len(tiles)
+    shares, job = [0.0] * len(tiles), _Job(method, temper, folder, width)
 
     def fit(number):
         rows = tiles[number]
-        full = rows + rows[:1] * (width - len(rows))
 
         def tell(done, total, diverging):
             shares[number] = done / total
             report(sum(shares), len(tiles), diverging)
 
         with double():
-            names = [kept.fingerprint(problems[i], keys[i], method, temper) if folder else "" for i in rows]
-            done = [kept.load(folder, name) if folder else None for name in names]
-            if all(done):
-                tell(1, 1, 0)
-            else:
-                done = _tile([problems[i] for i in full], [keys[i] for i in full], method, temper, tell)[: len(rows)]
-                for name, sampled in zip(names, done, strict=True):
-                    if folder and not sampled.stats.get("interrupted"):
-                        kept.save(folder, name, sampled)
-            found.update({i: _finish(problems[i], one, keys[i], method) for i, one in zip(rows, done, strict=True)})
+            found.update(zip(rows, job.fit([problems[i] for i in rows], [keys[i] for i in rows], tell), strict=True))
 
     fit(0)  # alone, so that its programs are compiled once
     with ThreadPoolExecutor(workers) as pool:
@@ -267,7 +171,7 @@ def personalize(model, data, method=None, *, key, temper=1.0, keep=None, progres
 
     - `model`: a `Model`, or several: rival structures of one body, pooled with equal weight in one twin.
     - `data`: a `Person` (gives a `Twin`) or a `Cohort` (gives `Twins`, one a person, `twins["anna"]`).
-    - `method`: `NUTS()` (default) or `Laplace()`.
+    - `method`: `Auto()` (default), or one stage of its cascade alone: `Laplace()`, `Importance()`, `NUTS()`.
     - `key`: an int or a JAX key; each person's own key is folded from it and a hash of the id.
     - `temper`: the likelihood counts to the power 1/temper; above 1 it says that the model is known to be wrong. Shown in
       every result.
@@ -291,7 +195,7 @@ def personalize(model, data, method=None, *, key, temper=1.0, keep=None, progres
         raise ParameterError(
             f"temper={temper} is below 1: a likelihood cannot count for more than it says. Use temper=1 or more."
         )
-    method = method or NUTS()
+    method = method or Auto()
     people = [data] if isinstance(data, Person) else list(data.values())
     prepare()  # before the key starts a backend
     root = as_key(key)

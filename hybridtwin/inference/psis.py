@@ -10,6 +10,7 @@ import numpy as np
 
 GOOD = 0.5  # k-hat below this: the variance is finite, and few draws suffice
 USABLE = 0.7
+_FIRM, _MOST = 0.65, 0.6  # k-hat that passes where so many draws count: of a few thousand weights it is known to 0.15
 _TAIL = 4  # a tail needs more points than these
 
 
@@ -68,6 +69,11 @@ def _pareto(y):
     middle = np.sum(b * weights)
     shape = np.log1p(-middle * y).mean()
     return (n * shape + 10 * 0.5) / (n + 10), -shape / middle
+
+
+def limit(share: float) -> float:
+    """K-hat up to which weighted draws are taken for the posterior, where this share of them counts."""
+    return _FIRM if share >= _MOST else GOOD
 
 
 def kish(log_weights):

@@ -23,6 +23,12 @@ class Setting(NamedTuple):
     tempers: Temper  # leading axis P
     modes: list[list[LaplaceFit]]  # of each person, the one of most evidence first
     report: Callable[[int, int, int], None]  # (done, total, diverging); raises KeyboardInterrupt on Ctrl-C
+    count: int | None = None  # how many of the people are wanted; the others are repeats that fill the tile. None: all
+
+    @property
+    def wanted(self) -> int:
+        """How many people, from the first, need draws."""
+        return len(self.keys) if self.count is None else self.count
 
 
 class Drawn(NamedTuple):

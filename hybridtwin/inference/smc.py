@@ -13,6 +13,7 @@ import numpy as np
 from hybridtwin.inference import diagnostics
 from hybridtwin.inference.lanes import Lanes, Mover, whitened
 from hybridtwin.inference.psis import resampled
+from hybridtwin.inference.readings import prior_draws
 from hybridtwin.inference.sampling import Drawn, Setting
 
 _MOST = 120  # temperatures; who has not arrived by then is told
@@ -34,8 +35,6 @@ class Population(NamedTuple):
 
 def draw(setting: Setting, method) -> list[Drawn]:
     """Populations of every person of a tile, one after the other."""
-    from hybridtwin.inference.personalize import prior_draws
-
     found = []
     for p, key in enumerate(setting.keys):
         data, temper = (jax.tree.map(lambda a, p=p: a[p], part) for part in (setting.data, setting.tempers))

@@ -4,6 +4,7 @@ import numpy as np
 
 from hybridtwin.fit import Judgment, Part
 from hybridtwin.inference import diagnostics
+from hybridtwin.inference.psis import USABLE, limit
 
 
 def computed(stats) -> Part:
@@ -27,7 +28,9 @@ def computed(stats) -> Part:
         judge.above(-stats["acceptance"], -0.4, -0.1, f"only {100 * stats['acceptance']:.0f} % of the last moves were accepted")
         error = stats["log_evidence_se"]
         judge.above(error, 0.3, 1.0, f"the islands differ in evidence (standard error of its log {error:.2f})")
-    if "share" in stats:
+    if "khat" in stats:
+        _weighted(judge, stats)
+    elif "share" in stats:
         judge.above(
             -stats["share"],
             -0.2,
@@ -51,6 +54,16 @@ def computed(stats) -> Part:
     if stats.get("interrupted"):
         judge.say("CAUTION", "sampling was interrupted; fewer draws than asked")
     return judge.part
+
+
+def _weighted(judge, stats):
+    """Draws of importance sampling: trusted by their k-hat, by how many count, and where what taught the mixture agrees."""
+    khat, count = stats["khat"], stats["ess"]
+    way_out = "ht.Auto() goes on where importance sampling does not reach"
+    judge.above(max(khat, -1.0), limit(stats["share"]), USABLE, f"k-hat of the importance weights is {khat:.2f}; {way_out}")
+    judge.above(-count, -diagnostics.ESS, -60, f"only {count:.0f} of the weighted draws count; {way_out}")
+    judge.above(-stats["share"], -0.15, -0.01, f"{100 * stats['share']:.1f} % of the weighted draws count; {way_out}")
+    judge.above(stats["drift"], 0.1, 0.5, "the weighted draws disagree with those that taught their proposal")
 
 
 def fits(residuals, z_mean, names, roles) -> Part:

@@ -1,0 +1,280 @@
+"""Adaptive importance sampling: a mixture of multivariate t at the modes, taught by its own weighted draws.
+
+Every round draws from the mixture, weighs what has been drawn so far against all mixtures it came from (Cornuet, Marin, Mira
+and Robert 2012, doi:10.1111/j.1467-9469.2011.00756.x), and moves each component to the weighted moments of its share (Cappe
+et al. 2008, doi:10.1007/s11222-008-9059-x). A tenth of every component is drawn half as wide again, where a ridge would hide.
+The answer comes from a last batch, independent of all that taught the mixture; what the two say of the posterior must agree.
+
+Log densities of all people of a tile are one compiled program; the mixtures are small and live on the host.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from hybridtwin.inference.modes import LaplaceFit
+from hybridtwin.inference.psis import kish, limit, psis, resampled
+from hybridtwin.inference.readings import densities, generator
+from hybridtwin.inference.sampling import Drawn, Setting
+
+_NU = 6.0  # degrees of freedom: tails well above a Gaussian's, variance still finite in every weight that matters
+_WIDE, _SPREAD = 0.1, 1.6  # share and width of the wide part of each component
+_EXTRA, _SWEEPS = 3, 4  # components beside those of the modes, and sweeps of expectation and maximization a round
+_STILL = 0.1  # adaptations that move no mean or spread by more (sd) agree
+SHARE, FEW = 0.3, 150  # of a batch that must count, and effective draws, before it is taken for the posterior
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """K components of multivariate t on d coordinates."""
+
+    share: np.ndarray  # (K,)
+    mean: np.ndarray  # (K, d)
+    root: np.ndarray  # (K, d, d) lower triangular
+
+    def draw(self, rng, count):
+        """Draws (count, d)."""
+        d = self.mean.shape[1]
+        which = np.minimum(np.searchsorted(np.cumsum(self.share), rng.random(count)), len(self.share) - 1)
+        width = np.where(rng.random(count) < _WIDE, _SPREAD, 1.0) / np.sqrt(rng.chisquare(_NU, count) / _NU)
+        noise = rng.standard_normal((count, d)) * width[:, None]
+        out = np.empty((count, d))
+        for k in range(len(self.share)):
+            mine = which == k
+            out[mine] = self.mean[k] + noise[mine] @ self.root[k].T
+        return out
+
+    def far(self, z):
+        """Squared distance of z (n, d) from every component in its own widths: (n, K)."""
+        return np.stack(
+            [
+                np.square(np.linalg.solve(root, (z - mean).T)).sum(axis=0)
+                for mean, root in zip(self.mean, self.root, strict=True)
+            ],
+            axis=1,
+        )
+
+    def log_parts(self, far):
+        """Log density of every component, its share counted, from `far` (n, K)."""
+        d = self.mean.shape[1]
+        constant = math.lgamma((_NU + d) / 2) - math.lgamma(_NU / 2) - 0.5 * d * np.log(_NU * np.pi)
+        heights = np.log(self.share) + constant - np.log(np.diagonal(self.root, axis1=1, axis2=2)).sum(axis=1)
+        narrow = np.log(1 - _WIDE) - 0.5 * (_NU + d) * np.log1p(far / _NU)
+        wide = np.log(_WIDE) - d * np.log(_SPREAD) - 0.5 * (_NU + d) * np.log1p(far / (_SPREAD**2 * _NU))
+        return heights + np.logaddexp(narrow, wide)
+
+    def log_density(self, z):
+        """Log density at z (n, d): (n,)."""
+        return np.logaddexp.reduce(self.log_parts(self.far(z)), axis=1)
+
+
+def from_modes(fits: list[LaplaceFit]) -> Mixture:
+    """The mixture of the Laplace approximations of one person, each with its evidence as share."""
+    shares = np.exp(np.array([f.log_evidence for f in fits]) - max(f.log_evidence for f in fits))
+    roots = [np.linalg.cholesky(f.scale @ f.scale.T) for f in fits]
+    # a mode of little evidence keeps a foothold: its evidence is only the Laplace approximation's
+    shares = np.maximum(shares / shares.sum(), 0.05)
+    return Mixture(shares / shares.sum(), np.stack([f.mode for f in fits]), np.stack(roots))
+
+
+def _moments(z, weights):
+    mean = weights @ z
+    return mean, np.sqrt(weights @ np.square(z - mean))
+
+
+class Learner:
+    """The mixture of one person as it learns: `propose` a batch, `learn` from its log densities."""
+
+    def __init__(self, rng, fits):
+        self.rng, self.mixtures, self.settled, self.round = rng, [from_modes(fits)], False, 0
+        self.z, self.log_density, self.sources = np.zeros((0, len(fits[0].mode))), np.zeros(0), np.zeros(0)
+        self.log_weights, self.share, self.moments = np.zeros(0), 0.0, None
+
+    def propose(self, count):
+        """A batch of draws (count, d) of the present mixture; the last batch again once it has settled."""
+        if not self.settled:
+            self.batch = self.mixtures[-1].draw(self.rng, count)
+        return self.batch
+
+    def learn(self, log_density):
+        """Weigh all batches and move the components."""
+        if self.settled:
+            return
+        old, new = self.mixtures[-1], len(self.z)
+        own = old.log_density(self.batch)
+        self.share = float(kish(log_density - own)) / len(own)
+        # densities of all draws under all mixtures they came from, kept as running sums
+        before = [np.logaddexp.reduce([m.log_density(self.batch) for m in self.mixtures[:-1]], axis=0)] if new else []
+        grown = np.logaddexp(self.sources, old.log_density(self.z)) if new else self.sources
+        self.sources = np.concatenate([grown, np.logaddexp(own, before[0]) if new else own])
+        self.z = np.concatenate([self.z, self.batch])
+        self.log_density = np.concatenate([self.log_density, log_density])
+        self.log_weights = psis(self.log_density - self.sources)[0]
+        weights = np.exp(self.log_weights)
+        moments, before = _moments(self.z, weights), self.moments
+        self.moments, self.round = moments, self.round + 1
+        mixture = old if new else _grown(old, self.z, self.rng, self.log_weights)
+        for _ in range(_SWEEPS):
+            mixture = _moved(mixture, self.z, weights)
+        self.mixtures.append(mixture)
+        if before is not None and self.round > 2:
+            self.settled = drift(before, moments) < _STILL
+
+    @property
+    def count(self) -> float:
+        """Effective number of the draws it has learned from."""
+        return float(kish(self.log_weights))
+
+
+def _grown(old: Mixture, z, rng, log_weights) -> Mixture:
+    """Further components at weighted draws: a bent or skewed posterior is followed by several."""
+    at = z[resampled(rng, log_weights, _EXTRA)]
+    nearest = np.argmin(old.far(at), axis=1)
+    return Mixture(
+        np.concatenate([0.5 * old.share, np.full(_EXTRA, 0.5 / _EXTRA)]),
+        np.concatenate([old.mean, at]),
+        np.concatenate([old.root, 0.8 * old.root[nearest]]),
+    )
+
+
+def _moved(old: Mixture, z, weights) -> Mixture:
+    """Every component at the weighted moments of its share, drawn towards what it was as far as 2 d draws would."""
+    far = old.far(z)
+    parts = old.log_parts(far)
+    mine = np.exp(parts - np.logaddexp.reduce(parts, axis=1)[:, None]) * weights[:, None]
+    d, pull, kept = z.shape[1], (_NU + z.shape[1]) / (_NU + far), []
+    for k in range(len(old.share)):
+        total = mine[:, k].sum()
+        if total < 1e-4:
+            continue
+        count = total**2 / np.square(mine[:, k]).sum()
+        own = mine[:, k] * pull[:, k]
+        mean = own @ z / own.sum()
+        cov = (z - mean).T @ ((z - mean) * own[:, None]) / total
+        cov = (count * cov + 2 * d * old.root[k] @ old.root[k].T) / (count + 2 * d)
+        kept.append((total, mean, np.linalg.cholesky(cov)))
+    if not kept:
+        return old
+    shares = np.array([k[0] for k in kept])
+    return Mixture(shares / shares.sum(), np.stack([k[1] for k in kept]), np.stack([k[2] for k in kept]))
+
+
+def drift(before, after) -> float:
+    """Largest move of a mean or of the log of a spread, in spreads, between two pairs of moments."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        moves = np.stack([np.abs(after[0] - before[0]) / after[1], np.abs(np.log(after[1] / before[1]))])
+    return float(np.max(np.nan_to_num(moves, nan=np.inf)))
+
+
+@dataclasses.dataclass
+class Weighted:
+    """One person's last batch: draws, smoothed log weights, and what judges them."""
+
+    z: np.ndarray  # (n, d)
+    log_weights: np.ndarray  # (n,)
+    learner: Learner
+    stats: dict[str, Any]
+
+    @property
+    def trusted(self) -> bool:
+        """May these draws be taken for the posterior?"""
+        s = self.stats
+        return bool(s["khat"] < limit(s["share"]) and s["share"] >= SHARE and s["ess"] >= FEW and s["drift"] < _STILL)
+
+    @property
+    def near(self) -> bool:
+        """May a few more rounds be enough?"""
+        return bool(self.stats["share"] >= SHARE / 2)
+
+    def drawn(self, rng, count) -> Drawn:
+        """Draws of equal weight."""
+        pick = resampled(rng, self.log_weights, count)
+        return Drawn(self.z[pick][None], self.stats | {"distinct": len(np.unique(pick))})
+
+
+def weigh(setting: Setting, draws: int, rounds: int, batch: int, quit_below: float = 0.0) -> list[Weighted]:
+    """The last batches of all people of a tile.
+
+    A batch is as long as it takes for `draws` effective draws, at most eight times as long as that. Where the last round of the
+    teaching counted for less than `quit_below` of its draws, the answer is only what was learned.
+    """
+    learners = [Learner(generator(key, 2), fits) for key, fits in zip(setting.keys, setting.modes, strict=True)]
+    _teach(setting, learners, rounds, batch)
+    found = _answered(setting, learners, draws, batch, quit_below)
+    again = [one.near and not one.trusted for one in found] if quit_below else []
+    if any(again):  # a few more rounds cost less than chains
+        for one, more in zip(learners, again, strict=True):
+            one.settled = not more
+        _teach(setting, learners, rounds // 2, batch)
+        second = _answered(setting, learners, draws, batch, quit_below)
+        found = [new if more else old for old, new, more in zip(found, second, again, strict=True)]
+    setting.report(1, 1, 0)
+    return found
+
+
+def _teach(setting, learners, rounds, batch):
+    """Rounds of drawing, weighing and moving; a person who has settled waits for the others."""
+    for i in range(rounds):
+        proposed = np.stack([one.propose(batch) for one in learners])
+        for one, mine in zip(learners, densities(setting.kernel, proposed, setting.data, setting.tempers), strict=True):
+            one.learn(mine)
+        setting.report(i + 1, rounds + 2, 0)
+        if all(one.settled for one in learners):
+            break
+
+
+def _answered(setting, learners, draws, batch, quit_below) -> list["Weighted"]:
+    """A last batch of everybody who is not hopeless."""
+    wanted = [0 if one.share < quit_below else _length(one.share, draws, batch) for one in learners]
+    batches = [one.mixtures[-1].draw(one.rng, n) if n else one.batch[:1] for one, n in zip(learners, wanted, strict=True)]
+    if not any(wanted):
+        return [_learned(one) for one in learners]
+    longest = max(len(z) for z in batches)
+    full = np.stack([np.concatenate([z, np.repeat(z[:1], longest - len(z), axis=0)]) for z in batches])
+    value = densities(setting.kernel, full, setting.data, setting.tempers)
+    return [
+        _weighted(one, z, v[: len(z)]) if n else _learned(one)
+        for one, z, v, n in zip(learners, batches, value, wanted, strict=True)
+    ]
+
+
+def _length(share, draws, batch):
+    wanted = 1.2 * draws / max(share, 1e-3)
+    return int(min(-(-wanted // 64) * 64, 8 * max(draws, batch)))
+
+
+def _weighted(learner, z, log_density) -> Weighted:
+    raw = log_density - learner.mixtures[-1].log_density(z)
+    smoothed, khat = psis(raw)
+    count = float(kish(smoothed))
+    top = raw.max()
+    mean = np.exp(raw - top).mean() if np.isfinite(top) else 0.0
+    noise = 3 * np.sqrt(1 / max(count, 1.0) + 1 / max(learner.count, 1.0))
+    moved = drift(learner.moments, _moments(z, np.exp(smoothed)))
+    stats = {
+        "khat": float(khat),
+        "ess": count,
+        "share": count / len(z),
+        "pool": len(z),
+        "drift": max(0.0, moved - noise),
+        "rounds": learner.round,
+        "log_evidence": float(top + np.log(mean)) if mean > 0 else -np.inf,
+        "log_evidence_se": float(np.sqrt(max(len(z) / max(float(kish(raw)), 1e-9) - 1, 0.0) / len(z))),
+    }
+    return Weighted(z, smoothed, learner, stats)
+
+
+def _learned(learner) -> Weighted:
+    """What a hopeless mixture has learned: a place to start a sampler from."""
+    khat = float(psis(learner.log_density - learner.sources)[1])
+    count = learner.count
+    stats = {"khat": khat, "ess": count, "share": learner.share, "pool": len(learner.z), "drift": np.inf, "rounds": learner.round}
+    return Weighted(learner.z, learner.log_weights, learner, stats)
+
+
+def draw(setting: Setting, method) -> list[Drawn]:
+    """Draws of equal weight of every person of a tile."""
+    found = weigh(setting, method.draws, method.rounds, method.batch)
+    return [one.drawn(generator(key, 3), method.draws) for one, key in zip(found, setting.keys, strict=True)]
