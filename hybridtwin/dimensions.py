@@ -26,7 +26,7 @@ class Report:
 
     outputs: name -> (unit, doc); routes: dose -> the parts it has; graph: edges between "x.state", "u.input",
     "parameter" and "y.output"; unchecked: what it could not follow; linear: rates affine in the states and the same
-    at all times.
+    at all times; noise: states with process noise, and whether its size depends on the state itself.
     """
 
     outputs: dict[str, tuple[str, str]]
@@ -34,6 +34,7 @@ class Report:
     graph: tuple[tuple[str, str], ...]
     unchecked: tuple[str, ...]
     linear: bool
+    noise: tuple[tuple[str, bool], ...] = ()
 
 
 class _Tracer:
@@ -155,6 +156,30 @@ def _rates(tracer: _Tracer) -> dict[str, Term]:
     return {path: terms[f"d {path}/dt"] for path in spec.states}
 
 
+def _noise(tracer: _Tracer) -> tuple[tuple[str, bool], ...]:
+    spec, root = tracer.spec, parse(tracer.spec.time) ** 0.5
+
+    def diffusion(body, t, x, u):
+        size = body.diffusion(t, x, u)
+        if not isinstance(size, spec.state_type):
+            raise DeclarationError(
+                f"{spec.name}.diffusion returns {type(size).__name__}, not its State. Return self.State(...), 0.0 for no noise"
+            )
+        return {f"noise of {path}": value for path, value in spec.flatten(size).items()}
+
+    terms = tracer.trace(
+        "diffusion",
+        diffusion,
+        lambda: {
+            f"noise of {p}": (parse(f.unit) / root, f"{p} [{f.unit}] per square root of time in {spec.time}")
+            for p, f in spec.states.items()
+        },
+    )
+    found = {p: terms[f"noise of {p}"] for p in spec.states}
+    tracer.link(found, "x.")
+    return tuple((p, f"x.{p}" in term.deps) for p, term in found.items() if term.deps or not term.free)
+
+
 def _outputs(tracer: _Tracer) -> dict[str, tuple[str, str]]:
     name, declared = tracer.spec.name, {}
 
@@ -227,6 +252,7 @@ def check(system, spec=None) -> Report:
     tracer = _Tracer(system, spec)
     rates = _rates(tracer)
     tracer.link(rates, "x.")
+    noise = _noise(tracer) if "diffusion" in spec.defines else ()
     outputs = _outputs(tracer)
     routes = _routes(tracer) if "dosing" in spec.defines else {}
     if "portion" in spec.defines:
@@ -248,6 +274,7 @@ def check(system, spec=None) -> Report:
         tuple(sorted(tracer.edges)),
         tuple(sorted(tracer.unchecked)),
         all(term.degree < 2 and "t" not in term.deps for term in rates.values()),
+        noise,
     )
 
 

@@ -120,7 +120,9 @@ class Model:
     that of the readings in a record (`cgm=ht.sensors.CGM("G_isf")`); `start`: how the first row begins: "free" (the
     system's `initial`, with its own parameters for what is on board) or "steady" (at rest under the inputs of that moment);
     `varies`: parameter -> (group, spread) for parameters that take one value each "day" or "occasion" here though the system
-    does not say so, as in `varies={"SI": ("day", 0.2)}`; the spread is the sd of log-normal deviations, a number or a prior.
+    does not say so, as in `varies={"SI": ("day", 0.2)}`; the spread is the sd of log-normal deviations, a number or a prior;
+    `fit_noiseless`: a system with process noise (`diffusion`) is personalized by its equations without that noise, which then
+    enters only what the twin simulates; its verdict says so. Without this word such a system is not personalized.
 
     A model is a NumPyro program: `numpyro.infer.NUTS(model)` run on a bound record (`model.bind(person)`) samples the same
     posterior as `personalize`.
@@ -133,6 +135,7 @@ class Model:
         start: str = "free",
         name: str | None = None,
         varies: Mapping[str, tuple[str, Any]] | None = None,
+        fit_noiseless: bool = False,
         **sensors: AbstractSensor,
     ):
         if not isinstance(system, System):
@@ -162,7 +165,7 @@ class Model:
                     f"{missing[0]}=ht.halfnormal(...)."
                 )
         self.system, self.sensors, self.start = system, dict(sensors), start
-        self.name = name or spec.name
+        self.name, self.fit_noiseless = name or spec.name, fit_noiseless
 
     @property
     def spec(self):
@@ -181,7 +184,7 @@ class Model:
         """The same model with another way to begin."""
         if start == self.start:
             return self
-        return Model(self.system, start=start, name=self.name, varies=self.varies, **self.sensors)
+        return Model(self.system, start=start, name=self.name, varies=self.varies, fit_noiseless=self.fit_noiseless, **self.sensors)
 
     @functools.cached_property
     def medians(self) -> dict[str, float]:
@@ -361,12 +364,18 @@ def _read_by(model, bound):
 
 
 def bind(model, person, *, max_step=None, padded=False) -> Problem:
-    """See `Model.bind`. **Raises:** NoReadings, and whatever binding a record raises.
+    """See `Model.bind`. **Raises:** NoReadings, DeclarationError (process noise), and whatever binding a record raises.
 
     `padded`: lengths are rounded up to few distinct shapes, so that people of a cohort share compiled programs. Nothing
     here looks at anybody else: a person's bits must not depend on who else is in the cohort.
     """
     spec = model.spec
+    if spec.noise and not model.fit_noiseless:
+        raise DeclarationError(
+            f"{model.name} has process noise in {', '.join(path for path, _ in spec.noise)}, which the likelihood does not "
+            "integrate over. Simulate it with ht.simulate(system, person, draws=..., key=...), or say "
+            "ht.Model(..., fit_noiseless=True): fitted by its equations without noise, simulated with it."
+        )
     minutes = time_factor(spec.time, "min")
     bound = person.bind(spec, {name: model.unit_of(s.of) for name, s in model.sensors.items()})
     used, world = _read_by(model, bound), lived_world(bound)

@@ -71,6 +71,7 @@ class Wiener(NamedTuple):
     @classmethod
     def over(cls, key, cells, count):
         """The paths of a key (see `path_key`) over these cells."""
+        cells = jnp.asarray(cells)
         keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(count))
         steps = jax.vmap(lambda k: jax.vmap(lambda own: _normal(_cell(own, k), jnp.uint32(0)))(keys))(cells)
         return cls(keys, cells, jnp.cumsum(steps, axis=0) - steps)

@@ -326,7 +326,8 @@ class Spec:
     linear: bool = False  # rates affine in the states, and the same at all times
     routes: tuple[str, ...] = ()  # doses in declared order
     moving: tuple[str, ...] = ()  # doses whose time or rate depends on a parameter (lag, rate, duration)
-    defines: frozenset[str] = frozenset()  # which of initial, steady, dosing, portion the author wrote
+    noise: tuple[tuple[str, bool], ...] = ()  # states with process noise: (path, does its size depend on the state itself?)
+    defines: frozenset[str] = frozenset()  # which optional methods the author wrote
     horizon: float | None = None  # declared validity, in `time`
     grid: float | None = None  # default spacing of outputs, in `time`
 
@@ -440,7 +441,7 @@ class System(Parametric, metaclass=_SystemMeta):
     """Base of every physiology: see the module's docstring and DESIGN section 1.
 
     The author writes `time`, `class State(ht.State)`, optionally `class Input(ht.Input)`, parameters, `rates` and
-    `outputs`; optionally `initial`, `steady`, `dosing` and `portion`.
+    `outputs`; optionally `initial`, `steady`, `dosing`, `portion` and `diffusion`.
     """
 
     time: ClassVar[str]
@@ -453,6 +454,13 @@ class System(Parametric, metaclass=_SystemMeta):
     def rates(self, t, x, u):
         """dx/dt as a State, in state unit per `time`."""
         raise NotImplementedError
+
+    def diffusion(self, t, x, u):
+        """Size of the process noise of each state as a State, in state unit per square root of `time`; 0.0 for none.
+
+        dx = rates dt + diffusion dW in the sense of Ito, with one independent Wiener process for each state.
+        """
+        return self.spec.state(dict.fromkeys(self.spec.states, 0.0))
 
     def outputs(self, x, u) -> dict[str, Output]:
         """Derived outputs by name."""
@@ -512,7 +520,7 @@ def _spec(system: System) -> Spec:
         signals=dict(_leaves_of(cls.Input, SignalField)),
         parameters={p: f for p, f in declared.items() if isinstance(f, ParameterField)},
         constants={p: f for p, f in declared.items() if isinstance(f, ConstantField)},
-        defines=frozenset(n for n in ("initial", "steady", "dosing", "portion") if n in vars(cls)),
+        defines=frozenset(n for n in ("initial", "steady", "dosing", "portion", "diffusion") if n in vars(cls)),
         horizon=span(cls.horizon),
         grid=span(cls.grid),
     )
@@ -533,5 +541,6 @@ def _spec(system: System) -> Spec:
         unchecked=report.unchecked,
         linear=report.linear if cls.linear is None else cls.linear,
         routes=tuple(spec.doses),
+        noise=report.noise,
         moving=tuple(n for n in spec.doses if set(report.routes.get(n, ())) - {"fraction"}),
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from hybridtwin.fit import Fit
 from hybridtwin.interventions import World
 from hybridtwin.model import Data, Kernel, Model, first_inputs, lived_world
 from hybridtwin.simulate.mesh import FIRST, LAST, bucket, lay, layout_of, override_columns, pad
+from hybridtwin.simulate.noise import NOISY, NOISY_STEPS, keys_of
 from hybridtwin.simulate.rules import acts_of
 from hybridtwin.simulate.run import Solved, solve_draws
 from hybridtwin.simulate.solve import observer, states
@@ -74,6 +76,7 @@ def _program(kernel: Kernel, names: tuple[str, ...], given_start: bool):
     def lane(draw, data, substeps):
         values = draw["values"]
         system, extras = kernel.system_of(values), kernel.extras(values, data, draw["overrides"])
+        extras = extras._replace(noise=draw.get("noise"))
         x0 = kernel.model.spec.state(draw["x0"]) if given_start else kernel.start_state(system, data.mesh, extras)
         stepper = Repeated(kernel.stepper, substeps)
         path, acts = states(system, kernel.layout, stepper, data.mesh, x0, extras, observer(names))
@@ -86,12 +89,12 @@ def _kernel(fit: Fit, day: Day, worlds) -> Kernel:
     model = fit.model
     if isinstance(day.start, str) and day.start == "steady":
         model = model.starting("steady")
-    layout = layout_of(worlds, model.spec, varying=model.varying, latents=len(day.bound.latent))
+    layout = layout_of(worlds, model.spec, varying=model.varying, latents=len(day.bound.latent), noise=True)
     groups = {g: 1 + len(day.bound.occasion_edges(g)) for _, g in model.varying}
     if day.lived:
         groups = dict(fit.kernel.occasions)
     exact = model.spec.linear and all(world.inputs[n].stepwise for world in worlds for n in model.spec.signals)
-    exact = exact and not layout.clamped
+    exact = exact and not layout.clamped and not layout.noise
     amounts, times = (sum(getattr(e, name) > 0 for e in day.bound.latent) for name in ("amount_sd", "time_sd"))
     return Kernel(model, layout, Exact.of(model.spec) if exact else RK4(1), tuple(sorted(groups.items())), amounts, times)
 
@@ -149,14 +152,9 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
             if isinstance(kernel.stepper, Exact) and not kernel.layout.triggered
             else min(0.35 / max(fastest_rate(fit.model.system, first_inputs(day.bound)), 1e-12), spec.grid or np.inf)
         )
-        meshes = lay(
-            worlds,
-            spec,
-            kernel.layout,
-            reads,
-            max_step=min(step, day.bound.stop - day.bound.start + 1.0),
-            occasions=edges,
-        )
+        span = day.bound.stop - day.bound.start
+        step = min(step, span / NOISY_STEPS if kernel.layout.noise else span + 1.0)
+        meshes = lay(worlds, spec, kernel.layout, reads, max_step=step, occasions=edges)
         nodes = meshes[0].t  # the same in every world
         # Other interventions on this day have a few more or fewer nodes: one padded shape, one compiled program.
         meshes = [pad(m, bucket(len(m.t)), bucket(len(reads)), len(m.moving.time)) for m in meshes]
@@ -166,6 +164,8 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         datas = [Data(mesh, {}, {}, sds[0], places[0], sds[1], places[1]) for mesh in meshes]
         names = tuple(names or spec.outputs)
         lanes: dict[str, Any] = {"values": values, "x0": x0}
+        if kernel.layout.noise:
+            lanes["noise"], tol = _noise_keys(fit, index, prior, key), max(tol, NOISY)
         overrides = _overrides(worlds, kernel.layout, values, fit.model)
         each = [lanes | {"overrides": overrides[:, w]} for w in range(len(worlds))]
         program = _program(kernel, names, given_start)
@@ -174,6 +174,12 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         acts_of(world, kernel.layout, jax.tree.map(lambda a, w=w: a[w], solved.acts), nodes) for w, world in enumerate(worlds)
     ]
     return reads, names, solved._replace(values=solved.values[:, :, : len(reads)]), acts
+
+
+def _noise_keys(fit, index, prior, key):
+    """Keys (L, 2) of the process noise of the chosen draws: of the twin, the structure and the draw, never of the world."""
+    own = zlib.crc32(fit.model.name.encode())
+    return keys_of(jax.random.fold_in(jax.random.fold_in(key, own), 1 if prior else 0), index)
 
 
 def _paired(x0, total, draws):

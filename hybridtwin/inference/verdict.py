@@ -125,6 +125,8 @@ def supported(problem) -> Part:
     few = problem.n_readings
     if few < 2:
         judge.say("CAUTION", f"only {few} reading")
+    if problem.model.spec.noise:
+        judge.say("CAUTION", "the process noise of the system was left out of the fit; the sensor's error took its place")
     horizon = problem.model.spec.horizon
     span = problem.bound.stop - problem.bound.start
     if horizon is not None and span > horizon:

@@ -66,6 +66,7 @@ class Segment(NamedTuple):
     give: Callable  # (x, r, amount, t, stopped) -> x with the dose of rule r
     watch: Any  # (R,) is each rule watching (looking) here?
     numbers: jax.Array  # (R, 4) see `Mesh.rule`
+    noise: Callable | None = None  # see `noise.milstein`
 
 
 def stopped(rules, care):
@@ -157,6 +158,7 @@ class _Where(NamedTuple):
     kind: jax.Array  # what happens there
     x: Any
     care: Care
+    w: jax.Array  # (D,) paths of the process noise
 
 
 def _margins(rules, segment, care, value, speed, length):
@@ -205,8 +207,13 @@ def _arrive(rules, segment, here, x1, now):
     return settle(rules, segment, x, care, now)
 
 
-def cross(rules, stepper, segment, t, h, x, care):
-    """State and care at t + h: the segment in equal sub-steps, each split where a rule acts."""
+def cross(rules, stepper, segment, t, h, x, care, w):
+    """State, care and noise paths at t + h: the segment in equal sub-steps, each split where a rule acts.
+
+    Under process noise there is no smooth flow to search: the moment is where the straight line between the ends of a
+    sub-step passes the level, and the state there is that of the path at that moment.
+    """
+    noisy = segment.noise is not None
     whole = isinstance(stepper, Repeated) and stepper.stepper.refined() is not None
     count = stepper.count if whole else 1
     inner = stepper.stepper if isinstance(stepper, Repeated) else stepper
@@ -218,20 +225,23 @@ def cross(rules, stepper, segment, t, h, x, care):
         def rates(s, y):
             return segment.rates(s, y, off)
 
-        def margin(s, y):
-            value, speed = jax.jvp(
-                lambda s, y: segment.measured(s, y, off), (s, y), (jnp.ones_like(s), rates(s, y))
-            )
-            return _margins(rules, segment, here.care, value, speed, step)
+        def seen(s, y):
+            return jax.jvp(lambda s, y: segment.measured(s, y, off), (s, y), (jnp.ones_like(s), rates(s, y)))
 
-        x1 = inner.advance(rates, now, here.goal, here.x)
-        end = margin(now + here.goal, x1)
-        fraction, who, kind = _next_event(rules, segment, here.care, now, here.goal, (margin(now, here.x), end))
+        x1, w1 = inner.advance(rates, now, here.goal, here.x), here.w
+        if noisy:
+            x1, w1 = segment.noise(x1, here.x, now, here.goal, here.w, off)
+        ends = [seen(now, here.x), seen(now + here.goal, x1)]
+        if noisy:
+            straight = (ends[1][0] - ends[0][0]) / jnp.where(here.goal > 0, here.goal, 1.0)
+            ends = [(value, straight) for value, _ in ends]
+        begin, end = (_margins(rules, segment, here.care, *pair, step) for pair in ends)
+        fraction, who, kind = _next_event(rules, segment, here.care, now, here.goal, (begin, end))
         v, d = end[0][here.who], lax.stop_gradient(end[1][here.who])
         trying = here.landing == 0
         found = trying & (fraction <= 1.0)
         near = (here.landing >= _LANDINGS[0]) & (jnp.abs(v) <= 1e-9 * jnp.abs(d * step))
-        arrived = ~trying & ((here.kind == _TIMED) | near | (here.landing >= _LANDINGS[1]) | (here.goal <= 0))
+        arrived = ~trying & (noisy | (here.kind == _TIMED) | near | (here.landing >= _LANDINGS[1]) | (here.goal <= 0))
         accepted = (trying & ~found) | arrived
         # where to try next: the cubic's root, Newton's correction of it, or what is left of the sub-step
         low = jnp.where(v > 0, lax.stop_gradient(here.goal), here.low)
@@ -255,9 +265,10 @@ def cross(rules, stepper, segment, t, h, x, care):
             jnp.where(found, kind, here.kind),
             x2,
             _chosen(arrived, care, here.care),
+            _chosen(accepted, w1, here.w),
         )
 
     zero, none = jnp.zeros_like(step), jnp.zeros((), jnp.int32)
-    start = _Where(jnp.where(h > 0, 0, count).astype(jnp.int32), zero, step, none, zero, step, none, none, x, care)
+    start = _Where(jnp.where(h > 0, 0, count).astype(jnp.int32), zero, step, none, zero, step, none, none, x, care, w)
     end = lax.while_loop(lambda here: here.step < count, one, start)
-    return end.x, end.care
+    return end.x, end.care, end.w

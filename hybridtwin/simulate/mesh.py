@@ -42,6 +42,7 @@ class Layout:
     latents: int = 0  # events with an uncertain amount or time
     portions: tuple[str, ...] = ()  # dose routes given in portions whose beginnings change the state
     rules: tuple[Rule, ...] = ()
+    noise: tuple[tuple[str, bool], ...] = ()  # states with process noise, see `Spec.noise`
 
     @property
     def looking(self) -> tuple[int, ...]:
@@ -100,6 +101,7 @@ class Mesh(NamedTuple):
     clamp_value: np.ndarray  # (K, Q)
     clamp_slope: np.ndarray  # (K, Q)
     watch: np.ndarray  # (K, R) does the rule look at this node, or watch from it on?
+    cells: np.ndarray  # (G,) whole units of time that the mesh touches, where there is process noise
     rule: np.ndarray  # (R, 4) level, level of recovery, amount (dose unit), wait (system time)
     steady: Steady
     moving: Moving
@@ -201,8 +203,11 @@ def _entries(world, spec):
     return found
 
 
-def layout_of(worlds, spec, *, varying=(), latents=0):
-    """The layout that holds every one of these worlds. `latents`: number of events with an uncertain amount or time."""
+def layout_of(worlds, spec, *, varying=(), latents=0, noise=False):
+    """The layout that holds every one of these worlds.
+
+    `latents`: number of events with an uncertain amount or time; `noise`: is the system's process noise simulated?
+    """
     jumps, rates, moving, infused, steady = set(), set(), set(), False, 0
     pieces = 1
     marked = tuple(n for n in spec.routes if "portion" in spec.defines and spec.portion(n) is not None)
@@ -236,6 +241,7 @@ def layout_of(worlds, spec, *, varying=(), latents=0):
         latents=latents,
         portions=tuple(n for n in marked if n in eaten or any(rule.give == n for rule in rules)),
         rules=rules,
+        noise=spec.noise if noise else (),
     )
 
 
@@ -499,6 +505,7 @@ def _lay_one(world, spec, layout, entries, nodes, read, occasions):
         clamp_value=columns([held[n][0] for n in layout.clamped]),
         clamp_slope=columns([held[n][1] for n in layout.clamped]),
         watch=watch,
+        cells=np.arange(*(math.floor(nodes.t[0]), math.floor(nodes.t[-1]) + 1) if layout.noise else (0,), dtype=np.int32),
         rule=numbers,
         steady=_steady_of(layout, entries, nodes),
         moving=_moving_of(entries, nodes, world.start),

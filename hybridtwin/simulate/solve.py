@@ -4,7 +4,7 @@
 which every lane has its own node times at no cost.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 
 from hybridtwin.simulate.events import FINE, NOT_FINITE, OVERFLOW, Acts, Care, Segment, cross, look, settle, stopped
 from hybridtwin.simulate.mesh import Layout, Mesh
+from hybridtwin.simulate.noise import milstein, wander, wiener
 from hybridtwin.units import factor
 
 
@@ -23,6 +24,7 @@ class Extras(NamedTuple):
     amounts: jax.Array  # (E,) latent factors on the amounts of uncertain events
     shifts: jax.Array  # (E,) latent shifts of their times, in system time
     overrides: jax.Array  # (P,) values of the parameters that `do` sets
+    noise: Any = None  # (2,) data of the key of the process noise
 
 
 def get(tree, path):
@@ -88,7 +90,7 @@ def _here(system, layout: Layout, node, extras):
 _SEEN = ("t", "signal", "slope", "covariate", "occasion", "override")  # what a system sees of a node
 
 
-_WHOLE = ("steady", "moving", "read", "rule")  # what of a mesh is not one entry a node
+_WHOLE = ("steady", "moving", "read", "rule", "cells")  # what of a mesh is not one entry a node
 
 
 def first(system, layout: Layout, mesh: Mesh, extras: Extras):
@@ -336,7 +338,7 @@ def _unless(off, value):
     return value if off is None else jnp.where(off, 0.0, value)
 
 
-def _segment(here, layout, node, mesh, share, flow):
+def _segment(here, layout, node, mesh, share, flow, paths=None):
     """The stretch from a node to the next, with what rules of care see and do there (`stops`: what is stopped)."""
     spec = here.spec
 
@@ -369,7 +371,9 @@ def _segment(here, layout, node, mesh, share, flow):
             x = jax.tree.map(lambda old, new: jnp.where(amount > 0, new, old), x, after)
         return put(x, into, get(x, into) + share[name] * amount)
 
-    return Segment(rates, measured, give, node.get("watch"), mesh.rule), inputs
+    held = {name: node["clamp"][i] for i, name in enumerate(layout.clamped)}
+    add = None if paths is None else milstein(here, layout, paths, inputs, get, put, held)
+    return Segment(rates, measured, give, node.get("watch"), mesh.rule, add), inputs
 
 
 def _portion(x, here, layout, node, extras, u, stops):
@@ -402,8 +406,11 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
     gaps = {"h": jnp.append(jnp.diff(nodes["t"]), 0.0)}
     packed = _Packed({name: a for name, a in {**nodes, **gaps}.items() if name not in _idle(layout)})
 
+    paths = wiener(layout, mesh, extras.noise) if layout.noise else None
+    w0 = jnp.zeros(0) if paths is None else paths.at(mesh.t[0])
+
     def visit(carry, row):
-        x, care = carry
+        x, care, w = carry
         node = packed.node(row)
         here = _here(system, layout, node, extras)
         u = _inputs(here, node)
@@ -421,7 +428,7 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
             x = _portion(x, here, layout, node, extras, u, stops)
         for i, name in enumerate(layout.clamped):
             x = put(x, name, jnp.where(node["clamp"][i], node["clamp_value"][i], get(x, name)))
-        segment, inputs = _segment(here, layout, node, mesh, share, flow)
+        segment, inputs = _segment(here, layout, node, mesh, share, flow, paths)
         given = []
         for r in layout.looking:
             x, care, dose = look(rules, r, segment, x, care, node["t"])
@@ -430,13 +437,21 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
             x, care = settle(rules, segment, x, care, node["t"])
         stops = stopped(rules, care)
         seen = x if observe is None else observe(here, x, inputs(node["t"], stops) if layout.triggered else u)
+        t, h = node["t"], node["h"]
+
+        def rates(s, y):
+            return segment.rates(s, y, stops)
+
         if layout.triggered:
-            after = cross(rules, stepper, segment, node["t"], node["h"], x, care)
+            after = cross(rules, stepper, segment, t, h, x, care, w)
+        elif layout.noise:
+            x, w = wander(stepper, rates, lambda *a: segment.noise(*a, stops), t, h, x, w)
+            after = x, care, w
         else:
-            after = stepper.advance(lambda t, y: segment.rates(t, y, stops), node["t"], node["h"], x), care
+            after = stepper.advance(rates, t, h, x), care, w
         return after, (seen, jnp.stack(given) if given else jnp.zeros(0))
 
-    (_, care), (path, given) = lax.scan(visit, (x0, Care.fresh(rules)), packed.rows)
+    (_, care, _), (path, given) = lax.scan(visit, (x0, Care.fresh(rules), w0), packed.rows)
     if place is not None:
         path, given = jax.tree.map(lambda leaf: leaf[place], (path, given))
     bad = ~jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(path)]))

@@ -15,10 +15,12 @@ from hybridtwin.errors import DeclarationError, InterventionError, ParameterErro
 from hybridtwin.interventions import Do, Rescue, When, World, enact
 from hybridtwin.simulate.events import OVERFLOW
 from hybridtwin.simulate.mesh import LAST, Layout, Mesh, bucket, lay, layout_of, override_columns, pad
+from hybridtwin.simulate.noise import NOISY, NOISY_STEPS, keys_of
 from hybridtwin.simulate.rules import acts_of, overflowed, told
 from hybridtwin.simulate.run import solve_draws
 from hybridtwin.simulate.solve import Extras, first, observer, states
 from hybridtwin.simulate.steppers import RK4, AbstractStepper, Adaptive, Exact, Repeated
+from hybridtwin.simulate.stiff import Rosenbrock
 from hybridtwin.simulate.trajectory import Trajectory
 from hybridtwin.units import time_factor
 
@@ -29,7 +31,7 @@ _AFFORDABLE = 20_000  # mesh segments above which an adaptive stiff solver is th
 
 
 def simulate(
-    system, person, *, at=None, start="free", solver=None, tol=1e-4, draws=None, key=None, do=()
+    system, person, *, at=None, start="free", solver=None, tol=None, draws=None, key=None, do=()
 ) -> Trajectory:
     """What a body would do under the inputs of a record.
 
@@ -44,7 +46,7 @@ def simulate(
     - `start`: "free" (the system's `initial`) or "steady" (at rest under the inputs of the first moment).
     - `solver`: a stepper such as `Adaptive(stiff=True)`; by default exact for linear systems under piecewise constant
       signals, else Runge-Kutta on the mesh, whose steps are halved until no output changes by more than `tol` of its
-      largest value.
+      largest value (1e-4; 1e-2 for a system with process noise, whose paths are the same whatever the steps).
     - `do`: interventions, `Do(...)` values in order; `Rescue` and `When` among them are rules of care.
 
     **Returns:** a `Trajectory` of all outputs and states, float64; a draw that could not be solved is NaN, counted in
@@ -54,12 +56,13 @@ def simulate(
     """
     spec, priors = system.spec, system.priors()
     _check_request(system, priors, start, draws, key)
+    tol = tol or (NOISY if spec.noise else 1e-4)
     with jax.enable_x64(True):
         bound, reads, late = _bind(spec, person, at)
         lived = World(bound.inputs, bound.start, bound.stop, bound.resets)
         rules = [part for part in do if isinstance(part, Rescue | When)]
         world = enact(lived, [part for part in do if isinstance(part, Do)], spec, bound.clock, rules)
-        layout = layout_of([world], spec, varying=_varying(spec), latents=len(bound.latent))
+        layout = layout_of([world], spec, varying=_varying(spec), latents=len(bound.latent), noise=True)
         lanes = _lanes(system, priors, bound, world, layout, 1 if draws is None else draws, key)
         stepper, step, notes = _stepper(system, world, layout, solver, bound)
         edges = {group: np.asarray(bound.occasion_edges(group), float) for _, group in layout.varying}
@@ -100,6 +103,10 @@ def _check_request(system, priors, start, draws, key):
     if start not in ("free", "steady"):
         raise DeclarationError(
             f'start is "free" or "steady", not {start!r}. "steady" begins at rest under the first inputs.'
+        )
+    if system.spec.noise and (draws is None or key is None):
+        raise ParameterError(
+            f"{type(system).__name__} has process noise: which path? Give draws= and key= to draw paths."
         )
     if priors and (draws is None or key is None):
         raise ParameterError(
@@ -184,12 +191,14 @@ def _stepper(system, world, layout, solver, bound) -> tuple[AbstractStepper, flo
     """The stepper, the longest segment and what to say about the choice."""
     spec, span = system.spec, bound.stop - bound.start
     whole = span + 1.0
+    if layout.noise and isinstance(solver, Adaptive | Exact):
+        raise DeclarationError(f"{spec.name} has process noise, which is simulated in steps. Leave solver= out, or give RK4().")
     free = span / _WATCHED if layout.triggered else whole
     if isinstance(solver, Adaptive):
         return solver, free, []
     flat = all(world.inputs[name].stepwise for name in spec.signals) and all(c.signal.stepwise for c in world.clamps)
     exact = max(_step_of(system, world, bound), span / _AFFORDABLE) if layout.triggered else whole
-    if solver is None and spec.linear and flat:
+    if solver is None and spec.linear and flat and not layout.noise:
         return Exact.of(spec), exact, []
     if isinstance(solver, Exact):
         if not (spec.linear and flat):
@@ -200,6 +209,9 @@ def _stepper(system, world, layout, solver, bound) -> tuple[AbstractStepper, flo
         return solver, exact, []
     step = _step_of(system, world, bound)
     step = min(2.0 ** math.floor(math.log2(step)), whole)  # few distinct meshes, so that bodies share compiled programs
+    if layout.noise:
+        stiff = span / step > _AFFORDABLE
+        return solver or (Rosenbrock() if stiff else RK4(1)), min(max(step, span / _AFFORDABLE), span / NOISY_STEPS), []
     if solver is None and span / step > _AFFORDABLE:
         return Adaptive(stiff=True), free, ["stiff: solved by an adaptive implicit method (Kvaerno5)"]
     return solver or RK4(1), max(step, span / _AFFORDABLE), []
@@ -238,7 +250,8 @@ def _lanes(system, priors, bound, world, layout: Layout, count, key) -> dict[str
         values[path] = values[path][:, None] * np.exp(spread * deviations(i, 1 + len(bound.occasion_edges(group))))
     sds = [np.array([getattr(event, name) for event in bound.latent], float) for name in ("amount_sd", "time_sd")]
     amounts, shifts = (sd * deviations(100 + i, len(bound.latent)) for i, sd in enumerate(sds))
-    return {"values": values, "extras": Extras(np.exp(amounts), shifts, overrides)}
+    noise = keys_of(folded(30_000), np.arange(count)) if layout.noise and folded else None
+    return {"values": values, "extras": Extras(np.exp(amounts), shifts, overrides, noise)}
 
 
 @functools.lru_cache(maxsize=128)
