@@ -184,7 +184,8 @@ class Model:
         """The same model with another way to begin."""
         if start == self.start:
             return self
-        return Model(self.system, start=start, name=self.name, varies=self.varies, fit_noiseless=self.fit_noiseless, **self.sensors)
+        same: dict[str, Any] = {"name": self.name, "varies": self.varies, "fit_noiseless": self.fit_noiseless}
+        return Model(self.system, start=start, **same, **self.sensors)
 
     @functools.cached_property
     def medians(self) -> dict[str, float]:

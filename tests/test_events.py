@@ -14,12 +14,13 @@ from hybridtwin.errors import DeclarationError, InterventionError, UnknownTarget
 from hybridtwin.interventions import Do, Rescue, When, World, enact
 from hybridtwin.physiology import BergmanMinimal, OneCompartment, OneCompartmentOral
 from hybridtwin.records import Person
-from hybridtwin.signals import Regimen, Signal
+from hybridtwin.signals import Dose, Regimen, Signal
 from hybridtwin.simulate.events import OVERFLOW
 from hybridtwin.simulate.mesh import LAST, lay, layout_of
 from hybridtwin.simulate.solve import Extras, observer, states
 from hybridtwin.simulate.steppers import RK4, Adaptive, Chebyshev, Exact, Repeated
 from hybridtwin.simulate.verb import simulate
+from hybridtwin.system import Scalar
 from hybridtwin.twin import simulate_worlds
 from hybridtwin.units import factor
 
@@ -217,6 +218,64 @@ def test_gradients_of_waits_and_of_doses_at_parameter_dependent_times():
     assert seen[5:].sum() >= 4
     np.testing.assert_allclose(slope[seen], central[seen], rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(slope[5:7], 1.0, rtol=1e-5)  # the first two moments move with the lag, one for one
+
+
+class Absorbs(ht.System):
+    """One compartment with absorption; the lag and how long a dose enters are parameters."""
+
+    time = "h"
+
+    class State(ht.State):
+        depot: Scalar = ht.state("mg")
+        central: Scalar = ht.state("mg")
+
+    class Input(ht.Input):
+        oral: Scalar = ht.dose("mg", into="depot")
+        iv: Scalar = ht.dose("mg", into="central")
+
+    ka: Scalar = ht.parameter(ht.typical(1.3), "1/h")
+    k: Scalar = ht.parameter(ht.typical(0.11), "1/h")
+    lag: Scalar = ht.parameter(ht.typical(0.35), "h")
+    lasts: Scalar = ht.parameter(ht.typical(2.0), "h")
+
+    def dosing(self, u):
+        return {"oral": ht.route(lag=self.lag), "iv": ht.route(lag=self.lag, duration=self.lasts)}
+
+    def rates(self, t, x, u):
+        return self.State(depot=-self.ka * x.depot, central=self.ka * x.depot - self.k * x.central)
+
+    def outputs(self, x, u):
+        return {"A": ht.output(x.central, "mg")}
+
+
+@pytest.mark.parametrize("stepper", [Exact(), Repeated(RK4(), 16)], ids=["Exact", "RK4"])
+def test_gradients_of_lag_and_duration_against_the_closed_form(stepper):
+    """Bateman's function, shifted, and an infusion of modelled duration: d/d(lag), d/d(lasts) by hand."""
+    body, spec = Absorbs(ka=1.3, k=0.11, lag=0.35, lasts=2.0), Absorbs.spec
+    person = Person.of("p", start=0.0, stop=12.0, doses={"oral": Regimen.bolus(80.0, "mg", at=0.0),
+                                                         "iv": Regimen((Dose(3.0, 40.0, modelled="duration"),), "mg")})  # fmt: skip
+    at = np.array([0.2, 0.5, 1.0, 3.2, 4.0, 5.2, 5.5, 9.0, 12.0])
+    world = world_of(spec, person)
+    layout = layout_of([world], spec)
+    mesh = lay([world], spec, layout, [(t, LAST) for t in at], max_step=1.0)[0]
+
+    def closed(p):
+        since, into = at - p["lag"], np.clip(at - 3.0 - p["lag"], 0.0, p["lasts"])
+        gone = np.clip(at - 3.0 - p["lag"] - p["lasts"], 0.0, None)
+        oral = 80 * p["ka"] / (p["ka"] - p["k"]) * (np.exp(-p["k"] * since) - np.exp(-p["ka"] * since))
+        iv = 40 / p["lasts"] / p["k"] * (1 - np.exp(-p["k"] * into)) * np.exp(-p["k"] * gone)
+        return np.where(since > 0, oral, 0.0) + iv
+
+    values = {"ka": 1.3, "k": 0.11, "lag": 0.35, "lasts": 2.0}
+    with jax.enable_x64(True):
+        run = lane(body, layout, stepper, mesh, ("A",))
+        found = np.asarray(run(values)[0][:, 0])
+        slopes = jax.jit(jax.jacfwd(lambda p: run(p)[0][:, 0]))({n: jnp.asarray(v) for n, v in values.items()})
+    np.testing.assert_allclose(found, closed(values), rtol=1e-6)
+    for name, value in values.items():
+        step = 1e-6 * value
+        wanted = (closed(values | {name: value + step}) - closed(values | {name: value - step})) / (2 * step)
+        np.testing.assert_allclose(slopes[name], wanted, rtol=2e-6, atol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------ what a rule does

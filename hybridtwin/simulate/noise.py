@@ -1,8 +1,8 @@
 """Process noise: how a sub-step of the drift becomes a sub-step of dx = f dt + g dW (Ito), one Wiener process a state.
 
 The drift is crossed by whatever stepper crosses it without noise; then x_i += g_i dW + g_i g_i' (dW**2 - h) / 2 with g_i' the
-derivative with respect to x_i: Milstein's method for diagonal noise with a better drift (Kloeden and Platen 1992, chapter 10.3), of
-strong order 1 where each g_i depends on no other noisy state, else 1/2. Where g is zero it is the stepper itself.
+derivative with respect to x_i: Milstein's method for diagonal noise with a better drift (Kloeden and Platen 1992, chapter
+10.3), of strong order 1 where each g_i depends on no other noisy state, else 1/2. Where g is zero it is the stepper itself.
 
 W is a function of time (`paths.Wiener`), so finer steps, other worlds and other meshes see one path.
 
