@@ -252,8 +252,8 @@ class Absorbs(ht.System):
 def test_gradients_of_lag_and_duration_against_the_closed_form(stepper):
     """Bateman's function, shifted, and an infusion of modelled duration: d/d(lag), d/d(lasts) by hand."""
     body, spec = Absorbs(ka=1.3, k=0.11, lag=0.35, lasts=2.0), Absorbs.spec
-    person = Person.of("p", start=0.0, stop=12.0, doses={"oral": Regimen.bolus(80.0, "mg", at=0.0),
-                                                         "iv": Regimen((Dose(3.0, 40.0, modelled="duration"),), "mg")})  # fmt: skip
+    drip = Regimen((Dose(3.0, 40.0, modelled="duration"),), "mg")
+    person = Person.of("p", start=0.0, stop=12.0, doses={"oral": Regimen.bolus(80.0, "mg", at=0.0), "iv": drip})
     at = np.array([0.2, 0.5, 1.0, 3.2, 4.0, 5.2, 5.5, 9.0, 12.0])
     world = world_of(spec, person)
     layout = layout_of([world], spec)
