@@ -5,8 +5,8 @@
     times = measure.interleaved({"ours": f, "peer": g}, repeats=given.repeats)
     measure.report("name", given, claims={"ratio": times["peer"].median / times["ours"].median}, results=...)
 
-With `--json` the last line printed is one JSON object: `name`, `date`, `machine`, `claims` (a flat mapping of numbers) and
-whatever else the script found. `--json FILE` writes it to a file too.
+With `--json` the last line printed is one JSON object: `name`, `date`, `machine`, `claims` (a flat mapping of numbers),
+`peak_memory` (GiB of this process and of its largest child) and whatever else the script found. `--json FILE` writes it to a file too.
 """
 
 import argparse
@@ -112,6 +112,17 @@ def interleaved(
     return {name: Times(tuple(seconds)) for name, seconds in found.items()}
 
 
+def peak_memory() -> dict[str, float]:
+    """Most memory held so far, in GiB: by this process, and by the largest one that it started and waited for."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return {}
+    unit = 2**20 if sys.platform != "darwin" else 2**30
+    kinds = {"self": resource.RUSAGE_SELF, "child": resource.RUSAGE_CHILDREN}
+    return {name: round(resource.getrusage(kind).ru_maxrss / unit, 3) for name, kind in kinds.items()}
+
+
 def table(rows: list[tuple[Any, ...]], heads: tuple[str, ...]) -> str:
     """Rows under heads, in columns; numbers at four digits."""
     cells = [heads, *(tuple(f"{c:.4g}" if isinstance(c, float) else str(c) for c in row) for row in rows)]
@@ -129,6 +140,7 @@ def report(name: str, given: argparse.Namespace, *, claims: Mapping[str, float],
         "device": given.device,
         "machine": machine(given.device),
         "claims": {key: float(value) for key, value in claims.items()},
+        "peak_memory": peak_memory(),
         **more,
     }
     for key, value in found["claims"].items():
