@@ -6,7 +6,8 @@
     measure.report("name", given, claims={"ratio": times["peer"].median / times["ours"].median}, results=...)
 
 With `--json` the last line printed is one JSON object: `name`, `date`, `machine`, `claims` (a flat mapping of numbers),
-`peak_memory` (GiB of this process and of its largest child) and whatever else the script found. `--json FILE` writes it to a file too.
+`peak_memory` (GiB of this process and of its largest child) and whatever else the script found. `--json FILE` writes it to a
+file too.
 """
 
 import argparse
