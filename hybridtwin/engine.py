@@ -6,10 +6,13 @@ integration by itself. The limit can be set only through XLA_FLAGS before JAX st
 if it comes in time and nobody has set it. `HYBRIDTWIN_XLA_FLAGS=0` leaves the environment alone.
 """
 
+import functools
 import os
 import sys
 
 import jax
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
 _LOOPS = "xla_cpu_small_while_loop_byte_threshold"
 _FLAG = f"--xla_backend_extra_options={_LOOPS}=1000000000"
@@ -38,3 +41,33 @@ def double():
     """Context in which JAX computes in float64; every verb enters it, in every thread it starts."""
     prepare()
     return jax.enable_x64(True)
+
+
+def devices() -> int:
+    """How many devices share the lanes of one call: all that this process has."""
+    return len(jax.local_devices())
+
+
+class Lanes:
+    """`f` over a batch of lanes: compiled once, and spread over all devices where their number divides that of the lanes.
+
+    Every device runs the program of its own lanes and talks to no other, so a lane has the bits it would have alone on one
+    device with as many lanes beside it. `axes`: 0 for arguments with a leading axis of lanes, None for what all lanes share.
+    """
+
+    def __init__(self, f, axes):
+        self._f, self._axes, self._one = f, axes, jax.jit(jax.vmap(f, axes))
+
+    @functools.cached_property
+    def _many(self):
+        specs = tuple(PartitionSpec() if axis is None else PartitionSpec("lanes") for axis in self._axes)
+        mesh = Mesh(np.array(jax.local_devices()), ("lanes",))
+        spread = jax.shard_map(
+            jax.vmap(self._f, self._axes), mesh=mesh, in_specs=specs, out_specs=PartitionSpec("lanes"), check_vma=False
+        )
+        return jax.jit(spread)
+
+    def __call__(self, *args):
+        batched = next(a for a, axis in zip(args, self._axes, strict=True) if axis is not None)
+        lanes, share = np.shape(jax.tree.leaves(batched)[0])[0], devices()
+        return (self._many if share > 1 and lanes % share == 0 else self._one)(*args)

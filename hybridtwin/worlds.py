@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from hybridtwin.binding import Bound
-from hybridtwin.engine import double
+from hybridtwin.engine import Lanes, double
 from hybridtwin.errors import InterventionError
 from hybridtwin.fit import Fit
 from hybridtwin.interventions import World
@@ -82,7 +82,7 @@ def _program(kernel: Kernel, names: tuple[str, ...], given_start: bool):
         path, acts = states(system, kernel.layout, stepper, data.mesh, x0, extras, observer(names))
         return path[data.mesh.read], acts
 
-    return jax.jit(jax.vmap(lane, (0, None, None)))
+    return Lanes(lane, (0, None, None))
 
 
 def _kernel(fit: Fit, day: Day, worlds) -> Kernel:

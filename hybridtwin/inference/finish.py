@@ -64,9 +64,10 @@ def _judged(problem, sampled: Sampled, at: Readings, key, method) -> Fit:
     kernel, (z, extra, laplaces, temper) = problem.kernel, sampled
     flat = z.reshape(-1, z.shape[-1])
     log_weights, stats = _corrected(at, temper, extra)
-    chosen = z
+    pick = np.arange(len(flat))
     if stats["mesh_share"] < _EVEN:
-        chosen = flat[resampled(generator(key, 5), log_weights, len(flat))].reshape(z.shape)
+        pick = resampled(generator(key, 5), log_weights, len(flat))
+    chosen = flat[pick].reshape(z.shape)
     prior = prior_draws(kernel, jax.random.fold_in(key, 6), max(400, min(len(flat), 1000)))
     prior_sd = prior.std(axis=0)
     roles = [site.kind for site in kernel.sites for _ in range(site.size)]
@@ -84,7 +85,7 @@ def _judged(problem, sampled: Sampled, at: Readings, key, method) -> Fit:
         {name: v[: len(flat)] for name, v in values.items()},
         {name: v[len(flat) :] for name, v in values.items()},
         chosen,
-        at.fine / float(temper.power),
+        at.fine[pick] / float(temper.power),
         stats,
         method,
         temper,

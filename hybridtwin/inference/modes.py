@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybridtwin.engine import double
+from hybridtwin.engine import Lanes, double
 from hybridtwin.model import Kernel, Temper, finite
 
 _ROUNDS = 60
@@ -64,7 +64,7 @@ def slopes(kernel: Kernel):
         jac = jnp.where(jnp.isfinite(jac), jac, 0.0)
         return value, jnp.where(jnp.isfinite(grad), grad, 0.0), jac.T @ jac + jnp.eye(z.shape[0])
 
-    return jax.jit(jax.vmap(jax.vmap(lane, (0, None, None)), (0, 0, 0)))
+    return Lanes(jax.vmap(lane, (0, None, None)), (0, 0, 0))
 
 
 def evaluate(kernel, z, data, temper):

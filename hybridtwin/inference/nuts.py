@@ -17,7 +17,7 @@ from jax import lax
 from numpyro.infer.hmc import hmc
 from numpyro.infer.util import ParamInfo
 
-from hybridtwin.engine import double
+from hybridtwin.engine import Lanes, double
 from hybridtwin.inference import diagnostics, modes
 from hybridtwin.inference.sampling import Drawn, Setting
 from hybridtwin.model import Kernel
@@ -86,9 +86,9 @@ def _programs(kernel: Kernel, warmup: int, target: float, depth: int):
 def _compiled(kernel: Kernel, warmup: int, target: float, depth: int, length: int):
     start, advance = _programs(kernel, warmup, target, depth)
     each, per_person = (0, None, None, None), (0, 0, 0, 0)
-    begin = jax.jit(jax.vmap(jax.vmap(start, (0, 0, None, None, None)), 0))
+    begin = Lanes(jax.vmap(start, (0, 0, None, None, None)), (0, 0, 0, 0, 0))
     step = functools.partial(advance, length=length)
-    go = jax.jit(jax.vmap(jax.vmap(step, each), per_person))
+    go = Lanes(jax.vmap(step, each), per_person)
     return begin, go
 
 

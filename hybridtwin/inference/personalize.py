@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin import progress as bars
-from hybridtwin.engine import double, prepare
+from hybridtwin.engine import devices, double, prepare
 from hybridtwin.errors import DeclarationError, ParameterError
 from hybridtwin.fit import Fit
 from hybridtwin.inference import kept, modes
@@ -132,7 +132,7 @@ def _fit_all(model, people, alone, key, method, temper, folder, workers, report)
     with double():
         problems = [bind(model, person, padded=not alone) for person in people]
         keys = [person_key(key, person.id) for person in people]
-    width = 1 if alone else method.people_per_call()
+    width = 1 if alone else method.people_per_call() * devices()
     alike: dict = {}
     for i, problem in enumerate(problems):
         shapes = tuple(

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hybridtwin.engine import Lanes
 from hybridtwin.model import Kernel, normal_based, to_coordinate
 from hybridtwin.simulate.run import TILE
 from hybridtwin.simulate.steppers import Repeated
@@ -44,7 +45,7 @@ def _program(kernel: Kernel):
         density = jnp.where(good, kernel.tempered(z, jnp.where(good, loglik, 0.0), temper), -jnp.inf)
         return Read(density, loglik, residuals, modelled)
 
-    return jax.jit(jax.vmap(jax.vmap(lane, (0, None, None, None)), (0, 0, 0, None)))
+    return Lanes(jax.vmap(lane, (0, None, None, None)), (0, 0, 0, None))
 
 
 def read(kernel: Kernel, z, data, temper, substeps: int = 1) -> Read:

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from hybridtwin.engine import devices
 from hybridtwin.simulate.events import OVERFLOW, Acts
 
-TILE = 64  # lanes of one call; fixed, because the bits of a lane can change with the number of lanes
+TILE = 64  # lanes of one call on one device; fixed, because the bits of a lane can change with the number of lanes
 _REFINEMENTS = 5
 _ROUNDING = 1e-13
 
@@ -57,7 +58,8 @@ def solve_draws(program, draws, worlds, *, refine, tol=1e-4) -> Solved:
 
     def solved(lanes, substeps):
         """Values and acts (W, L, ...) of some lanes; all tiles are under way before the first is waited for."""
-        tiles = [np.resize(lanes[i : i + TILE], TILE) for i in range(0, len(lanes), TILE)]
+        width = TILE * devices()
+        tiles = [np.resize(lanes[i : i + width], width) for i in range(0, len(lanes), width)]
         under_way = [
             [program(jax.tree.map(lambda a, at=at: np.asarray(a)[at], tree), world, np.int32(substeps)) for at in tiles]
             for tree, world in zip(draws, worlds, strict=True)

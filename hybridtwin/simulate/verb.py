@@ -11,6 +11,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
 
+from hybridtwin.engine import Lanes
 from hybridtwin.errors import DeclarationError, InterventionError, ParameterError, PastHorizon
 from hybridtwin.interventions import Do, Rescue, When, World, enact
 from hybridtwin.simulate.events import OVERFLOW
@@ -270,7 +271,7 @@ def _program(tree, layout: Layout, stepper, names, start, paths):
         path, acts = states(system, layout, Repeated(stepper, substeps), mesh, x0, extras, observer(names))
         return path[mesh.read], acts
 
-    return jax.jit(jax.vmap(lane, (0, None, None)))
+    return Lanes(lane, (0, None, None))
 
 
 def _worst(solved) -> float:
