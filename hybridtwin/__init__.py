@@ -19,6 +19,7 @@ _HOME = {
     "simulate": "simulate.verb",
     "Model": "model",
     "Twin": "twin", "Twins": "twin",
+    "Pooling": "pooling", "block": "pooling", "FOCEI": "inference.methods", "Population": "inference.population",
     "NUTS": "inference.methods", "Laplace": "inference.methods", "SMC": "inference.methods", "ShortChains": "inference.methods",
     "Auto": "inference.methods", "Importance": "inference.methods", "personalize": "inference.personalize",
     "update": "inference.personalize", "check": "inference.check",
@@ -32,6 +33,7 @@ __all__ = sorted([*_HOME, "__version__"])
 if _TYPING:  # what an editor sees; at run time names are loaded when first used
     from hybridtwin.causal.contrast import Contrast as Contrast
     from hybridtwin.causal.contrast import contrast as contrast
+    from hybridtwin.inference.methods import FOCEI as FOCEI
     from hybridtwin.inference.methods import NUTS as NUTS
     from hybridtwin.inference.methods import SMC as SMC
     from hybridtwin.inference.methods import Auto as Auto
@@ -39,7 +41,10 @@ if _TYPING:  # what an editor sees; at run time names are loaded when first used
     from hybridtwin.inference.methods import Laplace as Laplace
     from hybridtwin.inference.methods import ShortChains as ShortChains
     from hybridtwin.inference.personalize import personalize as personalize
+    from hybridtwin.inference.population import Population as Population
     from hybridtwin.model import Model as Model
+    from hybridtwin.pooling import Pooling as Pooling
+    from hybridtwin.pooling import block as block
     from hybridtwin.records import Cohort as Cohort
     from hybridtwin.records import Person as Person
     from hybridtwin.twin import Twin as Twin

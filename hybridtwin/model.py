@@ -18,11 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from numpyro.distributions import biject_to
 
 from hybridtwin.binding import Bound
+from hybridtwin.coordinates import conditional, from_coordinate, log_prior, mixed, normal_based
+from hybridtwin.coordinates import to_coordinate as to_coordinate
 from hybridtwin.errors import DeclarationError, NoReadings
 from hybridtwin.interventions import World
+from hybridtwin.pooling import Pooling, check, correlated, fingerprint, personal, pooling_of
 from hybridtwin.sensors import AbstractSensor, Seen
 from hybridtwin.signals import Signal
 from hybridtwin.simulate.mesh import Layout, Mesh, bucket, lay, layout_of, pad
@@ -56,45 +58,6 @@ class Data(NamedTuple):
     time_at: np.ndarray  # (E,)
 
 
-def normal_based(prior):
-    """(loc, scale, transforms) if the prior is a transformed normal, else None."""
-    if isinstance(prior, dist.Normal):
-        return prior.loc, prior.scale, ()
-    if isinstance(prior, dist.TransformedDistribution) and isinstance(prior.base_dist, dist.Normal):
-        return prior.base_dist.loc, prior.base_dist.scale, tuple(prior.transforms)
-    return None
-
-
-def from_coordinate(prior, z):
-    """Value of a parameter at coordinate `z`."""
-    base = normal_based(prior)
-    if base is None:
-        return biject_to(prior.support)(z)
-    value = base[0] + base[1] * z
-    for transform in base[2]:
-        value = transform(value)
-    return value
-
-
-def to_coordinate(prior, value):
-    """Coordinate of a parameter's value."""
-    base = normal_based(prior)
-    if base is None:
-        return biject_to(prior.support).inv(value)
-    for transform in reversed(base[2]):
-        value = transform.inv(value)
-    return (value - base[0]) / base[1]
-
-
-def log_prior(prior, z):
-    """Log density of the prior on the coordinate, Jacobian included."""
-    if normal_based(prior) is not None:
-        return -0.5 * z**2 - 0.5 * math.log(2 * math.pi)
-    transform = biject_to(prior.support)
-    value = transform(z)
-    return prior.log_prob(value) + transform.log_abs_det_jacobian(z, value)
-
-
 class Temper(NamedTuple):
     """How much the readings count, as arrays that a compiled program is given.
 
@@ -123,6 +86,8 @@ class Model:
     does not say so, as in `varies={"SI": ("day", 0.2)}`; the spread is the sd of log-normal deviations, a number or a prior;
     `fit_noiseless`: a system with process noise (`diffusion`) is personalized by its equations without that noise, which then
     enters only what the twin simulates; its verdict says so. Without this word such a system is not personalized.
+    `pooling`: what a cohort has in common (`Pooling`): typical values and between-person spread are then inferred by
+    `personalize`; `omega=...` is short for `pooling=ht.Pooling(omega=...)`.
 
     A model is a NumPyro program: `numpyro.infer.NUTS(model)` run on a bound record (`model.bind(person)`) samples the same
     posterior as `personalize`.
@@ -136,6 +101,8 @@ class Model:
         name: str | None = None,
         varies: Mapping[str, tuple[str, Any]] | None = None,
         fit_noiseless: bool = False,
+        pooling: Pooling | None = None,
+        omega: Any = None,
         **sensors: AbstractSensor,
     ):
         if not isinstance(system, System):
@@ -147,7 +114,10 @@ class Model:
                 f'start is "free" or "steady", not {start!r}. "steady" begins at rest under the first inputs.'
             )
         spec = system.spec
-        self.varies = _checked_varies(spec, varies or {})
+        self.varies, self.pooling = _checked_varies(spec, varies or {}), pooling_of(pooling, omega)
+        if self.pooling is not None:
+            check(system, self.pooling)
+        system, self.correlated = correlated(system, self.pooling)
         for key, sensor in sensors.items():
             if not isinstance(sensor, AbstractSensor):
                 raise DeclarationError(
@@ -177,15 +147,25 @@ class Model:
         """A fingerprint of everything static: two models with the same key share compiled programs."""
         leaves, tree = jax.tree.flatten((self.system, self.sensors, self.varies))
         numbers = [repr(leaf) for leaf in leaves]
-        text = repr((self.spec.name, id(type(self.system)), str(tree), numbers, self.start))
+        text = repr((self.spec.name, id(type(self.system)), str(tree), numbers, self.start, fingerprint(self.pooling)))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def pools(self) -> bool:
+        """Is anything of the population of a cohort to be inferred? Where all of it is known, people are on their own."""
+        if self.pooling is None:
+            return False
+        known = dict.fromkeys(n for b in self.pooling.blocks if b.covariance is not None for n in b.parameters)
+        known, typical = self.pooling.spreads | known, self.pooling.typical
+        own = personal(self.system).items()
+        return any(isinstance(part.get(path, prior), dist.Distribution) for path, prior in own for part in (known, typical))
 
     def starting(self, start: str) -> "Model":
         """The same model with another way to begin."""
         if start == self.start:
             return self
         same: dict[str, Any] = {"name": self.name, "varies": self.varies, "fit_noiseless": self.fit_noiseless}
-        return Model(self.system, start=start, **same, **self.sensors)
+        return Model(self.system, start=start, pooling=self.pooling, **same, **self.sensors)
 
     @functools.cached_property
     def medians(self) -> dict[str, float]:
@@ -235,10 +215,12 @@ class Model:
     def __call__(self, problem: "Problem"):
         """The NumPyro program: sample sites by name, the readings as a factor."""
         kernel, data = problem.kernel, problem.data
-        values = {}
+        values, given = {}, {}
         for site in kernel.sites:
             prior = site.prior if site.size == 1 else site.prior.expand([site.size]).to_event(1)
+            prior, learn = conditional(self.correlated, site.name, prior, given)
             values[site.name] = numpyro.sample(site.name, prior)
+            learn(values[site.name])
         numpyro.factor("readings", kernel.log_likelihood_of(values, data))
 
     def __repr__(self):
@@ -480,7 +462,7 @@ class Kernel:
 
     def constrain(self, z) -> dict[str, Any]:
         """Values of the sites at coordinates z (d,)."""
-        parts = self.split(z)
+        parts = mixed(self.model.correlated, self.split(z))
         return {site.name: from_coordinate(site.prior, parts[site.name]) for site in self.sites}
 
     def log_prior(self, z):
@@ -561,15 +543,24 @@ def _padded(data: Data) -> Data:
     few = functools.partial(bucket, octave=2)  # compiling inference costs more than the padding
     moving = len(data.mesh.moving.time)
     moving = 2 ** (moving - 1).bit_length() if moving else 0
+    readings = {n: few(len(s.value)) for n, s in data.seen.items()}
+    return padded_to(data, few(len(data.mesh.t)), few(len(data.mesh.read)), moving, readings)
+
+
+def padded_to(data: Data, nodes: int, reads: int, moving: int, readings: Mapping[str, int]) -> Data:
+    """The same data with this many nodes, read nodes, moving doses and readings of each sensor; a sensor may be silent."""
 
     def grow(seen, n):
-        fills = (1.0, seen.time[-1], False, 0, seen.session[-1])
+        last = (seen.time[-1], seen.session[-1]) if len(seen.time) else (0.0, 0)
+        fills = (1.0, last[0], False, 0, last[1])
         return Seen(
             *(np.concatenate([a, np.full(n - len(a), fill, a.dtype)]) for a, fill in zip(seen, fills, strict=True))
         )
 
+    silent = Seen(np.zeros(0), np.zeros(0), np.zeros(0, bool), np.zeros(0, np.int32), np.zeros(0, np.int32))
+    read = {name: data.read.get(name, np.zeros(0, np.int32)) for name in readings}
     return data._replace(
-        mesh=pad(data.mesh, few(len(data.mesh.t)), few(len(data.mesh.read)), moving),
-        seen={n: grow(s, few(len(s.value))) for n, s in data.seen.items()},
-        read={n: np.concatenate([r, np.zeros(few(len(r)) - len(r), np.int32)]) for n, r in data.read.items()},
+        mesh=pad(data.mesh, nodes, reads, moving),
+        seen={name: grow(data.seen.get(name, silent), n) for name, n in readings.items()},
+        read={name: np.concatenate([read[name], np.zeros(n - len(read[name]), np.int32)]) for name, n in readings.items()},
     )

@@ -435,10 +435,10 @@ class Twin:
 
 
 class Twins(Mapping):
-    """Twins of a cohort by id: `twins["anna"]`."""
+    """Twins of a cohort by id: `twins["anna"]`. `population`: what they have in common, where the model pools them."""
 
-    def __init__(self, twins: Mapping[str, Twin]):
-        self._twins = dict(twins)
+    def __init__(self, twins: Mapping[str, Twin], population: Any = None):
+        self._twins, self.population = dict(twins), population
 
     def __getitem__(self, person: str) -> Twin:
         return self._twins[person]

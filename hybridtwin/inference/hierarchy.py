@@ -1,0 +1,138 @@
+"""Personalize a cohort to a pooled model: the population first or jointly, then a twin for everybody.
+
+A twin's own model is that of a new person of the inferred population (`Population.person`), so that its prior is what the
+others say, `Twin.mode` is the empirical Bayes estimate, and a contrast's "prior-only" answer is that of a person like them.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from hybridtwin import progress as bars
+from hybridtwin.engine import double, prepare
+from hybridtwin.errors import DeclarationError, ParameterError, SolveError
+from hybridtwin.fit import Judgment
+from hybridtwin.inference import focei
+from hybridtwin.inference.conditional import Marginal
+from hybridtwin.inference.kept import Sampled
+from hybridtwin.inference.methods import FOCEI, NUTS
+from hybridtwin.inference.modes import laplace
+from hybridtwin.inference.personalize import _finish, as_key, person_key
+from hybridtwin.inference.pooled import Group, Pool, gather
+from hybridtwin.inference.population import Population
+from hybridtwin.records import Cohort
+from hybridtwin.twin import Twin, Twins
+
+_FINEST = 16  # most sub-steps that the marginal likelihood is computed with
+_STILL = 1e-3  # change of the objective by halved steps that does not matter
+
+
+def personalize(models, cohort, method, *, key, temper=1.0, progress=True) -> Twins:
+    """See `inference.personalize.personalize`. **Raises:** DeclarationError, ParameterError for what cannot be pooled."""
+    if not isinstance(cohort, Cohort):
+        raise ParameterError("FOCEI pools a cohort; give an ht.Cohort, or use ht.NUTS() or ht.Laplace() for one person.")
+    if len(models) > 1:
+        raise DeclarationError("several structures cannot be pooled in one call. Personalize the cohort to one model at a time.")
+    if temper != 1:
+        raise ParameterError("temper is for a person alone: a pooled likelihood is not tempered. Leave it at 1.")
+    if not isinstance(method, FOCEI | NUTS):
+        raise ParameterError(
+            f"a pooled model is fitted by ht.FOCEI() or ht.NUTS(), not by {type(method).__name__}. "
+            "Without pooling each person is personalized alone."
+        )
+    prepare()
+    root = as_key(key)
+    people = list(cohort.values())
+    with double(), bars.bar(f"pooling {len(people)} people", enabled=progress) as tell:
+        pool, groups = gather(models[0], people)
+        if isinstance(method, FOCEI):
+            population = _maximized(pool, groups, [p.id for p in people], method, tell)
+            fits = _given_the_population(population, root)
+        else:
+            from hybridtwin.inference import joint
+
+            population, fits = joint.sampled(pool, groups, [p.id for p in people], method, root, tell)
+    seed = str(key) if isinstance(key, int | np.integer) else "key"
+    twins = {p.id: Twin.of(p, [fits[i]], person_key(root, p.id), seed) for i, p in enumerate(people)}
+    return Twins(twins, population)
+
+
+def substeps_for(marginal: Marginal, u) -> int:
+    """Fewest sub-steps at which halving them again leaves the objective as it is."""
+    if all(group.kernel.stepper.refined() is None for group in marginal.groups):
+        return 1
+    steps, old = int(marginal.substeps), None
+    while True:
+        marginal.substeps = np.int32(steps)
+        new = marginal.each(u)[0].sum()
+        if old is not None and abs(new - old) < _STILL:
+            return steps // 2
+        if steps >= _FINEST:
+            return steps
+        old, steps = new, 2 * steps
+
+
+def _maximized(pool: Pool, groups: list[Group], ids, method: FOCEI, tell) -> Population:
+    marginal = Marginal(pool, groups, method.laplace)
+
+    def report(done, total):
+        tell(done, total, "")
+
+    steps, found = 1, None
+    for _ in range(3):  # the steps that serve the start may be too long for the optimum
+        marginal.substeps = np.int32(steps)
+        at = pool.start if found is None else found.u
+        marginal.substeps = np.int32(substeps_for(marginal, at))
+        if found is not None and int(marginal.substeps) <= steps:
+            marginal.substeps = np.int32(steps)
+            break
+        steps = int(marginal.substeps)
+        found = focei.maximize(marginal, report, method.rounds, at)
+        if not np.isfinite(found.objective):
+            raise SolveError(
+                "the marginal likelihood is not a number at the start. Check units and initial estimates with ht.check."
+            )
+    modes = tuple(marginal.settle(found.u))
+    judge = Judgment()
+    if method.rounds:
+        judge.above(found.left, 0.01, 1.0, f"the search stopped with {found.left:.2g} of the objective to gain")
+    gone = float(1 - np.mean(np.concatenate([m.arrived for m in modes])))
+    judge.above(gone, 0.0, 0.1, f"the conditional mode of {100 * gone:.0f} % of the people was not found")
+    held = [s.name for s in pool.sites if s.kind in ("omega", "spread") and not found.free[pool.place(s.name)]]
+    if held and method.rounds:
+        judge.say("CAUTION", f"{', '.join(held)} went to zero; fix it at 0 or take it out of the random effects")
+    elif not np.isfinite(found.covariance()).all():
+        judge.say("CAUTION", "the curvature of the objective is not positive; standard errors are not known")
+    stats = {"rounds": found.rounds, "left": found.left, "start": found.start}
+    return Population(pool, tuple(groups), tuple(ids), method, found.u, found.covariance(), found.sandwich(), None, modes,
+                      stats, judge.part, int(marginal.substeps))  # fmt: skip
+
+
+def own_problems(population: Population):
+    """Everybody's record on the model of a person of this population, in the order of the cohort."""
+    model, found = population.person(), {}
+    for group in population.groups:
+        stepper = group.kernel.stepper
+        for _ in range(population.substeps.bit_length() - 1):
+            stepper = stepper.refined() or stepper
+        for place, problem in zip(group.rows, group.problems, strict=True):
+            kernel = dataclasses.replace(problem.kernel, model=model, stepper=stepper)
+            found[int(place)] = dataclasses.replace(problem, model=model, kernel=kernel)
+    return [found[i] for i in range(len(found))]
+
+
+def _given_the_population(population: Population, root):
+    """Fits of everybody given the population: draws from the Gaussian at each conditional mode."""
+    problems, fits = own_problems(population), {}
+    for group, modes in zip(population.groups, population.modes, strict=True):
+        for p, place in enumerate(group.rows):
+            problem, key = problems[place], person_key(root, population.ids[place])
+            d, b = modes.b.shape[1], modes.b[p]
+            fit = laplace(b, modes.curvature[p], -modes.joint[p] - 0.5 * d * np.log(2 * np.pi))
+            noise = np.array(jax.random.normal(jax.random.fold_in(key, 2), (population.method.draws, d), float))
+            constant = 0.5 * d * np.log(2 * np.pi) + np.linalg.slogdet(fit.scale)[1]
+            stats = {"log_proposal": -0.5 * np.sum(noise**2, axis=1) - constant, "rivals": 0.0, "gradient": 0.0}
+            drawn = Sampled((b + noise @ fit.scale.T)[None], stats, [fit], problem.kernel.untempered())
+            fits[int(place)] = _finish(problem, drawn, key, population.method)
+    return fits

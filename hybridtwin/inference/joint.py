@@ -1,0 +1,449 @@
+"""Joint posterior of a population and its people, by the No-U-Turn sampler on coordinates that undo the pooling.
+
+Given the population people are independent, and what a person's readings say of her own parameters c = theta + L b is about
+Gaussian, of some precision W_i and information h_i = W_i m_i. Then given the population her effects b_i (standard normal a
+priori: non-centered) have the conditional precision I + L' W_i L = R R' and the mean R^-T R^-1 L' (h_i - W_i theta), so with
+
+    u = u0 + S y_u,        b_i = R^-T (R^-1 L' (h_i - W_i theta) + y_i)
+
+all coordinates y are nearly independent standard normals, whatever the spread: neither the funnel of the centered form nor the
+ridge that informative readings make of the non-centered one remains. u0 and S come from the Laplace-approximated marginal
+posterior of the population (`conditional`, with the hyperpriors), W_i and h_i from everybody's conditional mode there. It costs
+a small factorization a person, never one of all people together. The sampled density is exact; the map only straightens it.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from numpyro.infer.hmc import hmc
+from numpyro.infer.util import ParamInfo
+
+from hybridtwin.coordinates import to_coordinate, unmixed
+from hybridtwin.fit import Judgment
+from hybridtwin.inference import diagnostics, focei
+from hybridtwin.inference.conditional import Marginal
+from hybridtwin.inference.kept import Sampled
+from hybridtwin.inference.modes import laplace
+from hybridtwin.inference.nuts import CHUNK, WARM_DEPTH
+from hybridtwin.inference.personalize import _finish, person_key
+from hybridtwin.inference.pooled import LOG_2PI, Group, Pool
+from hybridtwin.inference.population import Population
+from hybridtwin.inference.sampling import weights_of
+from hybridtwin.model import Kernel, finite
+from hybridtwin.simulate.steppers import Repeated
+
+_FIELDS = ("z", "diverging", "num_steps", "energy", "accept_prob")
+
+
+class Frame(NamedTuple):
+    """Straightened coordinates; see the module. Lists have one entry a group of P people with d effects."""
+
+    u: Any  # (p,) where the readings were laid out
+    head: Any  # (p,) center of the population's own coordinates
+    scale: Any  # (p, p)
+    precision: list  # (P, d, d) W, what readings say of c
+    told: list  # (P, d) h
+    rate: list  # (P, p) how the logarithm of W moves with the shared parameters
+    drift: list  # (P, d, p) how h moves with them
+    shift: list  # (P, d) center of y_i
+    spread: list  # (P, d) scale of y_i
+
+
+def _likelihood(pool: Pool, kernel: Kernel):
+    """(w (P, k), data, sub-steps) -> log likelihoods (P,), with its own derivative rule.
+
+    A person's few numbers are differentiated forward through the integration; what leads to them is cheap and goes backward.
+    """
+    kinds = [site.kind for site in kernel.sites for _ in range(site.size)]
+    body = np.array([i for i, kind in enumerate(kinds) if kind != "sensor"], int)
+
+    def modelled(own, w, data, substeps):
+        here = dataclasses.replace(kernel, stepper=Repeated(kernel.stepper, substeps))
+        found = here.modelled(pool.constrain(kernel, w.at[body].set(own)), data)
+        return found, found
+
+    def read(found, w, data):
+        values = pool.constrain(kernel, w)
+        return finite(sum(jnp.sum(kernel.sensor_of(n, values).terms(found[n], data.seen[n]).loglik) for n in data.read))
+
+    def one(w, data, substeps):
+        return read(modelled(w[body], w, data, substeps)[0], w, data)
+
+    def both(w, data, substeps):
+        """Value and slope: forward through the integration, for parameters of the body only, then back through the sensors."""
+        slopes, found = jax.jacfwd(modelled, has_aux=True)(w[body], w, data, substeps)
+        value, (by_found, slope) = jax.value_and_grad(read, (0, 1))(found, w, data)
+        return value, slope.at[body].add(sum(by_found[n] @ slopes[n] for n in found))
+
+    @jax.custom_vjp
+    def everybody(w, data, substeps):
+        return jax.vmap(lambda w, d: one(w, d, substeps))(w, data)
+
+    def ahead(w, data, substeps):
+        values, slopes = jax.vmap(lambda w, d: both(w, d, substeps))(w, data)
+        return values, jnp.where(jnp.isfinite(slopes), slopes, 0.0)
+
+    def back(slopes, given):
+        return given[:, None] * slopes, None, None
+
+    everybody.defvjp(ahead, back)
+    return everybody
+
+
+def _root(a):
+    """Lower Cholesky factor of small matrices (P, d, d), by columns: elementwise over people, which XLA fuses."""
+    d, rows = a.shape[-1], {}
+    for i in range(d):
+        for j in range(i + 1):
+            rest = a[:, i, j] - sum(rows[i, k] * rows[j, k] for k in range(j))
+            rows[i, j] = jnp.sqrt(rest) if i == j else rest / rows[j, j]
+    return rows
+
+
+def _ahead(rows, v):
+    """R^-1 v, for v a list of d arrays (P,)."""
+    found = []
+    for i in range(len(v)):
+        found.append((v[i] - sum(rows[i, k] * found[k] for k in range(i))) / rows[i, i])
+    return found
+
+
+def _back(rows, v):
+    """R^-T v."""
+    found = dict.fromkeys(range(len(v)))
+    for i in reversed(range(len(v))):
+        found[i] = (v[i] - sum(rows[k, i] * found[k] for k in range(i + 1, len(v)))) / rows[i, i]
+    return [found[i] for i in range(len(v))]
+
+
+def _natural(pool: Pool, u, d):
+    """(T (d, d), t (d,)) of c = T b + t: random effects on the eta scale, other effects as they are."""
+    m, typical = len(pool.omegas), pool.typical(u)
+    t = jnp.concatenate([jnp.stack([typical[p] for p in pool.omegas]) if m else jnp.zeros(0), jnp.zeros(d - m)])
+    return jnp.eye(d).at[:m, :m].set(pool.root(u)), t
+
+
+def _places(pool, frame: Frame, y):
+    """(u, [b of each group], log determinant) at straightened coordinates y (D,)."""
+    p = pool.size
+    u, at, found, volume = frame.head + frame.scale @ y[:p], p, [], jnp.zeros(())
+    for precision, told, rate, drift, shift, spread in zip(*frame[3:], strict=True):
+        people, d = told.shape
+        own = shift + spread * y[at : at + people * d].reshape(people, d)
+        at += people * d
+        if not d:
+            found.append(own)
+            continue
+        t, center = _natural(pool, u, d)
+        gain = jnp.exp(rate @ (u - frame.u))[:, None]
+        w = gain[..., None] * precision
+        right = (gain * (told + drift @ (u - frame.u)) - w @ center) @ t
+        rows = _root(jnp.eye(d)[None] + jnp.einsum("ji,pjk,kl->pil", t, w, t))
+        white = _ahead(rows, [right[:, i] for i in range(d)])
+        found.append(jnp.stack(_back(rows, [white[i] + own[:, i] for i in range(d)]), axis=1))
+        volume -= sum(jnp.sum(jnp.log(rows[i, i])) for i in range(d))
+    return u, found, volume
+
+
+def _density(pool: Pool, kernels):
+    """(y (D,), datas, frame, sub-steps) -> log density of the joint posterior, up to the constant Jacobian of the frame."""
+    likelihoods = [_likelihood(pool, kernel) for kernel in kernels]
+
+    def density(y, datas, frame, substeps):
+        u, effects, volume = _places(pool, frame, y)
+        total = pool.log_prior(u) + volume
+        for kernel, likelihood, b, data in zip(kernels, likelihoods, effects, datas, strict=True):
+            w = jax.vmap(lambda b, kernel=kernel: pool.person(kernel, u, b))(b)
+            total += jnp.sum(finite(likelihood(w, data, substeps))) - 0.5 * jnp.sum(b**2)
+        return total
+
+    return density
+
+
+@functools.lru_cache(maxsize=16)
+def _programs(pool: Pool, kernels, warmup: int, target: float, depth: int):
+    density = _density(pool, kernels)
+
+    def potential(datas, frame, substeps):
+        return lambda y: -density(y, datas, frame, substeps)
+
+    init, sample = hmc(potential_fn_gen=potential, algo="NUTS")
+
+    def start(key, y, datas, frame, substeps):
+        value, slope = jax.value_and_grad(potential(datas, frame, substeps))(y)
+        return init(
+            ParamInfo(y, value, slope),
+            warmup,
+            step_size=0.5,
+            adapt_step_size=True,
+            adapt_mass_matrix=False,
+            dense_mass=False,
+            target_accept_prob=target,
+            max_tree_depth=(min(WARM_DEPTH, depth), depth),
+            find_heuristic_step_size=False,
+            model_args=(datas, frame, substeps),
+            rng_key=key,
+        )
+
+    def advance(state, datas, frame, substeps):
+        def one(state, _):
+            state = sample(state, model_args=(datas, frame, substeps))
+            return state, (*(getattr(state, name) for name in _FIELDS), state.adapt_state.step_size)
+
+        return lax.scan(one, state, None, length=CHUNK)
+
+    each = (0, None, None, None)
+    return jax.jit(jax.vmap(start, (0, *each))), jax.jit(jax.vmap(advance, each))
+
+
+@functools.lru_cache(maxsize=16)
+def _unwhitened(pool: Pool):
+    return jax.jit(jax.vmap(functools.partial(_places, pool), (None, 0)))
+
+
+# ---------------------------------------------------------------------------------------------- the frame
+
+
+def _told(pool: Pool, u, b, curvature):
+    """(W (P, d, d), h (P, d)) of people whose conditional modes in the population u are b, with these curvatures."""
+    t, center = (np.asarray(a) for a in _natural(pool, u, b.shape[-1]))
+    inverse = np.linalg.pinv(t)
+    values, vectors = np.linalg.eigh(curvature - np.eye(b.shape[-1]))
+    inner = np.einsum("pij,pj,pkj->pik", vectors, np.maximum(values, 0.0), vectors)
+    w = inverse.T @ inner @ inverse
+    return w, (b @ t.T + center)[:, None, :] @ w + (b @ inverse)[:, None, :]
+
+
+def _frame(pool: Pool, marginal: Marginal, found: focei.Estimate) -> Frame:
+    """Coordinates from the marginal posterior of the population and everybody's conditional modes."""
+    covariance = found.covariance()
+    sd = np.where(np.isfinite(np.diag(covariance)), np.sqrt(np.maximum(np.diag(covariance), 0.0)), 1.0)
+    known = np.isfinite(covariance).all()
+    values, vectors = np.linalg.eigh(covariance) if known else (sd**2, np.eye(len(sd)))
+    scale = vectors * np.sqrt(np.clip(values, 1e-8, 25.0))
+    modes, parts = marginal.settle(found.u), []
+    here = [_told(pool, found.u, m.b, m.curvature) for m in modes]
+    for (w, h), m in zip(here, modes, strict=True):
+        people, d = m.b.shape
+        empty = (np.zeros((people, pool.size)), np.zeros((people, d, pool.size)))
+        parts.append([w, h[:, 0], *empty, np.zeros((people, d)), np.ones((people, d))])
+    step = np.clip(0.2 * sd, 1e-4, 0.05)
+    for site in pool.sites:
+        if site.kind in ("omega", "correlation") or (site.kind == "typical" and site.name in pool.omegas):
+            continue  # these are in the map itself
+        j = pool.place(site.name)
+        move = step[j] * np.eye(pool.size)[j]
+        pair = marginal.modes(np.stack([found.u + move, found.u - move]))
+        for part, one in zip(parts, pair, strict=True):
+            (w1, h1), (w2, h2) = (_told(pool, found.u + sign * move, one.b[i], one.curvature[i]) for i, sign in ((0, 1), (1, -1)))
+            sizes = [np.maximum(np.trace(w, axis1=1, axis2=2), 1e-300) for w in (w1, w2)]
+            rate = (np.log(sizes[0]) - np.log(sizes[1])) / (2 * step[j])
+            grown = np.exp(rate * step[j])[:, None]
+            part[2][:, j] = np.nan_to_num(np.clip(rate, -20, 20))
+            part[3][:, :, j] = np.nan_to_num((h1[:, 0] / grown - h2[:, 0] * grown) / (2 * step[j]))
+    columns = [[jnp.asarray(a) for a in column] for column in zip(*parts, strict=True)]
+    return Frame(jnp.asarray(found.u), jnp.asarray(found.u), jnp.asarray(scale), *columns)
+
+
+def _refitted(pool: Pool, frame: Frame, y):
+    """Coordinates in which the draws y (C, N, D) of the population have unit covariance and everybody's own unit variances."""
+    p, flat = pool.size, y.reshape(-1, y.shape[-1])
+    n, last = len(flat), y[:, -1]
+    center = flat.mean(axis=0) * n / (n + 20)
+    root = np.linalg.cholesky((n * np.cov(flat[:, :p].T).reshape(p, p) + 2 * p * np.eye(p)) / (n + 2 * p))
+    spread = np.sqrt((n * flat[:, p:].var(axis=0) + 100) / (n + 100))
+    shifts, spreads, at = [], [], p
+    for shift, wide in zip(frame.shift, frame.spread, strict=True):
+        own = slice(at, at + shift.size)
+        shifts.append(shift + wide * center[own].reshape(shift.shape))
+        spreads.append(wide * spread[at - p : at - p + shift.size].reshape(shift.shape))
+        at += shift.size
+    # what readings say stays laid out around the old center of the population
+    new = frame._replace(shift=shifts, spread=spreads, head=frame.head + frame.scale @ center[:p], scale=frame.scale @ root)
+    head = np.linalg.solve(root, (last[:, :p] - center[:p]).T).T
+    return np.concatenate([head, (last[:, p:] - center[p:]) / spread], axis=1), new
+
+
+# ---------------------------------------------------------------------------------------------- sampling
+
+
+class _Run(NamedTuple):
+    y: np.ndarray  # (C, N, D)
+    frame: Frame
+    stats: dict[str, Any]
+
+
+def _sample(pool, groups, datas, frame, substeps, method, key, report) -> _Run:
+    """Warm up twice (in the frame, then in the refitted one) and draw; chains that have not mixed go on."""
+    half = -(-method.warmup // (2 * CHUNK))
+    kernels = tuple(group.kernel for group in groups)
+    begin, go = _programs(pool, kernels, half * CHUNK, method.target, method.depth)
+    size = pool.size + sum(b.size for b in frame.told)
+    y = jax.random.normal(jax.random.fold_in(key, 3), (method.chains, size), float)
+    keys, total, done = jax.random.split(jax.random.fold_in(key, 4), method.chains), 2 * half + -(-method.draws // CHUNK), 0
+    kept, interrupted = [], False
+
+    def warm(state, frame):
+        nonlocal done
+        found, paces = [], []
+        for _ in range(half):
+            state, out = go(state, datas, frame, substeps)
+            found.append(np.asarray(out[0]))
+            paces.append(np.asarray(out[-1]))
+            done += 1
+            report(done, total, 0)
+        return state, np.concatenate(found[len(found) // 2 :], axis=1), np.concatenate(paces[len(paces) // 2 :], axis=1)
+
+    try:
+        _, drawn, _ = warm(begin(keys, y, datas, frame, substeps), frame)
+        y, frame = _refitted(pool, frame, drawn)
+        keys = jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys)
+        state, _, paces = warm(begin(keys, jnp.asarray(y), datas, frame, substeps), frame)
+        # one step size for all chains, the smallest that any settled on: what the stiffest region needs, every chain needs there
+        pace = np.full(method.chains, np.exp(np.median(np.log(paces), axis=1).min()))
+        state = state._replace(adapt_state=state.adapt_state._replace(step_size=jnp.asarray(pace)))
+        while True:
+            state, out = go(state, datas, frame, substeps)
+            kept.append([np.asarray(a) for a in out[:-1]])
+            done += 1
+            report(min(done, total - 1), total, int(sum(k[1].sum() for k in kept)))
+            count = CHUNK * len(kept)
+            if count >= method.draws and count % method.draws < CHUNK:
+                z = np.concatenate([k[0] for k in kept], axis=1)
+                if count >= method.most * method.draws or _mixed(z[..., : pool.size]):
+                    break
+    except KeyboardInterrupt:
+        if not kept:
+            raise
+        interrupted = True
+    z, diverging, steps, energy, accept = (np.concatenate([k[i] for k in kept], axis=1) for i in range(len(_FIELDS)))
+    stats = {"divergent": float(diverging.mean()), "bfmi": diagnostics.bfmi(energy), "interrupted": interrupted,
+             "leapfrogs": float(steps.mean()), "accept": float(accept.mean())}  # fmt: skip
+    return _Run(z, frame, stats)
+
+
+def _mixed(y) -> bool:
+    by = np.moveaxis(y, -1, 0)
+    low = np.minimum(diagnostics.ess_bulk(by), diagnostics.ess_tail(by))
+    return bool(np.all(diagnostics.rhat(by) < diagnostics.RHAT) and np.all(low > diagnostics.ESS))
+
+
+@functools.lru_cache(maxsize=16)
+def _loglik_program(pool: Pool, kernel: Kernel):
+    likelihood = _likelihood(pool, kernel)
+
+    def one(u, b, data, substeps):
+        return jnp.sum(finite(likelihood(jax.vmap(lambda b: pool.person(kernel, u, b))(b), data, substeps)))
+
+    return jax.jit(jax.vmap(one, (0, 0, None, None)))
+
+
+def _corrected(pool, groups, datas, u, effects, substeps, key):
+    """Draws of the joint posterior weighted for their steps cut in half: (indices (n,), share that counts, share failed)."""
+    n = len(u)
+    if all(group.kernel.stepper.refined() is None for group in groups):
+        return np.arange(n), 1.0, 0.0
+    totals = np.zeros((2, n))
+    for group, data, b in zip(groups, datas, effects, strict=True):
+        program = _loglik_program(pool, group.kernel)
+        for i in range(0, n, 32):
+            rows = np.minimum(np.arange(i, i + 32), n - 1)
+            for k in (0, 1):
+                found = np.asarray(program(u[rows], b[rows], data, np.int32(substeps * 2**k)))
+                totals[k, i : i + 32] += found[: n - i]
+    usable = np.isfinite(totals).all(axis=0)
+    weights = weights_of(np.where(usable, totals[1] - totals[0], -np.inf))
+    share = float(1 / np.sum(weights**2) / n)
+    if share >= 0.999:
+        return np.arange(n), share, float(1 - usable.mean())
+    rng = np.random.default_rng(np.array(jax.random.key_data(jax.random.fold_in(key, 5))))
+    return np.sort(rng.choice(n, n, p=weights)), share, float(1 - usable.mean())
+
+
+def sampled(pool: Pool, groups: list[Group], ids, method, key, tell):
+    """The population and a `Fit` for everybody, by NUTS on the joint posterior."""
+    from hybridtwin.inference import hierarchy
+
+    marginal = Marginal(pool, groups, penalized=True)
+    marginal.substeps = np.int32(hierarchy.substeps_for(marginal, pool.start))
+    found = focei.maximize(marginal, lambda done, total: tell(0.3 * done / total, 1.0, ""))
+    substeps = marginal.substeps
+    frame, datas = _frame(pool, marginal, found), marginal.datas
+
+    def report(done, total, diverging):
+        tell(0.3 + 0.65 * done / total, 1.0, f"{diverging} diverging")
+
+    run = _sample(pool, groups, datas, frame, substeps, method, key, report)
+    chains, count = run.y.shape[:2]
+    u, effects, _ = _unwhitened(pool)(run.frame, jnp.asarray(run.y.reshape(chains * count, -1)))
+    u, effects = np.array(u), [np.array(b) for b in effects]
+    pick, share, failed = _corrected(pool, groups, datas, u, effects, substeps, key)
+    u, effects = u[pick], [b[pick] for b in effects]
+    draws, stats = u.reshape(chains, count, -1), run.stats | {"mesh_share": share, "failed": failed}
+    center = u.mean(axis=0)
+    modes = tuple(marginal.settle(center))
+    population = Population(pool, tuple(groups), tuple(ids), method, center, np.cov(u.T).reshape(pool.size, pool.size),
+                            np.full((pool.size, pool.size), np.nan), draws, modes, stats, _judged(pool, draws, stats),
+                            int(substeps))  # fmt: skip
+    by = {name: v.reshape(1, chains, count) for name, v in population.samples.items()}
+    for word in ("rhat", "ess_bulk", "ess_tail"):
+        population.stats[word] = {name: float(getattr(diagnostics, word)(v)[0]) for name, v in by.items()}
+    return population, _people(population, effects, u, (chains, count), key)
+
+
+def _judged(pool, draws, stats):
+    """Has the sampler of the population converged?"""
+    by, judge = np.moveaxis(draws, -1, 0), Judgment()
+    names = [s.name for s in pool.sites for _ in range(s.size)]
+    rhat = diagnostics.rhat(by)
+    worst = int(np.argmax(np.where(np.isfinite(rhat), rhat, np.inf)))
+    judge.above(rhat[worst], diagnostics.RHAT, 1.10, f"R-hat of {names[worst]} is {rhat[worst]:.3f} (chains have not mixed)")
+    low = float(np.min(np.minimum(diagnostics.ess_bulk(by), diagnostics.ess_tail(by))))
+    judge.above(-low, -diagnostics.ESS, -60, f"smallest effective sample size of the population is {low:.0f}")
+    judge.above(stats["divergent"], 0.01, 0.05, f"{100 * stats['divergent']:.1f} % of the transitions diverged")
+    judge.above(-float(np.min(stats["bfmi"])), -0.3, -0.1, f"E-BFMI is {float(np.min(stats['bfmi'])):.2f} (heavy tails)")
+    share = 100 * stats["mesh_share"]
+    judge.above(-share, -80, -30, f"only {share:.0f} % of the draws count after halving the steps")
+    judge.above(stats["failed"], 0.01, 0.1, f"{100 * stats['failed']:.1f} % of the draws could not be solved")
+    if stats["interrupted"]:
+        judge.say("CAUTION", "sampling was interrupted; fewer draws than asked")
+    return judge.part
+
+
+@functools.lru_cache(maxsize=16)
+def _own(pool: Pool, kernel: Kernel, own: Kernel):
+    """Compiled: draws (u (n, p), b (n, d)) of one person as coordinates (n, k) of the model of a person of this population."""
+
+    def one(u, b):
+        values = pool.constrain(kernel, pool.person(kernel, u, b))
+        parts = {site.name: to_coordinate(site.prior, values[site.name]) for site in own.sites}
+        parts = unmixed(own.model.correlated, parts)
+        return jnp.concatenate([jnp.atleast_1d(parts[site.name]) for site in own.sites])
+
+    return jax.jit(jax.vmap(one))
+
+
+def _people(population: Population, effects, u, shape, key):
+    """Fits of everybody from the joint draws."""
+    from hybridtwin.inference.hierarchy import own_problems
+
+    problems, fits = own_problems(population), {}
+    shared = {k: v for k, v in population.stats.items() if k in ("divergent", "bfmi", "interrupted", "leapfrogs")}
+    for group, b, modes in zip(population.groups, effects, population.modes, strict=True):
+        for p, place in enumerate(group.rows):
+            problem, own = problems[place], person_key(key, population.ids[place])
+            z = np.array(_own(population.pool, group.kernel, problem.kernel)(u, b[:, p])).reshape(*shape, -1)
+            by = np.moveaxis(z, -1, 0)
+            stats = {word: getattr(diagnostics, word)(by) for word in ("rhat", "ess_bulk", "ess_tail")}
+            center = z.reshape(-1, z.shape[-1]).mean(axis=0)
+            spread = np.cov(z.reshape(-1, z.shape[-1]).T).reshape(len(center), len(center))
+            joint = -modes.joint[p] - 0.5 * problem.n_readings * LOG_2PI
+            fit = laplace(center, np.linalg.inv(spread + 1e-10 * np.eye(len(center))), joint)
+            drawn = Sampled(z, stats | shared | {"rivals": 0.0, "gradient": 0.0}, [fit], problem.kernel.untempered())
+            fits[int(place)] = _finish(problem, drawn, own, population.method)
+    return fits
