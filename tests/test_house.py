@@ -19,8 +19,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # fmt: off
 ORDER = [
     "errors", "engine", "paths", "progress", "versions", "units", "terms", "dimensions", "fields", "priors", "drawing", "system",
-    "clock", "signals", "records", "record_text", "binding", "io", "interventions", "simulate", "sensors", "coordinates", "pooling",
-    "model",
+    "clock", "signals", "records", "record_text", "binding", "io", "interventions", "simulate", "sensors",
+    "coordinates", "pooling", "model",
     "fit", "worlds", "outcomes", "twin", "inference", "causal", "physiology", "datasets", "plots", "plots_calibration",
     "plots_compare", "pictures", "report", "grammar",
     "cli", "demo", "__main__", "__init__",

@@ -90,7 +90,8 @@ def _program(pool: Pool, kernel: Kernel, laplace: bool, others: bool):
     point, measured = _functions(pool, kernel)
     people = jax.vmap(point, (None, 0, 0, None))
     lanes = jax.vmap(people, (0, 0, None, None))
-    dets = jax.vmap(jax.vmap(lambda *a: measured(*a, laplace), (None, 0, 0, None, 0)), (0, 0, None, None, 0))
+    exact = functools.partial(measured, laplace=laplace)
+    dets = jax.vmap(jax.vmap(exact, (None, 0, 0, None, 0)), (0, 0, None, None, 0))
 
     def search(u, b, data, substeps):
         def round_(state):

@@ -388,7 +388,7 @@ class NPDE:
         x = self.table["npde"].dropna().to_numpy()
         n = len(x)
         tail = stats.chi2.cdf((n - 1) * np.var(x, ddof=1), n - 1)
-        found = {"mean": float(stats.ttest_1samp(x, 0.0).pvalue), "variance": float(2 * min(tail, 1 - tail)),
+        found = {"mean": float(np.asarray(stats.ttest_1samp(x, 0.0))[1]), "variance": float(2 * min(tail, 1 - tail)),
                  "normality": float(stats.shapiro(x).pvalue)}  # fmt: skip
         return found | {"global": min(1.0, 3 * min(found.values()))}
 

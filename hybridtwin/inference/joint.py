@@ -37,6 +37,7 @@ from hybridtwin.inference.sampling import weights_of
 from hybridtwin.model import Kernel, finite
 from hybridtwin.simulate.steppers import Repeated
 
+_MIXING = ("rhat", "ess_bulk", "ess_tail")
 _FIELDS = ("z", "diverging", "num_steps", "energy", "accept_prob")
 
 
@@ -390,9 +391,9 @@ def sampled(pool: Pool, groups: list[Group], ids, method, key, tell):
     population = Population(pool, tuple(groups), tuple(ids), method, center, np.cov(u.T).reshape(pool.size, pool.size),
                             np.full((pool.size, pool.size), np.nan), draws, modes, stats, _judged(pool, draws, stats),
                             int(substeps))  # fmt: skip
-    by = {name: v.reshape(1, chains, count) for name, v in population.samples.items()}
-    for word in ("rhat", "ess_bulk", "ess_tail"):
-        population.stats[word] = {name: float(getattr(diagnostics, word)(v)[0]) for name, v in by.items()}
+    by = {name: v.reshape(1, chains, count) for name, v in (population.samples or {}).items()}
+    mixing = {word: {name: float(getattr(diagnostics, word)(v)[0]) for name, v in by.items()} for word in _MIXING}
+    population = dataclasses.replace(population, stats=stats | mixing)
     return population, _people(population, effects, u, (chains, count), key)
 
 
@@ -439,7 +440,7 @@ def _people(population: Population, effects, u, shape, key):
             problem, own = problems[place], person_key(key, population.ids[place])
             z = np.array(_own(population.pool, group.kernel, problem.kernel)(u, b[:, p])).reshape(*shape, -1)
             by = np.moveaxis(z, -1, 0)
-            stats = {word: getattr(diagnostics, word)(by) for word in ("rhat", "ess_bulk", "ess_tail")}
+            stats = {word: getattr(diagnostics, word)(by) for word in _MIXING}
             center = z.reshape(-1, z.shape[-1]).mean(axis=0)
             spread = np.cov(z.reshape(-1, z.shape[-1]).T).reshape(len(center), len(center))
             joint = -modes.joint[p] - 0.5 * problem.n_readings * LOG_2PI

@@ -95,7 +95,8 @@ class Population:
         """Parameter -> central interval: of the draws, or of the normal approximation on the coordinates."""
         if self.samples is not None:
             tails = [(1 - level) / 2, (1 + level) / 2]
-            return {name: tuple(map(float, np.quantile(v, tails))) for name, v in self.samples.items()}
+            found = {name: np.quantile(v, tails) for name, v in self.samples.items()}
+            return {name: (float(low), float(high)) for name, (low, high) in found.items()}
         from scipy.special import ndtri
 
         reach, errors, found = float(ndtri((1 + level) / 2)), self.errors(), {}
