@@ -15,15 +15,17 @@ from hybridtwin.errors import DeclarationError, ParameterError, SolveError
 from hybridtwin.fit import Judgment
 from hybridtwin.inference import focei
 from hybridtwin.inference.conditional import Marginal
+from hybridtwin.inference.finish import finish
 from hybridtwin.inference.kept import Sampled
 from hybridtwin.inference.methods import FOCEI, NUTS
 from hybridtwin.inference.modes import laplace
-from hybridtwin.inference.personalize import _finish, as_key, person_key
+from hybridtwin.inference.personalize import as_key, person_key
 from hybridtwin.inference.pooled import Group, Pool, gather
 from hybridtwin.inference.population import Population
 from hybridtwin.records import Cohort
 from hybridtwin.twin import Twin, Twins
 
+_WIDTH = 16  # people whose draws are read in one call
 _FINEST = 16  # most sub-steps that the marginal likelihood is computed with
 _STILL = 1e-3  # change of the objective by halved steps that does not matter
 
@@ -126,6 +128,7 @@ def _given_the_population(population: Population, root):
     """Fits of everybody given the population: draws from the Gaussian at each conditional mode."""
     problems, fits = own_problems(population), {}
     for group, modes in zip(population.groups, population.modes, strict=True):
+        drawn = []
         for p, place in enumerate(group.rows):
             problem, key = problems[place], person_key(root, population.ids[place])
             d, b = modes.b.shape[1], modes.b[p]
@@ -133,6 +136,13 @@ def _given_the_population(population: Population, root):
             noise = np.array(jax.random.normal(jax.random.fold_in(key, 2), (population.method.draws, d), float))
             constant = 0.5 * d * np.log(2 * np.pi) + np.linalg.slogdet(fit.scale)[1]
             stats = {"log_proposal": -0.5 * np.sum(noise**2, axis=1) - constant, "rivals": 0.0, "gradient": 0.0}
-            drawn = Sampled((b + noise @ fit.scale.T)[None], stats, [fit], problem.kernel.untempered())
-            fits[int(place)] = _finish(problem, drawn, key, population.method)
+            drawn.append(Sampled((b + noise @ fit.scale.T)[None], stats, [fit], problem.kernel.untempered()))
+        fits |= finished(population, group, [problems[i] for i in group.rows], drawn, root)
     return fits
+
+
+def finished(population: Population, group: Group, problems, drawn: list[Sampled], root):
+    """Fits of the people of a group, by their place in the cohort."""
+    keys = [person_key(root, population.ids[place]) for place in group.rows]
+    fits = finish(problems, drawn, keys, population.method, min(len(problems), _WIDTH))
+    return dict(zip(map(int, group.rows), fits, strict=True))

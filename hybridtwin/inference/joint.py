@@ -30,7 +30,6 @@ from hybridtwin.inference.conditional import Marginal
 from hybridtwin.inference.kept import Sampled
 from hybridtwin.inference.modes import laplace
 from hybridtwin.inference.nuts import CHUNK, WARM_DEPTH
-from hybridtwin.inference.personalize import _finish, person_key
 from hybridtwin.inference.pooled import LOG_2PI, Group, Pool
 from hybridtwin.inference.population import Population
 from hybridtwin.inference.sampling import weights_of
@@ -431,13 +430,14 @@ def _own(pool: Pool, kernel: Kernel, own: Kernel):
 
 def _people(population: Population, effects, u, shape, key):
     """Fits of everybody from the joint draws."""
-    from hybridtwin.inference.hierarchy import own_problems
+    from hybridtwin.inference.hierarchy import finished, own_problems
 
     problems, fits = own_problems(population), {}
     shared = {k: v for k, v in population.stats.items() if k in ("divergent", "bfmi", "interrupted", "leapfrogs")}
     for group, b, modes in zip(population.groups, effects, population.modes, strict=True):
+        drawn = []
         for p, place in enumerate(group.rows):
-            problem, own = problems[place], person_key(key, population.ids[place])
+            problem = problems[place]
             z = np.array(_own(population.pool, group.kernel, problem.kernel)(u, b[:, p])).reshape(*shape, -1)
             by = np.moveaxis(z, -1, 0)
             stats = {word: getattr(diagnostics, word)(by) for word in _MIXING}
@@ -445,6 +445,6 @@ def _people(population: Population, effects, u, shape, key):
             spread = np.cov(z.reshape(-1, z.shape[-1]).T).reshape(len(center), len(center))
             joint = -modes.joint[p] - 0.5 * problem.n_readings * LOG_2PI
             fit = laplace(center, np.linalg.inv(spread + 1e-10 * np.eye(len(center))), joint)
-            drawn = Sampled(z, stats | shared | {"rivals": 0.0, "gradient": 0.0}, [fit], problem.kernel.untempered())
-            fits[int(place)] = _finish(problem, drawn, own, population.method)
+            drawn.append(Sampled(z, stats | shared | {"rivals": 0.0, "gradient": 0.0}, [fit], problem.kernel.untempered()))
+        fits |= finished(population, group, [problems[i] for i in group.rows], drawn, key)
     return fits
