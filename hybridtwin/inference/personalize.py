@@ -44,20 +44,23 @@ def person_key(key, person_id):
 
 
 class _Tally:
-    """One progress line for several models that run side by side."""
+    """One progress line for several models that run side by side: people, chains, diverging, failed, and how far."""
 
-    def __init__(self, tell, count):
-        self._tell, self._state, self._lock, self.stop = tell, [(0, 1, 0)] * count, threading.Lock(), False
+    def __init__(self, tell, models, people, chains):
+        self._tell, self._people, self._lock, self.stop = tell, people, threading.Lock(), False
+        self._state = [(0.0, 0, 0, 0)] * models
+        self._chains = f"{chains} chains" if chains else ""
 
-    def report(self, which, done, total, diverging):
-        """Called by a sampler after each chunk."""
+    def report(self, which, share, people, diverging, failed):
+        """Called after each chunk of work: share done, people finished, transitions that diverged, draws not solved."""
         if self.stop:
             raise KeyboardInterrupt
         with self._lock:
-            self._state[which] = (done, total, diverging)
-            parts = self._state
-            share = sum(d / t for d, t, _ in parts) / len(parts)
-            self._tell(share, 1.0, f"{sum(v for *_, v in parts)} diverging")
+            self._state[which] = (share, people, diverging, failed)
+            shares, finished, diverged, lost = zip(*self._state, strict=True)
+            several = f"{min(finished)} of {self._people} people" if self._people > 1 else ""
+            parts = (several, self._chains, f"{sum(diverged)} diverging", f"{sum(lost)} failed")
+            self._tell(sum(shares) / len(shares), 1.0, " · ".join(filter(None, parts)))
 
 
 def _tile(problems, keys, method, temper, report, count) -> list[Sampled]:
@@ -141,17 +144,23 @@ def _fit_all(model, people, alone, key, method, temper, folder, workers, report)
         alike.setdefault((problem.kernel, shapes), []).append(i)
     tiles = [rows[i : i + width] for rows in alike.values() for i in range(0, len(rows), width)]
     found: dict[int, Fit] = {}
-    shares, job = [0.0] * len(tiles), _Job(method, temper, folder, width)
+    job, progress = _Job(method, temper, folder, width), np.zeros((len(tiles), 2))  # share done and diverging, of each tile
+
+    def told():
+        failed = sum(round(fit.stats["failed"] * fit.count) for fit in list(found.values()))
+        weights = np.array([len(rows) for rows in tiles]) / len(people)
+        report(float(progress[:, 0] @ weights), len(found), int(progress[:, 1].sum()), failed)
 
     def fit(number):
         rows = tiles[number]
 
         def tell(done, total, diverging):
-            shares[number] = done / total
-            report(sum(shares), len(tiles), diverging)
+            progress[number] = done / total, max(diverging, progress[number, 1])
+            told()
 
         with double():
             found.update(zip(rows, job.fit([problems[i] for i in rows], [keys[i] for i in rows], tell), strict=True))
+        told()
 
     fit(0)  # alone, so that its programs are compiled once
     with ThreadPoolExecutor(workers) as pool:
@@ -205,7 +214,7 @@ def personalize(model, data, method=None, *, key, temper=1.0, keep=None, progres
     root = as_key(key)
     title = f"personalizing {people[0].id}" if len(people) == 1 else f"personalizing {len(people)} people"
     with bars.bar(title, enabled=progress) as tell:
-        tally = _Tally(tell, len(models))
+        tally = _Tally(tell, len(models), len(people), getattr(method, "chains", 0))
         jobs = [
             functools.partial(
                 _fit_all,
