@@ -1,6 +1,6 @@
 """Coordinates of parameters: unconstrained, and standard normal wherever the prior is made from a normal.
 
-The mode found on them is the mode on the eta scale of pharmacometrics.
+The mode found on them is the mode on the eta scale of pharmacometrics. Any other prior has median 0 and about unit spread there.
 """
 
 import math
@@ -8,6 +8,8 @@ import math
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions import biject_to
+
+from hybridtwin.priors import standard
 
 
 def normal_based(prior):
@@ -23,7 +25,8 @@ def from_coordinate(prior, z):
     """Value of a parameter at coordinate `z`."""
     base = normal_based(prior)
     if base is None:
-        return biject_to(prior.support)(z)
+        center, scale = standard(prior)
+        return biject_to(prior.support)(center + scale * z)
     value = base[0] + base[1] * z
     for transform in base[2]:
         value = transform(value)
@@ -34,7 +37,8 @@ def to_coordinate(prior, value):
     """Coordinate of a parameter's value."""
     base = normal_based(prior)
     if base is None:
-        return biject_to(prior.support).inv(value)
+        center, scale = standard(prior)
+        return (biject_to(prior.support).inv(value) - center) / scale
     for transform in reversed(base[2]):
         value = transform.inv(value)
     return (value - base[0]) / base[1]
@@ -44,9 +48,10 @@ def log_prior(prior, z):
     """Log density of the prior on the coordinate, Jacobian included."""
     if normal_based(prior) is not None:
         return -0.5 * z**2 - 0.5 * math.log(2 * math.pi)
-    transform = biject_to(prior.support)
-    value = transform(z)
-    return prior.log_prob(value) + transform.log_abs_det_jacobian(z, value)
+    transform, (center, scale) = biject_to(prior.support), standard(prior)
+    free = center + scale * z
+    value = transform(free)
+    return prior.log_prob(value) + transform.log_abs_det_jacobian(free, value) + math.log(scale)
 
 
 def _normal(prior):

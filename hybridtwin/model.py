@@ -2,8 +2,9 @@
 
 The unknowns of a person are *sites*: parameters of the system and sensors, deviations by occasion, uncertain amounts and
 times of events. Each site lives on unconstrained coordinates in which a normal-based prior is a standard normal (so the mode
-found there is the mode on the eta scale, as in pharmacometrics). A `Kernel` is everything static about one model on one shape
-of record, with the functions that are compiled; numbers of people and records enter it only as arguments.
+found there is the mode on the eta scale, as in pharmacometrics); any other prior has median 0 and about unit spread there. A
+`Kernel` is everything static about one model on one shape of record, with the functions that are compiled; numbers of people
+and records enter it only as arguments.
 """
 
 import dataclasses

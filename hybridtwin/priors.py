@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 import numpyro.distributions as dist
+from jax.core import Tracer
 
 _STANDARD = NormalDist()
 
@@ -83,6 +84,34 @@ def median(prior: dist.Distribution) -> float:
             return float(prior.icdf(0.5))
         except (NotImplementedError, ImportError):
             return float(np.median(np.asarray(prior.sample(jax.random.key(0), (20001,)))))
+
+
+_STANDARDS: dict[Any, tuple[float, float]] = {}  # by value of the prior: a program is traced many times
+
+
+def standard(prior: dist.Distribution) -> tuple[float, float]:
+    """Median and spread (half of the central 68 %) of a scalar prior on its unconstrained coordinate, as plain numbers.
+
+    What a coordinate is divided by, so that a start, a step and a curvature mean the same for a prior on 1e-2 and one on 1e4.
+    (0, 1) where the prior's own numbers are unknowns.
+    """
+    from numpyro.distributions import biject_to
+
+    leaves, tree = jax.tree.flatten(prior)
+    if any(isinstance(leaf, Tracer) for leaf in leaves):
+        return 0.0, 1.0
+    key = (str(tree), tuple(np.asarray(leaf).tobytes() for leaf in leaves))
+    if key not in _STANDARDS:
+        with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+            at = np.array([0.5 * math.erfc(x / math.sqrt(2)) for x in (1.0, 0.0, -1.0)])
+            try:
+                values = np.asarray(prior.icdf(at))
+            except (NotImplementedError, ImportError):
+                values = np.quantile(np.asarray(prior.sample(jax.random.key(0), (20001,))), at)
+            low, middle, high = (float(x) for x in np.asarray(biject_to(prior.support).inv(values)))
+        usable = math.isfinite(low + middle + high) and high > low
+        _STANDARDS[key] = (middle, (high - low) / 2) if usable else (0.0, 1.0)
+    return _STANDARDS[key]
 
 
 _WORDS = {"LogNormal": "log-normal", "Normal": "normal", "HalfNormal": "half-normal", "Uniform": "uniform"}

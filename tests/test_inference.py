@@ -21,7 +21,7 @@ from hybridtwin.inference import diagnostics, kept, modes
 from hybridtwin.inference import personalize as personalizing
 from hybridtwin.inference.methods import NUTS, Laplace
 from hybridtwin.inference.personalize import personalize
-from hybridtwin.model import Model, from_coordinate, log_prior
+from hybridtwin.model import Model, from_coordinate, log_prior, to_coordinate
 from hybridtwin.physiology import OneCompartment, OneCompartmentOral, T1DMinimal
 from hybridtwin.records import Cohort, Person
 from hybridtwin.sensors import Seen
@@ -309,11 +309,20 @@ def test_priors_keep_their_density_on_coordinates():
             ht.halfnormal(2.0),
             dist.Gamma(2.0, 3.0),
             dist.Uniform(1.0, 4.0),
+            dist.HalfCauchy(25.0),
+            dist.TruncatedNormal(0.05, 0.05, low=0.0),
+            dist.Beta(2.0, 5.0),
+            dist.StudentT(3.0, 10.0, 4.0),
         ):
             z = jnp.asarray(0.37)
             slope = jnp.abs(jax.grad(lambda x, p=prior: from_coordinate(p, x))(z))
             expected = prior.log_prob(from_coordinate(prior, z)) + jnp.log(slope)
             assert float(log_prior(prior, z)) == pytest.approx(float(expected), rel=1e-9), prior
+            draws = prior.sample(jax.random.key(1), (4000,)).astype(float)
+            at = np.quantile(np.asarray(to_coordinate(prior, draws)), [0.1587, 0.5, 0.8413])
+            if not isinstance(prior, dist.HalfNormal | dist.Uniform):  # of those the middle alone is where it should be
+                np.testing.assert_allclose([(at[2] - at[0]) / 2, at[1]], [1.0, 0.0], atol=0.08)
+            assert abs(at[1]) < 0.08
 
 
 # ------------------------------------------------------------------------------------------------ sensors
