@@ -24,7 +24,7 @@ _FLOOR = 0.02  # smallest spread of a direction, in that of the starts: chains t
 def draw(setting: Setting, method) -> list[Drawn]:
     """Chains of every person of a tile, one after the other."""
     found = []
-    for p, key in enumerate(setting.keys):
+    for p, key in enumerate(setting.keys[: setting.wanted]):
         data, temper = (jax.tree.map(lambda a, p=p: a[p], part) for part in (setting.data, setting.tempers))
         mover = Mover(setting.kernel, data, temper, jax.random.fold_in(key, 2))
         rng = np.random.default_rng(np.array(jax.random.key_data(jax.random.fold_in(key, 8))))

@@ -36,7 +36,7 @@ class Population(NamedTuple):
 def draw(setting: Setting, method) -> list[Drawn]:
     """Populations of every person of a tile, one after the other."""
     found = []
-    for p, key in enumerate(setting.keys):
+    for p, key in enumerate(setting.keys[: setting.wanted]):
         data, temper = (jax.tree.map(lambda a, p=p: a[p], part) for part in (setting.data, setting.tempers))
         z = prior_draws(setting.kernel, jax.random.fold_in(key, 7), method.particles)
         mover = Mover(setting.kernel, data, temper, jax.random.fold_in(key, 2))

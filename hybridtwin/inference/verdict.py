@@ -50,7 +50,8 @@ def computed(stats) -> Part:
     judge.above(stats["failed"], 0.01, 0.1, f"{100 * stats['failed']:.1f} % of the draws could not be solved")
     if stats["rivals"]:
         share = 100 * stats["rivals"]
-        judge.say("CAUTION", f"another mode holds about {share:.0f} % of the posterior; it is not among the draws")
+        told = f"another mode holds about {share:.0f} % of the posterior; it is not among the draws (ht.SMC() weighs modes)"
+        judge.above(share, 0.0, 20.0, told)
     if stats.get("interrupted"):
         judge.say("CAUTION", "sampling was interrupted; fewer draws than asked")
     return judge.part

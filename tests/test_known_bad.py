@@ -1,0 +1,117 @@
+"""What must not pass: each known way to be wrong turns its part of the verdict, and the same bodies read rightly stay green."""
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+from small import DRIP, MESH, ORAL, Drip, drip_person, mesh_person, oral_person
+from test_methods import Shape, two_by_quadrature, two_person
+
+import hybridtwin.system as ht
+from hybridtwin import sensors
+from hybridtwin.inference.methods import SMC, Auto, Laplace
+from hybridtwin.inference.personalize import personalize
+from hybridtwin.model import Model
+from hybridtwin.records import Person
+from hybridtwin.signals import Regimen, Signal
+from hybridtwin.system import Scalar
+
+BAD = ("CAUTION", "DO NOT USE")
+
+
+def fitted(model, person, method=None):
+    return personalize(model, person, method or Auto(draws=400), key=5, progress=False)
+
+
+def with_readings(person, change):
+    """The same person, readings changed."""
+    series = {name: dataclasses.replace(s, value=change(np.asarray(s.value))) for name, s in person.series.items()}
+    return dataclasses.replace(person, series={**person.series, **series})
+
+
+class Funnel(ht.System):
+    """x exp(-v / 2) is read near zero: the smaller v, the narrower x."""
+
+    time = "h"
+
+    class State(ht.State):
+        y: Scalar = ht.state("1", positive=False)
+
+    v: Scalar = ht.parameter(ht.normal(0.0, 3.0), "1")
+    x: Scalar = ht.parameter(ht.normal(0.0, 3.0), "1")
+
+    def rates(self, t, x, u):
+        return self.State(y=0.0 * x.y / ht.const(1.0, "h"))
+
+    def initial(self, u):
+        return self.State(y=self.x * 2.718281828 ** (-self.v / 2))
+
+    def outputs(self, x, u):
+        return {"y": ht.output(x.y, "1")}
+
+
+def test_a_funnel_is_not_a_gaussian():
+    person = Person.of("neck", start=0.0, stop=1.0, readings={"y": (np.array([0.5]), np.array([0.0]), "1")})
+    model = Model(Funnel(), y=sensors.Gaussian("y", sd=0.1))
+    part = fitted(model, person, Laplace(draws=1000, starts=4)).verdict.parts["computed"]
+    assert part.level in BAD, part
+
+
+def test_a_mode_that_the_draws_miss_is_red_and_populations_weigh_both():
+    sharp = Model(Shape(level=0.0, slope=0.0), square=sensors.Gaussian("square", sd=0.05))
+    missed = fitted(sharp, two_person(), Laplace(draws=400, starts=8))
+    assert missed.verdict.parts["computed"].level == "DO NOT USE", missed.verdict
+    share, _ = two_by_quadrature(sd=0.05)
+    long = fitted(sharp, two_person(), SMC(particles=2048, islands=8, moves=4)).fits[0]
+    assert np.mean(long.values["b"] > 0) == pytest.approx(share, abs=0.06)
+    usual = fitted(sharp, two_person())
+    assert usual.verdict.parts["computed"].level == "OK", usual.verdict
+    assert np.mean(usual.fits[0].values["b"] > 0) == pytest.approx(np.mean(long.values["b"] > 0), abs=0.08)
+
+
+def test_a_wrong_prior_is_told():
+    model = Model(Drip(CL=ht.typical(40.0, cv=0.2)), C=sensors.Gaussian("C", sd=0.3))
+    part = fitted(model, drip_person()).verdict.parts["fits"]
+    assert part.level == "DO NOT USE" and part.reasons, part
+
+
+@pytest.mark.parametrize("factor", [0.1, 10.0])
+@pytest.mark.parametrize("sd", [0.3, ht.lognormal(0.3, 0.7)], ids=["known", "free"])
+def test_readings_in_another_unit_are_told(sd, factor):
+    person = with_readings(drip_person(), lambda v: factor * v)
+    part = fitted(Model(Drip(), C=sensors.Gaussian("C", sd=sd)), person).verdict.parts["fits"]
+    # a tenth under an error told in the true unit leaves the readings little to say: clearance and volume move by 4.5 sd
+    assert part.level == "DO NOT USE" or (factor, sd, part.level) == (0.1, 0.3, "CAUTION"), part
+
+
+def test_a_dose_that_nobody_wrote_down_is_told():
+    written = dataclasses.replace(drip_person(), regimens={"iv": Regimen.bolus(120.0, "mg", at=[1.0, 17.0])})
+    part = fitted(DRIP, written).verdict.parts["fits"]
+    assert part.level == "DO NOT USE", part
+
+
+def test_white_noise_on_correlated_error_is_told():
+    rng = np.random.default_rng(4)
+    times = np.linspace(0.25, 23.75, 48)
+    error = np.zeros(48)
+    for i in range(1, 48):
+        error[i] = 0.93 * error[i - 1] + 0.3 * rng.standard_normal()
+    k = 2.5 / 28.0
+    clean = 120.0 / 28.0 * np.exp(-k * times)
+    person = Person.of(
+        "drift", start=0.0, stop=24.0, doses={"iv": Regimen.bolus(120.0, "mg", at=0.0)}, signals={"push": Signal.constant(0.0, "mg/h")},
+        readings={"C": (times, clean + error, "mg/L")},
+    )  # fmt: skip
+    model = Model(Drip(), C=sensors.Gaussian("C", sd=ht.lognormal(0.3, 0.7)))
+    part = fitted(model, person).verdict.parts["fits"]
+    assert part.level in BAD and any("correlate" in reason for reason in part.reasons), part
+
+
+@pytest.mark.parametrize(
+    ("model", "person"),
+    [(DRIP, drip_person), (MESH, mesh_person), *[(ORAL, functools.partial(oral_person, f"p{i}", i)) for i in range(6)]],
+)
+def test_bodies_that_are_read_rightly_stay_green(model, person):
+    verdict = fitted(model, person()).verdict
+    assert verdict.parts["computed"].level == "OK" and verdict.parts["fits"].level == "OK", verdict
