@@ -100,8 +100,8 @@ def test_white_noise_on_correlated_error_is_told():
     k = 2.5 / 28.0
     clean = 120.0 / 28.0 * np.exp(-k * times)
     person = Person.of(
-        "drift", start=0.0, stop=24.0, doses={"iv": Regimen.bolus(120.0, "mg", at=0.0)}, signals={"push": Signal.constant(0.0, "mg/h")},
-        readings={"C": (times, clean + error, "mg/L")},
+        "drift", start=0.0, stop=24.0, doses={"iv": Regimen.bolus(120.0, "mg", at=0.0)},
+        signals={"push": Signal.constant(0.0, "mg/h")}, readings={"C": (times, clean + error, "mg/L")},
     )  # fmt: skip
     model = Model(Drip(), C=sensors.Gaussian("C", sd=ht.lognormal(0.3, 0.7)))
     part = fitted(model, person).verdict.parts["fits"]
