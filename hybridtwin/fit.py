@@ -175,3 +175,13 @@ def unit_of(model: Model, site: str) -> str:
         return "1"
     unit = {p: f.unit for p, f, _ in sensor.fields()}[path]
     return model.unit_of(sensor.of) if unit == "1" and path in ("sd", "add") else unit
+
+
+def common_outputs(fits) -> tuple[str, ...]:
+    """Outputs that every structure has in one unit."""
+    shared = set.intersection(*[set(f.model.spec.outputs) for f in fits])
+    return tuple(
+        n
+        for n, o in fits[0].model.spec.outputs.items()
+        if n in shared and all(f.model.spec.outputs[n].unit == o.unit for f in fits)
+    )

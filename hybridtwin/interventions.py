@@ -17,7 +17,10 @@ from hybridtwin.units import factor, time_factor
 
 @dataclasses.dataclass(frozen=True)
 class Do:
-    """One intervention: `targets` (name -> what it becomes) inside the window [start, stop) of lived time."""
+    """One intervention: `targets` (name -> what it becomes) inside the window [start, stop) of lived time.
+
+    Without targets it only says when rules of care begin to watch.
+    """
 
     targets: Mapping[str, Any]
     start: Any = None
@@ -38,7 +41,7 @@ class Do:
                 f" until {self.stop}" if self.stop is not None else "",
             ]
         )
-        return ", ".join(f"{name} = {say(value)}" for name, value in self.targets.items()) + window
+        return (", ".join(f"{name} = {say(value)}" for name, value in self.targets.items()) or "care") + window
 
 
 def _doses_in_words(regimen) -> str:
@@ -298,7 +301,7 @@ def _window(do, clock, world):
 def _enact_one(world, do, spec, clock):
     start, stop = _window(do, clock, world)
     inputs, overrides, clamps = dict(world.inputs), list(world.overrides), list(world.clamps)
-    onsets, notes = [], list(world.notes)
+    onsets, notes = [] if do.targets else [start], list(world.notes)
     for name, value in do.targets.items():
         if name in spec.doses:
             lived = inputs[name]

@@ -16,7 +16,7 @@ import numpy as np
 from hybridtwin.clock import Clock
 from hybridtwin.engine import double
 from hybridtwin.errors import InterventionError, PastHorizon, SolveError
-from hybridtwin.fit import PARTS, Fit, Part, Verdict
+from hybridtwin.fit import PARTS, Fit, Part, Verdict, common_outputs
 from hybridtwin.interventions import Do, Rescue, When, World, enact
 from hybridtwin.records import Person
 from hybridtwin.sensors import Seen
@@ -179,11 +179,15 @@ class Twin:
         (`bolus=lambda b: b.shift(-20, "min")`), a `Regimen` or `Signal`, a number where a number has one meaning, or
         (number, unit). `start`, `stop`: window of lived time: numbers of the record's unit, "07:30" (the last such time in
         the record), "2026-03-24 07:30", "day 2 07:30". `respond`: rules of care, a `When` or `Rescue`
-        or several; without them later decisions are kept as lived. For dotted names write `twin.do(**{"gut.kabs": ...})`.
+        or several, which watch from the first difference on (from `start` where nothing else is done); without them later
+        decisions are kept as lived. For dotted names write `twin.do(**{"gut.kabs": ...})`.
 
         **Raises:** UnknownTarget, AmbiguousDose, PastHorizon, InterventionError, UnitError.
         """
-        dos = (*self.dos, Do(targets, start, stop)) if targets else self.dos
+        if respond is not None and not targets and stop is not None:
+            raise InterventionError("do: a rule of care watches to the end of the record. Leave stop= out.")
+        watching = respond is not None and start is not None
+        dos = (*self.dos, Do(targets, start, stop)) if targets or watching else self.dos
         rules = self.rules if respond is None else tuple(respond) if isinstance(respond, list | tuple) else (respond,)
         other = dataclasses.replace(self, dos=dos, rules=rules)
         for which in range(len(self.fits)):
@@ -485,18 +489,16 @@ def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, name
     columns, failed, structures, error = [], [], [], 0.0
     notes: list[list[str]] = [[] for _ in twins]
     acts: list[list[list[Act]]] = [[] for _ in twins]
-    outputs = names or _common_outputs(first.fits)
+    outputs = names or common_outputs(first.fits)
     for i, (fit, day) in enumerate(zip(first.fits, first.days, strict=True)):
         worlds = [twin.world(i) for twin in twins]
         draws = max(first.draws_of(i) // 2, 1) if prior else first.draws_of(i)
         reads, _, solved, did = solve(fit, day, worlds, draws=draws, key=first.key, at=at, prior=prior, names=outputs)
         if solved.failed.all():
             over = [note for world in worlds for note in overflowed(world, solved.code)]
-            if over:
-                raise SolveError(f"{first.id}, {fit.model.name}: {over[-1]}")
             raise SolveError(
-                f"no draw of {fit.model.name} could be solved for {first.id}. Check the units of the inputs, or fix "
-                "extreme parameters, as in T1DMinimal(SG=.01)."
+                f"no draw of {fit.model.name} could be solved for {first.id}. "
+                + (over[-1] if over else "Check the units of the inputs, or fix extreme parameters, as in T1DMinimal(SG=.01).")
             )
         columns.append(solved.values)
         failed.append(solved.failed)
@@ -530,16 +532,6 @@ def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, name
         )
         for w, twin in enumerate(twins)
     ]
-
-
-def _common_outputs(fits) -> tuple[str, ...]:
-    """Outputs that every structure has in one unit."""
-    shared = set.intersection(*[set(f.model.spec.outputs) for f in fits])
-    return tuple(
-        n
-        for n, o in fits[0].model.spec.outputs.items()
-        if n in shared and all(f.model.spec.outputs[n].unit == o.unit for f in fits)
-    )
 
 
 def _within_horizon(bound, spec) -> None:

@@ -389,6 +389,18 @@ def test_rules_in_twins():
         assert effect[0].low >= 0 and effect[0].median > 0
 
 
+def test_rules_watch_from_the_start_of_a_window():
+    rule = When("C", below=(1e3, "mg/L"), give=("iv", 1.0, "mg"), wait="24 h")
+    cared = drip_twin().do(start=12.5, respond=rule)
+    plain, found = simulate_worlds([drip_twin(), cared])
+    before = found.time < 12.5
+    assert np.all(found.acts[0].times[:, 0] == 12.5) and "care from 12.5" in cared.label
+    assert np.array_equal(plain["C"][:, before], found["C"][:, before])
+    assert np.all(found["C"][:, found.time > 12.5] > plain["C"][:, found.time > 12.5])
+    with pytest.raises(InterventionError, match="Leave stop= out"):
+        drip_twin().do(stop=13.0, respond=rule)
+
+
 def test_a_twin_whose_every_draw_needs_more_acts_says_so():
     with pytest.raises(ht.errors.SolveError, match="at_most="):
         drip_twin().do(respond=When("C", below=(99.0, "mg/L"), give=("iv", 1.0, "mg"), wait="30 min")).simulate()

@@ -144,6 +144,7 @@ def told(act, clock, failed) -> str:
     count = act.count[~failed]
     if not count.size:
         return f"no draw says whether {act.name} was {verb}"
-    share = f"{act.name} {verb} by the rescue rule in {int((count > 0).sum())} of {len(count)} draws"
+    rule = "rescue rule" if act.does == "give" else "rule of care"
+    share = f"{act.name} {verb} by the {rule} in {int((count > 0).sum())} of {len(count)} draws"
     more = f", {np.mean(count):.3g} times on average (at most {count.max()})"
     return share + more + (f", {np.mean(count) * act.amount:.3g} {act.unit} on average" if act.does == "give" else "")
