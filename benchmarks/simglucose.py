@@ -1,0 +1,171 @@
+"""Virtual patient-days per second: the UVA/Padova simulator of this library beside the PyPI package simglucose.
+
+The job is a virtual trial: each published patient in many variants (insulin sensitivity from day to day), a day of three
+meals with boluses under four treatments (as prescribed, an hour late, halved, 20 minutes early) as worlds of `do`. The
+package does one patient-day of the same inputs, as shipped (it looks its constants up in a pandas row at every evaluation,
+and integrates minute by minute with SciPy's dopri5, started anew each minute) and with plain attributes in place of the
+row. Ours are fixed steps on the mesh, float64, finer for the minutes after a meal begins, where the stomach's emptying
+switches. The error told is against diffrax at 1e-10, over all published patients and treatments (where glucose falls to
+zero the simulator's own guard jumps, and nothing converges: runs that do are counted apart); the package's own day is
+compared, too.
+
+    python3 -m venv /tmp/sg && /tmp/sg/bin/pip install "setuptools<80" simglucose==0.2.11
+    python -m benchmarks.simglucose --peer-python /tmp/sg/bin/python --json
+"""
+
+import json
+import subprocess
+from pathlib import Path
+
+from benchmarks import measure
+
+MINUTES, VARIANTS = 1440, 64
+MEALS = {"adult": (45.0, 70.0, 60.0), "adolescent": (45.0, 70.0, 60.0), "child": (25.0, 40.0, 35.0)}  # g
+TIMES = (420, 720, 1080)  # min
+COARSE, FINE = 1.0, 0.2  # min: steps, and steps while the stomach's emptying can switch
+SWITCHING = 25.0  # min after the beginning of a meal in which it can
+NAMES = (
+    "kmax", "kmin", "kabs", "b", "d", "f", "Gb", "Ib", "EGPb", "Vg", "k1", "k2", "kp2", "kp3", "ki", "Vmx", "Km0", "p2u",
+    "Fsnc", "ke1", "ke2", "Vi", "m1", "m2", "HEb", "ka1", "ka2", "kd", "ksc",
+)  # fmt: skip
+
+
+def protocol_of(name, parameters):
+    """The prescribed day of a patient: three meals, insulin by the patient's own basal rate and carbohydrate ratio."""
+    meals = list(zip(TIMES, MEALS[name.split("#")[0]], strict=True))
+    return {
+        "duration_min": MINUTES, "basal_U_per_min": parameters["u2ss"] * parameters["BW"] / 6000,
+        "meals": [{"t_min": t, "carbs_g": g} for t, g in meals],
+        "boluses": [{"t_min": t, "units": g / parameters["CR"]} for t, g in meals],
+    }  # fmt: skip
+
+
+def peer(python, patients, protocol, fast):
+    """What simglucose_peer.py says."""
+    script = Path(__file__).resolve().parent / "simglucose_peer.py"
+    asked = json.dumps({"patients": patients, "protocol": protocol, "fast": fast})
+    done = subprocess.run([python, str(script)], input=asked, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{python} could not run simglucose:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def worlds_of(name, parameters):
+    """The prescribed day of one patient and its three other treatments, as `do` makes them."""
+    import hybridtwin as ht
+    from hybridtwin.interventions import Do, World, enact
+    from hybridtwin.physiology import UVAPadova
+
+    plan, minutes = protocol_of(name, parameters), [float(t) for t in TIMES]
+    person = ht.Person.of(
+        "patient", start=0.0, stop=float(MINUTES), time="min", covariates={"weight": (parameters["BW"], "kg")},
+        doses={"meal": ht.Regimen.bolus([m["carbs_g"] for m in plan["meals"]], "g", at=minutes),
+               "bolus": ht.Regimen.bolus([b["units"] for b in plan["boluses"]], "[IU]", at=minutes)},
+        signals={"basal": ht.Signal.constant(60 * plan["basal_U_per_min"], "[IU]/h")},
+    )  # fmt: skip
+    bound = person.bind(UVAPadova.spec)
+    lived = World(bound.inputs, bound.start, bound.stop, bound.resets)
+    changes = [lambda b: b.shift(60, "min"), lambda b: 0.5 * b, lambda b: b.shift(-20, "min")]
+    return [lived, *(enact(lived, [Do({"bolus": change})], UVAPadova.spec, bound.clock) for change in changes)]
+
+
+class Trial:
+    """The virtual trial: what is compiled, and the arguments of each patient."""
+
+    def __init__(self, people, stepper, *, coarse=COARSE, fine=FINE):
+        import jax
+        import jax.numpy as jnp
+        import numpy as np
+
+        from hybridtwin.physiology import UVAPadova
+        from hybridtwin.simulate.mesh import LAST, lay, layout_of
+        from hybridtwin.simulate.solve import Extras, first, observer, states
+
+        spec, none = UVAPadova.spec, jnp.zeros(0)
+        reads = [(5.0 * k, LAST) for k in range(MINUTES // 5 + 1)]
+        knots = [t + fine * k for t in TIMES for k in range(int(SWITCHING / fine))] if fine else []
+        worlds = [worlds_of(name, p) for name, p in people.items()]
+        layout = layout_of([w for each in worlds for w in each], spec)
+        self.meshes = [jax.device_put(lay(each, spec, layout, reads, max_step=coarse, knots=knots)) for each in worlds]
+        noise = np.exp(0.1 * np.random.default_rng(0).normal(size=(len(people), VARIANTS, 3)))
+        noise[:, 0], noise[..., 2] = 1.0, 1.0  # the first variant is the published patient; only sensitivities vary
+        self.values = [
+            {n: jnp.asarray(p[n] * noise[i, :, {"Vmx": 0, "kp3": 1}.get(n, 2)]) for n in NAMES}
+            for i, p in enumerate(people.values())
+        ]
+
+        def lane(values, mesh):
+            system, extras = UVAPadova().with_values(values), Extras(none, none, none)
+            here, u = first(system, layout, mesh, extras)
+            path, _ = states(system, layout, stepper, mesh, here.initial(u), extras, observer(("G",)))
+            return path[mesh.read, 0]
+
+        self.program = jax.jit(jax.vmap(lane, (0, None)))
+
+    def run(self, lanes=VARIANTS):
+        """Glucose (lanes, times) of every patient in every world; all are under way before the first is waited for."""
+        few = (lambda v: v) if lanes == VARIANTS else (lambda v: {n: a[:lanes] for n, a in v.items()})
+        return [
+            [self.program(few(v), mesh) for mesh in meshes] for v, meshes in zip(self.values, self.meshes, strict=True)
+        ]
+
+
+def errors(people):
+    """Largest error (mg/dL) of plasma glucose over patients, treatments and times against 1e-10, and runs that touch zero."""
+    import numpy as np
+
+    from hybridtwin.simulate.steppers import RK4, Adaptive
+
+    found, truth = (
+        np.array([[np.asarray(g) for g in each] for each in trial.run(1)])
+        for trial in (Trial(people, RK4(1)), Trial(people, Adaptive(rtol=1e-10, atol=1e-10), coarse=5.0, fine=None))
+    )
+    touched = truth.min(axis=-1) <= 1e-3
+    return float(np.max(np.abs(found - truth)[~touched])), int(touched.sum())
+
+
+def main():
+    """Run both, in turns, and print patient-days per second."""
+    parser = measure.arguments(__doc__, repeats=3)
+    parser.add_argument("--peer-python", required=True, help="a Python that has simglucose, see above")
+    parser.add_argument("--patients", type=int, default=30)
+    given = parser.parse_args()
+    measure.use(given.device)
+    groups = ("adult", "adolescent", "child")
+    names = [f"{groups[i % 3]}#{i // 3 + 1:03d}" for i in range(given.patients)]
+    nothing = {"duration_min": 0, "meals": [], "boluses": []}
+    people = dict(zip(names, peer(given.peer_python, names, nothing, False)["parameters"], strict=True))
+    protocol = protocol_of(names[0], people[names[0]])
+    from hybridtwin.engine import double
+
+    with double():
+        import jax
+        import numpy as np
+
+        from hybridtwin.simulate.steppers import RK4
+
+        trial, days = Trial(people, RK4(1)), len(people) * 4 * VARIANTS
+        jax.block_until_ready(trial.run())
+        shipped, fast, seconds = [], [], []
+        for _ in range(given.repeats):
+            seconds.append(measure.interleaved({"ours": trial.run}, repeats=1, warmup=0)["ours"].median)
+            shipped.append(peer(given.peer_python, names[:1], protocol, False))
+            seconds.append(measure.interleaved({"ours": trial.run}, repeats=1, warmup=0)["ours"].median)
+            fast.append(peer(given.peer_python, names[:1], protocol, True))
+        own = np.asarray(trial.run(1)[0][0])[0, :-1]
+        worst, touched = errors(people)
+    rate = days / float(np.median(seconds))
+    slow, quick = (float(np.median([r["seconds"] for r in runs])) for runs in (shipped, fast))
+    print(measure.table([("hybridtwin", rate, ""), ("simglucose as shipped", 1 / slow, rate * slow),
+                         ("simglucose, plain attributes", 1 / quick, rate * quick)],
+                        ("", "patient-days a second", "ours / theirs")))  # fmt: skip
+    claims = {
+        "patient_days_ratio": rate * slow, "patient_days_ratio_fast": rate * quick, "patient_days_per_second": rate,
+        "max_error_mg_dL": worst, "difference_from_peer_mg_dL": float(np.max(np.abs(own - np.array(shipped[-1]["glucose"])))),
+    }  # fmt: skip
+    measure.report("simglucose", given, claims=claims, patient_days=days, runs_at_zero=touched, nodes=len(trial.meshes[0][0].t),
+                   ours=seconds, peer=[r["seconds"] for r in shipped], peer_fast=[r["seconds"] for r in fast])  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
