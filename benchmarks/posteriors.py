@@ -4,7 +4,8 @@
 
 Two ODE posteriors by 10,000 reference draws each, on a log scale (K_m has no mean worth comparing): mean in standard errors of
 both sides, the ratio of standard deviations, and the largest difference of the two ECDFs; `sir` by its published moments. Times
-are of a fresh program and of a second call in the same process.
+are of a fresh program and of a second call in the same process. `sir` is left to SMC: its counts have no slope to climb where the
+first bodies of the prior stand, so no ascent finds the mode that the other methods start from.
 """
 
 import json
@@ -206,7 +207,7 @@ def main():
         if given.only not in (None, name):
             continue
         model, person, reference = make()
-        for method in given.methods.split(","):
+        for method in given.methods.split(",") if name != "sir" else ["SMC"]:
             seconds = []
             for key in (0, 1):
                 began = time.perf_counter()

@@ -41,9 +41,11 @@ def test_reference_draws_are_met(posteriors, name, method):
         assert ratio == pytest.approx(1.0, abs=0.35 if heavy else 0.15), (parameter, rows)
 
 
-@pytest.mark.heavy
 def test_moments_of_the_waterborne_infection_are_met(posteriors):
+    """From the prior on: no ascent finds this mode, which must not count against populations."""
     model, person, reference = posteriors.POSTERIORS["sir"]()
-    fit = personalize(model, person, METHODS["NUTS"], key=0, progress=False).fits[0]
+    twin = personalize(model, person, SMC(particles=512, islands=8), key=0, progress=False)
+    fit = twin.fits[0]
+    assert twin.verdict.parts["computed"].level == "OK" and twin.verdict.parts["fits"].level == "OK", twin.verdict
     for name, z, ratio, _, ess in posteriors.score(fit, reference):
         assert abs(z) < 4.0 and ratio == pytest.approx(1.0, abs=0.15) and ess > 100, name

@@ -202,6 +202,7 @@ def distinct(modes: Modes, within: float = 10.0) -> list[int]:
 
 
 _MODES = 3  # modes of one person that are polished and weighed
+REACHED = 2.0  # a step (in sd) that remains, above which a point is no mode
 
 
 def search(kernel, data, keys, starts, temper, most=_MODES):
@@ -217,10 +218,18 @@ def search(kernel, data, keys, starts, temper, most=_MODES):
             fit = laplace(z[p], hessian[p], value[p])
             if rank < len(r) and all(distance(fit.mode, other) > 1.0 for other in fits[p]):
                 fits[p].append(fit)
-    fits = [sorted(f, key=lambda fit: -fit.log_evidence) for f in fits]
-    _, grad = curvature(kernel, np.stack([f[0].mode for f in fits]), data, temper)
-    left = [float(np.linalg.norm(f[0].scale.T @ g)) for f, g in zip(fits, grad, strict=True)]
-    return fits, left
+    widest = max(len(f) for f in fits)
+    z = np.stack([np.stack([f[min(i, len(f) - 1)].mode for i in range(widest)]) for f in fits])
+    grad = evaluate(kernel, z, data, temper)[1]
+    kept, left = [], []
+    for p, f in enumerate(fits):
+        steps = [float(np.linalg.norm(fit.scale.T @ g)) for fit, g in zip(f, grad[p], strict=False)]
+        # a point that the ascent did not bring to rest is no mode, and its evidence no evidence: it comes last
+        best = sorted(range(len(f)), key=lambda i: (not steps[i] < REACHED, -f[i].log_evidence))
+        best = [i for i in best if steps[i] < REACHED] or best[:1]
+        kept.append([f[i] for i in best])
+        left.append(steps[best[0]])
+    return kept, left
 
 
 def distance(z, fit):

@@ -21,7 +21,7 @@ from hybridtwin.inference import kept, modes
 from hybridtwin.inference.finish import finish, needs_finer
 from hybridtwin.inference.kept import Sampled
 from hybridtwin.inference.methods import FOCEI, NUTS, Auto
-from hybridtwin.inference.modes import missed, search
+from hybridtwin.inference.modes import REACHED, missed, search
 from hybridtwin.inference.sampling import Setting
 from hybridtwin.model import Model, bind
 from hybridtwin.records import Cohort, Person
@@ -75,12 +75,17 @@ def _tile(problems, keys, method, temper, report, count) -> list[Sampled]:
     return [
         Sampled(
             one.z,
-            one.stats | {"rivals": missed(found[p], one.z.reshape(-1, one.z.shape[-1])), "gradient": left[p]},
+            one.stats | {"rivals": _rivals(found[p], one.z, left[p]), "gradient": left[p]},
             found[p],
             jax.tree.map(lambda a, p=p: np.asarray(a[p]), tempers),
         )
         for p, one in enumerate(drawn)
     ]
+
+
+def _rivals(fits, z, left) -> float:
+    """Share of modes that the draws miss; 0 where the ascent came to rest nowhere, so that there is no mode to miss."""
+    return missed(fits, z.reshape(-1, z.shape[-1])) if left < REACHED else 0.0
 
 
 def _tempers(kernel, data, keys, starts, power):

@@ -48,5 +48,5 @@ def weights_of(log_weights):
     usable = np.isfinite(log_weights)
     if not usable.any():
         return np.full(len(log_weights), 1 / len(log_weights))
-    w = np.where(usable, np.exp(np.where(usable, log_weights, 0.0) - log_weights[usable].max()), 0.0)
+    w = np.exp(np.where(usable, log_weights, -np.inf) - log_weights[usable].max())
     return w / w.sum()

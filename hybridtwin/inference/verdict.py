@@ -76,7 +76,7 @@ def fits(residuals, z_mean, names, roles) -> Part:
     judge = Judgment()
     for name, r in residuals.items():
         seen = r[np.isfinite(r)]
-        if len(seen) < 3:
+        if len(seen) < 3 or not seen.any():  # counts have no residuals
             continue
         n = len(seen)
         spread = float(np.mean(seen**2))
