@@ -141,6 +141,10 @@ def sample(args):
 
     tables, weight = read_person(args.thin)
     model, names = make_model(args, tables, weight)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: compiled.append(seconds) if "/jax/core/compile" in event else None
+    )
     begin = time.perf_counter()
     kernel = NUTS(
         model, target_accept_prob=0.8, dense_mass=True, init_strategy=init_to_median,
@@ -150,15 +154,22 @@ def sample(args):
         kernel, num_warmup=args.warmup, num_samples=args.draws, num_chains=args.chains, chain_method=args.chain_method,
         progress_bar=False,
     )  # fmt: skip
-    chains.run(jax.random.PRNGKey(args.seed), extra_fields=("num_steps", "diverging"))
+    chains.warmup(jax.random.PRNGKey(args.seed))
+    jax.block_until_ready(chains.last_state)
+    warm, compile_warm = time.perf_counter(), sum(compiled)
+    chains.run(jax.random.PRNGKey(args.seed + 1), extra_fields=("num_steps", "diverging"))
     draws = {name: np.asarray(chains.get_samples(group_by_chain=True)[name]) for name in names}
-    seconds = time.perf_counter() - begin
+    done = time.perf_counter()
+    seconds = done - begin
     extra = chains.get_extra_fields(group_by_chain=True)
     ess = {name: float(arviz.ess(values, method="bulk")) for name, values in draws.items()}
     rhat = {name: float(arviz.rhat(values)) for name, values in draws.items()}
     return {
         "what": "plain NumPyro + diffrax, structure A, temper 1",
         "seconds": seconds,
+        "warmup_seconds": warm - begin - compile_warm,
+        "draw_seconds": done - warm - (sum(compiled) - compile_warm),
+        "compile_seconds": sum(compiled),
         "min_bulk_ess": min(ess.values()),
         "seconds_per_ess": seconds / min(ess.values()),
         "max_rhat": max(rhat.values()),

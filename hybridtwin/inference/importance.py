@@ -21,7 +21,8 @@ from hybridtwin.inference.sampling import Drawn, Setting
 
 _NU = 6.0  # degrees of freedom: tails well above a Gaussian's, variance still finite in every weight that matters
 _WIDE, _SPREAD = 0.1, 1.6  # share and width of the wide part of each component
-_EXTRA, _SWEEPS = 3, 4  # components beside those of the modes, and sweeps of expectation and maximization a round
+_EXTRA, _SWEEPS = 3, 3  # components beside those of the modes, and sweeps of expectation and maximization a round
+_AGAIN = 2  # times that who is near goes on learning before chains are asked
 _STILL = 0.1  # adaptations that move no mean or spread by more (sd) agree
 SHARE, FEW = 0.3, 150  # of a batch that must count, and effective draws, before it is taken for the posterior
 
@@ -48,13 +49,11 @@ class Mixture:
 
     def far(self, z):
         """Squared distance of z (n, d) from every component in its own widths: (n, K)."""
-        return np.stack(
-            [
-                np.square(np.linalg.solve(root, (z - mean).T)).sum(axis=0)
-                for mean, root in zip(self.mean, self.root, strict=True)
-            ],
-            axis=1,
-        )
+        out = np.empty((len(z), len(self.share)))
+        for k, back in enumerate(np.linalg.inv(self.root)):
+            y = (z - self.mean[k]) @ back.T
+            out[:, k] = np.einsum("ij,ij->i", y, y)
+        return out
 
     def log_parts(self, far):
         """Log density of every component, its share counted, from `far` (n, K)."""
@@ -126,6 +125,11 @@ class Learner:
     def count(self) -> float:
         """Effective number of the draws it has learned from."""
         return float(kish(self.log_weights))
+
+    @property
+    def hope(self) -> float:
+        """Share of a batch that may count: of the last, or of all, where one unlucky weight has spoilt the last."""
+        return max(self.share, self.count / max(len(self.z), 1))
 
 
 def _grown(old: Mixture, z, rng, log_weights) -> Mixture:
@@ -203,8 +207,10 @@ def weigh(setting: Setting, draws: int, rounds: int, batch: int, quit_below: flo
     learners = [Learner(generator(key, 2), fits) for key, fits in zip(setting.keys, setting.modes, strict=True)]
     _teach(setting, learners, rounds, batch)
     found = _answered(setting, learners, draws, batch, quit_below)
-    again = [one.near and not one.trusted for one in found] if quit_below else []
-    if any(again):  # a few more rounds cost less than chains
+    for _ in range(_AGAIN if quit_below else 0):  # a few more rounds cost less than chains
+        again = [one.near and not one.trusted for one in found]
+        if not any(again):
+            break
         for one, more in zip(learners, again, strict=True):
             one.settled = not more
         _teach(setting, learners, rounds // 2, batch)
@@ -227,7 +233,7 @@ def _teach(setting, learners, rounds, batch):
 
 def _answered(setting, learners, draws, batch, quit_below) -> list["Weighted"]:
     """A last batch of everybody who is not hopeless."""
-    wanted = [0 if one.share < quit_below else _length(one.share, draws, batch) for one in learners]
+    wanted = [0 if one.hope < quit_below else _length(one.hope, draws, batch) for one in learners]
     batches = [one.mixtures[-1].draw(one.rng, n) if n else one.batch[:1] for one, n in zip(learners, wanted, strict=True)]
     if not any(wanted):
         return [_learned(one) for one in learners]
@@ -270,7 +276,7 @@ def _learned(learner) -> Weighted:
     """What a hopeless mixture has learned: a place to start a sampler from."""
     khat = float(psis(learner.log_density - learner.sources)[1])
     count = learner.count
-    stats = {"khat": khat, "ess": count, "share": learner.share, "pool": len(learner.z), "drift": np.inf, "rounds": learner.round}
+    stats = {"khat": khat, "ess": count, "share": learner.hope, "pool": len(learner.z), "drift": np.inf, "rounds": learner.round}
     return Weighted(learner.z, learner.log_weights, learner, stats)
 
 

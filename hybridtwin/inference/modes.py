@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.engine import Lanes, double
+from hybridtwin.inference.readings import generator
 from hybridtwin.model import Kernel, Temper, finite
 
 _ROUNDS = 60
@@ -149,9 +150,10 @@ def exact(kernel: Kernel, z, data, temper):
 
 
 def starts_of(keys, size, count):
-    """Starts for the ascent (P, S, d): the prior's median, then draws from the prior, narrowed."""
-    draws = jax.vmap(lambda k: 0.7 * jax.random.normal(k, (count, size), float))(keys)
-    return draws.at[:, 0].set(0.0)
+    """Starts for the ascent (P, S, d): the prior's median, then draws from the prior, narrowed; on the host, nothing to compile."""
+    draws = np.stack([0.7 * generator(key, 1).standard_normal((count, size)) for key in keys])
+    draws[:, 0] = 0.0
+    return draws
 
 
 def curvature(kernel, z, data, temper, step=1e-4):
@@ -207,8 +209,7 @@ REACHED = 2.0  # a step (in sd) that remains, above which a point is no mode
 
 def search(kernel, data, keys, starts, temper, most=_MODES):
     """For every person of a tile: Laplace approximations of up to `most` modes, the one of most evidence first."""
-    start_keys = jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys)
-    found = ascend(kernel, starts_of(start_keys, kernel.size, starts), data, temper)
+    found = ascend(kernel, starts_of(keys, kernel.size, starts), data, temper)
     ranked = [distinct(m)[:most] for m in found]
     fits: list[list] = [[] for _ in found]
     for rank in range(max(len(r) for r in ranked)):

@@ -10,7 +10,7 @@ import numpy as np
 
 GOOD = 0.5  # k-hat below this: the variance is finite, and few draws suffice
 USABLE = 0.7
-_FIRM, _MOST = 0.65, 0.6  # k-hat that passes where so many draws count: of a few thousand weights it is known to 0.15
+_FIRM, _MOST = 0.65, 0.5  # k-hat that passes where so many draws count: of a few thousand weights it is known to 0.15
 _TAIL = 4  # a tail needs more points than these
 
 
