@@ -149,7 +149,7 @@ def answer(models, data, method, temper, key):
 def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--method", default="nuts", choices=["nuts", "laplace"])
+    parser.add_argument("--method", default="auto", choices=["auto", "nuts", "laplace"])
     parser.add_argument("--temper", type=float, default=3.0)
     parser.add_argument("--start", default="steady", choices=["steady", "free"])
     parser.add_argument("--key", type=int, default=0)
@@ -163,7 +163,7 @@ def main():
         name: np.stack([measured(answers[arm][:96, 1]) - measured(answers[""][:96, 1]) for arm in ARMS])
         for name, (_, _, answers) in data.items()
     }
-    method = ht.NUTS(draws=200, warmup=150, most=3) if given.method == "nuts" else ht.Laplace()
+    method = {"auto": ht.Auto(draws=800, most=3), "nuts": ht.NUTS(draws=200, warmup=150, most=3), "laplace": ht.Laplace()}[given.method]
 
     def models(**options):
         sensor = ht.sensors.CGM("G_isf", **options)
