@@ -1,8 +1,9 @@
-"""The minimal model of an intravenous glucose test as its peers write it: plain NumPyro + diffrax, and Stan through PyStan.
+"""The minimal model of an intravenous glucose test as its peers write it: plain NumPyro + diffrax, and Stan through
+PyStan.
 
-Readings are made here from known parameters and an insulin response that is made up (a first and a second phase). Run by
-`benchmarks/one_person.py`, in processes of their own: `python -m benchmarks.bergman_peers plain`, or with a Python that has PyStan,
-`python benchmarks/bergman_peers.py stan`. The last line is JSON.
+Readings are made here from known parameters and an insulin response that is made up (a first and a second phase). Run
+by `benchmarks/one_person.py`, in processes of their own: `python -m benchmarks.bergman_peers plain`, or with a Python
+that has PyStan, `python benchmarks/bergman_peers.py stan`. The last line is JSON.
 """
 
 import argparse

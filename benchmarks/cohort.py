@@ -1,11 +1,12 @@
 """Cohorts: people per second beside a loop of plain NumPyro + diffrax, and compile time at 8, 64 and 512 people.
 
-One dose by mouth, Michaelis-Menten elimination, 15 log-normal readings a person, five unknowns. The peer is written as a careful
-user would: data are arguments, so that only its first person compiles (not counted); its chains run in step as lanes of one program.
-It is timed on a few of the same people and extrapolated to the cohort, at the same effective number of draws.
+One dose by mouth, Michaelis-Menten elimination, 15 log-normal readings a person, five unknowns. The peer is written
+as a careful user would: data are arguments, so that only its first person compiles (not counted); its chains run in
+step as lanes of one program. It is timed on a few of the same people and extrapolated to the cohort, at the same
+effective number of draws.
 
-"Effective" is the smallest bulk ESS over the unknowns for chains. Importance draws are independent: for them it is Kish's effective
-number of the weighted draws, at most the number kept; how many of those are distinct is told, too.
+"Effective" is the smallest bulk ESS over the unknowns for chains. Importance draws are independent: for them it is
+Kish's effective number of the weighted draws, at most the number kept; how many of those are distinct is told, too.
 
     python -m benchmarks.cohort --json [--people 1000] [--peer-people 3]
 """
@@ -232,9 +233,8 @@ def main():
     target = last["ess_median"]
     each = float(np.median([p["warmup_seconds"] + p["draw_seconds"] * target / p["ess"] for p in peers]))
     mine = last["seconds"] / given.people
-    rows = [(n, r["compile_seconds"], r["programs"], r["seconds"], r["memory_MiB"], str(r["stages"])) for n, r in cold.items()]
-    rows.append((f"{given.people}, warm", last["compile_seconds"], last["programs"], last["seconds"], last["memory_MiB"],
-                 str(last["stages"])))  # fmt: skip
+    sizes = [*cold.items(), (f"{given.people}, warm", last)]
+    rows = [(n, *(r[k] for k in ("compile_seconds", "programs", "seconds", "memory_MiB", "stages"))) for n, r in sizes]
     print(measure.table(rows, ("people", "compile s", "programs", "seconds", "MiB", "stages")))
     print(f"ours: {1 / mine:.1f} people/s at a median of {target:.0f} effective draws (a tenth have under {last['ess_tenth']:.0f}; "
           f"{last['distinct_median']:.0f} distinct of {given.draws})")  # fmt: skip

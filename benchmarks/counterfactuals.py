@@ -163,7 +163,8 @@ def main():
         name: np.stack([measured(answers[arm][:96, 1]) - measured(answers[""][:96, 1]) for arm in ARMS])
         for name, (_, _, answers) in data.items()
     }
-    method = {"auto": ht.Auto(draws=800, most=3), "nuts": ht.NUTS(draws=200, warmup=150, most=3), "laplace": ht.Laplace()}[given.method]
+    nuts = ht.NUTS(draws=200, warmup=150, most=3)
+    method = {"auto": ht.Auto(draws=800, most=3), "nuts": nuts, "laplace": ht.Laplace()}[given.method]
 
     def models(**options):
         sensor = ht.sensors.CGM("G_isf", **options)

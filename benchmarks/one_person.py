@@ -1,13 +1,16 @@
-"""One person: time to 1,000 effective draws, from an empty cache, from a full one, and in a warm process, beside the peers.
+"""One person: time to 1,000 effective draws, from an empty cache, from a full one, and in a warm process, beside the
+peers.
 
-Two problems: T1DMinimal on the embedded person's three days, and the minimal model (Bergman) on an intravenous glucose test. The
-peers are plain NumPyro + diffrax (`plain_numpyro.py`, `bergman_peers.py`) and, for the minimal model, Stan through PyStan (with
-`--stan-python` naming a Python that has it; its build time is told apart). Everybody runs in a process of their own, in the same run.
+Two problems: T1DMinimal on the embedded person's three days, and the minimal model (Bergman) on an intravenous
+glucose test. The peers are plain NumPyro + diffrax (`plain_numpyro.py`, `bergman_peers.py`) and, for the minimal
+model, Stan through PyStan (with `--stan-python` naming a Python that has it; its build time is told apart). Everybody
+runs in a process of their own, in the same run.
 
-Peers run at reduced size. What a chain needs for 1,000 effective draws is its warm-up plus its sampling, scaled by its smallest bulk
-ESS over the unknowns; its compiling counts only in the cold figure. Ours: the time of the call, scaled up only where it gave fewer
-than 1,000. "Effective" means for our chains the same; importance draws are independent, and there it is Kish's effective number
-of the weighted draws, at most the number kept (how many of those are distinct is told).
+Peers run at reduced size. What a chain needs for 1,000 effective draws is its warm-up plus its sampling, scaled by
+its smallest bulk ESS over the unknowns; its compiling counts only in the cold figure. Ours: the time of the call,
+scaled up only where it gave fewer than 1,000. "Effective" means for our chains the same; importance draws are
+independent, and there it is Kish's effective number of the weighted draws, at most the number kept (how many of those
+are distinct is told).
 
     python -m benchmarks.one_person --json [--problems bergman t1d] [--stan-python PATH]
 """
@@ -162,12 +165,14 @@ def main():
     found = {name: measured(name, given) for name in given.problems}
     rows = []
     for name, f in found.items():
-        one = f["ours"]["warm"][0]
-        rows.append((f"{name}: hybridtwin", f["cold_seconds"], f["cached_seconds"], f["warm_seconds"], one["ess"], one["distinct"]))
-        rows.append((f"{name}: plain NumPyro + diffrax", f["plain_cold_seconds"], "", f["plain_warm_seconds"], f["plain"]["ess"], ""))
+        one, plain = f["ours"]["warm"][0], f["plain"]
+        times = (f["cold_seconds"], f["cached_seconds"], f["warm_seconds"])
+        rows.append((f"{name}: hybridtwin", *times, one["ess"], one["distinct"]))
+        times = (f["plain_cold_seconds"], "", f["plain_warm_seconds"])
+        rows.append((f"{name}: plain NumPyro + diffrax", *times, plain["ess"], ""))
         if "stan" in f:
-            rows.append((f"{name}: Stan (build {f['stan']['build_seconds']:.0f} s apart)", "", "", f["stan_warm_seconds"],
-                         f["stan"]["ess"], ""))  # fmt: skip
+            build = f["stan"]["build_seconds"]
+            rows.append((f"{name}: Stan (build {build:.0f} s apart)", "", "", f["stan_warm_seconds"], f["stan"]["ess"], ""))
     print(f"seconds to {GOAL} effective draws; ess and distinct are those of the run itself")
     print(measure.table(rows, ("", "cold", "full cache", "warm", "ess", "distinct")))
     for name, f in found.items():

@@ -150,7 +150,7 @@ def exact(kernel: Kernel, z, data, temper):
 
 
 def starts_of(keys, size, count):
-    """Starts for the ascent (P, S, d): the prior's median, then draws from the prior, narrowed; on the host, nothing to compile."""
+    """Starts for the ascent (P, S, d): the prior's median, then draws from the prior, narrowed; nothing to compile."""
     draws = np.stack([0.7 * generator(key, 1).standard_normal((count, size)) for key in keys])
     draws[:, 0] = 0.0
     return draws
