@@ -236,8 +236,8 @@ def main():
     sizes = [*cold.items(), (f"{given.people}, warm", last)]
     rows = [(n, *(r[k] for k in ("compile_seconds", "programs", "seconds", "memory_MiB", "stages"))) for n, r in sizes]
     print(measure.table(rows, ("people", "compile s", "programs", "seconds", "MiB", "stages")))
-    print(f"ours: {1 / mine:.1f} people/s at a median of {target:.0f} effective draws (a tenth have under {last['ess_tenth']:.0f}; "
-          f"{last['distinct_median']:.0f} distinct of {given.draws})")  # fmt: skip
+    print(f"ours: {1 / mine:.1f} people/s at a median of {target:.0f} effective draws "
+          f"(a tenth have under {last['ess_tenth']:.0f}; {last['distinct_median']:.0f} distinct of {given.draws})")  # fmt: skip
     print(f"plain: {each:.2f} s a person to as many, compiled already, from {len(peers)} people, extrapolated; its first took "
           f"{first[0]['warmup_seconds'] + first[0]['draw_seconds']:.1f} s")  # fmt: skip
     claims = {"people_ratio": each / mine, "people_per_second": 1 / mine}
