@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from hybridtwin.model import Kernel, Model, Problem, Temper
+from hybridtwin.simulate.failures import Failures
 
 LEVELS = ("OK", "CAUTION", "DO NOT USE")
 PARTS = ("computed", "fits", "informed", "supported")
@@ -83,7 +84,7 @@ class Fit:
     `values` and `prior_values`: site -> (n,) or (n, size); `z`: the same posterior draws as coordinates by chain (C, N, d);
     `stats`: name -> (d,) array or number (rhat, ess_bulk, ess_tail, divergent, bfmi, ...); `shares`: how much of the draws
     counts after the correction from n to 2n sub-steps; `peak`: coordinates (d,) of the highest mode under the steps that
-    inference took (`Twin.mode` is the same mode under finer ones).
+    inference took (`Twin.mode` is the same mode under finer ones); `failures`: draws that could not be solved at the readings.
     """
 
     problem: Problem
@@ -97,6 +98,7 @@ class Fit:
     log_evidence: float
     parts: Mapping[str, Part]
     peak: np.ndarray
+    failures: Failures = dataclasses.field(default_factory=Failures)
 
     @property
     def model(self) -> Model:
@@ -107,6 +109,11 @@ class Fit:
     def kernel(self) -> Kernel:
         """Its static structure."""
         return self.problem.kernel
+
+    @property
+    def stepper(self) -> str:
+        """How the day was integrated, and why so (`Model(solver=...)` says otherwise)."""
+        return self.problem.choice.told(self.model.spec.time)
 
     @property
     def stage(self) -> str:
@@ -136,6 +143,16 @@ class Fit:
     def count(self) -> int:
         """Number of posterior draws."""
         return self.z.shape[0] * self.z.shape[1]
+
+    def __repr__(self):
+        lost = f", {len(self.failures)} of them failed" if self.failures else ""
+        lines = [
+            f"Fit of {self.problem.person.id}: {self.model.name}, {type(self.method).__name__}, {self.count} draws{lost}",
+            f"  solved by {self.stepper}",
+            *("  " + line for line in self.failures.told()),
+            *("  " + line for line in repr(Verdict(self.parts)).splitlines()),
+        ]
+        return "\n".join(lines)
 
     def table(self) -> list[dict[str, Any]]:
         """One row a coordinate: prior and posterior quantiles, their ratio of standard deviations, diagnostics."""

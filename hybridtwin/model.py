@@ -27,11 +27,11 @@ from hybridtwin.errors import DeclarationError, NoReadings
 from hybridtwin.interventions import World
 from hybridtwin.pooling import Pooling, check, correlated, fingerprint, personal, pooling_of
 from hybridtwin.sensors import AbstractSensor, Seen
-from hybridtwin.signals import Signal
 from hybridtwin.simulate.mesh import Layout, Mesh, bucket, lay, layout_of, pad
+from hybridtwin.simulate.pilot import Choice, Pilot
 from hybridtwin.simulate.solve import Extras, first, observer, states
-from hybridtwin.simulate.steppers import RK4, AbstractStepper, Chebyshev, Exact
-from hybridtwin.simulate.verb import fastest_rate
+from hybridtwin.simulate.steppers import RK4, AbstractStepper, Adaptive, Chebyshev, Exact
+from hybridtwin.simulate.stiff import Rosenbrock
 from hybridtwin.system import System, nearest
 from hybridtwin.units import time_factor
 
@@ -89,6 +89,7 @@ class Model:
     enters only what the twin simulates; its verdict says so. Without this word such a system is not personalized.
     `pooling`: what a cohort has in common (`Pooling`): typical values and between-person spread are then inferred by
     `personalize`; `omega=...` is short for `pooling=ht.Pooling(omega=...)`.
+    `solver`: a stepper such as `ht.Rosenbrock()`, by default what a pilot solve of each person's day finds (`Problem.choice`).
 
     A model is a NumPyro program: `numpyro.infer.NUTS(model)` run on a bound record (`model.bind(person)`) samples the same
     posterior as `personalize`.
@@ -104,6 +105,7 @@ class Model:
         fit_noiseless: bool = False,
         pooling: Pooling | None = None,
         omega: Any = None,
+        solver: AbstractStepper | None = None,
         **sensors: AbstractSensor,
     ):
         if not isinstance(system, System):
@@ -135,7 +137,9 @@ class Model:
                     f"sensor {key!r} needs a prior or a number for {missing[0]!r}, such as "
                     f"{missing[0]}=ht.halfnormal(...)."
                 )
-        self.system, self.sensors, self.start = system, dict(sensors), start
+        if solver is not None and not isinstance(solver, AbstractStepper):
+            raise DeclarationError(f"solver={solver!r} is no stepper. Write ht.Rosenbrock(), ht.RK4(2), or leave it out.")
+        self.system, self.sensors, self.start, self.solver = system, dict(sensors), start, solver
         self.name, self.fit_noiseless = name or spec.name, fit_noiseless
 
     @property
@@ -148,7 +152,8 @@ class Model:
         """A fingerprint of everything static: two models with the same key share compiled programs."""
         leaves, tree = jax.tree.flatten((self.system, self.sensors, self.varies))
         numbers = [repr(leaf) for leaf in leaves]
-        text = repr((self.spec.name, id(type(self.system)), str(tree), numbers, self.start, fingerprint(self.pooling)))
+        made = (self.spec.name, id(type(self.system)), str(tree), numbers, self.start, fingerprint(self.pooling), self.solver)
+        text = repr(made)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -166,7 +171,7 @@ class Model:
         if start == self.start:
             return self
         same: dict[str, Any] = {"name": self.name, "varies": self.varies, "fit_noiseless": self.fit_noiseless}
-        return Model(self.system, start=start, pooling=self.pooling, **same, **self.sensors)
+        return Model(self.system, start=start, pooling=self.pooling, solver=self.solver, **same, **self.sensors)
 
     @functools.cached_property
     def medians(self) -> dict[str, float]:
@@ -276,6 +281,7 @@ class Problem:
     data: Data
     used: Mapping[str, np.ndarray]  # sensor -> indices of the readings in the likelihood
     occasions: Mapping[str, np.ndarray]  # group -> edges between occasions
+    choice: Choice  # how to integrate, and why so
 
     @property
     def n_readings(self) -> int:
@@ -303,28 +309,43 @@ def _thinned(times, every):
     return np.array(kept, int)
 
 
-def first_inputs(bound) -> tuple[tuple[str, float], ...]:
-    """Signals and covariates at the first row of a record."""
-    return tuple((name, float(s(bound.start))) for name, s in bound.inputs.items() if isinstance(s, Signal))
+_ACCURATE = 500  # segments of accurate steps a record may need before a stabilized method takes longer ones
+_STABLE = 3_000  # segments of those before it is worth a look whether a stiff method needs fewer
 
 
-_AFFORDABLE = 500  # segments of accurate steps a record may need before a stabilized method takes longer ones
+def choose(model, world) -> Choice:
+    """How to integrate one day in inference: exact, accurate, stable for long records, or stiff; see `Pilot`.
 
-
-def choose_stepper(model, inputs, span, stepwise) -> tuple[AbstractStepper, float]:
-    """How to integrate in inference, and the longest segment: exact, accurate, or stable for long records.
-
-    `stepwise`: do all signals hold still between their knots? Whatever is chosen here, `personalize` computes the log
-    density of the kept draws again with twice the steps.
+    Whatever is chosen here, `personalize` computes the log density of the kept draws again with twice the steps.
     """
-    if model.spec.linear and stepwise:
-        return Exact.of(model.spec), math.inf
-    rate = max(fastest_rate(model.system, inputs), 1e-12)
-    if 0.7 / rate * _AFFORDABLE >= span:
-        return RK4(1), 0.7 / rate
+    spec, span, solver = model.spec, world.stop - world.start, model.solver
+    stepwise = all(world.inputs[name].stepwise for name in spec.signals)
+    if isinstance(solver, Exact) and not (spec.linear and stepwise):
+        raise DeclarationError(
+            f"{spec.name} is not linear with piecewise constant signals, so it has no exact steps. Leave solver= out."
+        )
+    if isinstance(solver, Adaptive | Exact):
+        return Choice(solver, math.inf, "as asked")
+    if spec.linear and stepwise and solver is None:
+        return Choice(Exact.of(spec), math.inf, "linear, under inputs that hold still in between")
+    pilot = Pilot(model.system, world, model.start)
+    rate, said = pilot.rate, f"fastest rate {pilot.rate:.3g}/{spec.time}"
+    if solver is not None and not isinstance(solver, Rosenbrock):
+        return Choice(solver, (1.2 if isinstance(solver, Chebyshev) else 0.7) / rate, f"as asked; {said}", rate=rate)
+    accurate = pilot.stable(0.7 / rate, 2.5)  # Runge-Kutta's steps are stable to 2.8 time constants
+    if solver is None and accurate * _ACCURATE >= span:
+        return Choice(RK4(1), accurate, said, rate=rate)
     # Stable while a draw's fastest rate is under thirteen times the typical one. Under eight (four stages) trajectories of the
     # sampler ran into bodies whose stomach empties too fast for the steps: 1.5 % of them diverged, and none with five.
-    return Chebyshev(5), 1.2 / rate
+    stable = Choice(Chebyshev(5), pilot.stable(1.2 / rate, 15.0), f"{said} under {span:.3g} {spec.time}: stable steps", rate=rate)
+    many = span / stable.step
+    if solver is None and many <= _STABLE:
+        return stable
+    stops = pilot.stops
+    if stops is not None and (solver is not None or len(stops) * pilot.cost < 5 * many):
+        why = f"{said}: stiff; steps where the pilot's were, {len(stops)}"
+        return Choice(solver or Rosenbrock(), math.inf, why, stops, rate)
+    return stable if solver is None else Choice(solver, 1.2 / rate, f"as asked; {said}", rate=rate)
 
 
 def _read_by(model, bound):
@@ -365,25 +386,25 @@ def bind(model, person, *, max_step=None, padded=False) -> Problem:
     used, world = _read_by(model, bound), lived_world(bound)
     edges = {g: np.asarray(bound.occasion_edges(g), float) for _, g in model.varying}
     layout = layout_of([world], spec, varying=model.varying, latents=len(bound.latent))
-    stepwise = all(bound.inputs[name].stepwise for name in spec.signals)
     span = bound.stop - bound.start
-    stepper, step = choose_stepper(model, first_inputs(bound), span, stepwise)
+    choice = choose(model, world)
     reads = [
         (float(bound.readings[n].time[i]), int(bound.readings[n].order[i])) for n, rows in used.items() for i in rows
     ]
-    mesh = lay([world], spec, layout, reads, max_step=min(max_step or step, span + 1.0), occasions=edges)[0]
+    longest = min(max_step or choice.step, span + 1.0)
+    mesh = lay([world], spec, layout, reads, max_step=longest, occasions=edges, knots=choice.knots)[0]
     data = _data(mesh, bound, used, minutes)
     data = _padded(data) if padded else data
     groups = {g: 1 + len(edges[g]) for _, g in model.varying}
     kernel = Kernel(
         model,
         layout,
-        stepper,
+        choice.stepper,
         tuple(sorted(groups.items())),
         int(np.sum(data.amount_sd > 0)),
         int(np.sum(data.time_sd > 0)),
     )
-    return Problem(model, person, bound, world, kernel=kernel, data=data, used=used, occasions=edges)
+    return Problem(model, person, bound, world, kernel=kernel, data=data, used=used, occasions=edges, choice=choice)
 
 
 def _data(mesh, bound, index, minutes) -> Data:

@@ -74,6 +74,23 @@ def quantile(prior: Any, q: float) -> float | None:
     return None
 
 
+def score(prior: Any, value: float) -> float | None:
+    """How far out a value lies in a scalar prior, as the standard normal deviate of its rank; None where nothing is known."""
+    if isinstance(prior, dist.LogNormal):
+        return (math.log(value) - _number(prior.loc)) / _number(prior.scale) if value > 0 else -math.inf
+    if isinstance(prior, dist.Normal):
+        return (value - _number(prior.loc)) / _number(prior.scale)
+    if quantile(prior, 0.5) is None:
+        return None
+    low, high = -12.0, 12.0
+    for _ in range(50):
+        middle = 0.5 * (low + high)
+        found = quantile(prior, _STANDARD.cdf(middle)) if abs(middle) < 8 else None
+        below = middle < 0 if found is None else found < value
+        low, high = (middle, high) if below else (low, middle)
+    return 0.5 * (low + high)
+
+
 def median(prior: dist.Distribution) -> float:
     """The median of a scalar prior, in double precision; of 20,001 draws where nothing closer is known."""
     value = quantile(prior, 0.5)

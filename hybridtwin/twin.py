@@ -21,6 +21,7 @@ from hybridtwin.interventions import Do, Rescue, When, World, enact
 from hybridtwin.records import Person
 from hybridtwin.sensors import Seen
 from hybridtwin.signals import Signal
+from hybridtwin.simulate.failures import Failures
 from hybridtwin.simulate.rules import joined, overflowed, told
 from hybridtwin.simulate.trajectory import Act, Trajectory
 from hybridtwin.units import factor, time_factor
@@ -287,8 +288,8 @@ class Twin:
         for i, (fit, day) in enumerate(zip(self.fits, self.days, strict=True)):
             sensor, draws = fit.model.sensors[name], self.draws_of(i)
             with double():
-                _, _, solved, _ = solve(fit, day, [self.world(i)], draws=draws, key=self.key, at=times, names=(sensor.of,))
-                mean = solved.values[0, :, :, 0]
+                found = solve(fit, day, [self.world(i)], draws=draws, key=self.key, at=times, names=(sensor.of,))
+                mean = found.solved.values[0, :, :, 0]
                 expectations.append(mean)
                 readings.append(_new_readings(fit, name, mean, times, seen, self.key))
         unit = self.fits[0].model.unit_of(self.fits[0].model.sensors[name].of)
@@ -309,10 +310,10 @@ class Twin:
         """States at the end of the day, path -> (draws,); of the prior's draws where asked."""
         fit, day = self.fits[which], self.days[which]
         names = tuple(fit.model.spec.states)
-        _, _, solved, _ = solve(
+        found = solve(
             fit, day, [self.world(which)], draws=self.draws_of(which), key=self.key, at=[day.bound.stop], names=names, prior=prior
         )
-        return {path: solved.values[0, :, -1, i] for i, path in enumerate(names)}
+        return {path: found.solved.values[0, :, -1, i] for i, path in enumerate(names)}
 
     def mode(self, structure: int = 0) -> dict[str, Any]:
         """The posterior mode of one structure: site -> number, (size,) where a site has several.
@@ -426,6 +427,7 @@ class Twin:
             f"Twin of {self.id}: {models}, {seen}, {type(self.method).__name__}, temper {self.temper:g}, seed {self.seed}",
             f"  world: {self.label}",
             *(f"  drawn by {f.told()}" for f in self.fits if "why" in f.stats),
+            *(f"  {fit.model.name} solved by {fit.stepper}" for fit in self.fits),
             *("  " + line for line in repr(self.verdict).splitlines()),
         ]
         for row in [
@@ -486,37 +488,38 @@ class Twins(Mapping):
 def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, names=None) -> list[Trajectory]:
     """Simulate twins of one root together, on the union of their nodes, with the same draws: one trajectory each."""
     first = twins[0]
-    columns, failed, structures, error = [], [], [], 0.0
+    columns, failed, structures, error, lost = [], [], [], 0.0, Failures()
+    time, solvers = np.zeros(0), []
     notes: list[list[str]] = [[] for _ in twins]
     acts: list[list[list[Act]]] = [[] for _ in twins]
     outputs = names or common_outputs(first.fits)
     for i, (fit, day) in enumerate(zip(first.fits, first.days, strict=True)):
         worlds = [twin.world(i) for twin in twins]
         draws = max(first.draws_of(i) // 2, 1) if prior else first.draws_of(i)
-        reads, _, solved, did = solve(fit, day, worlds, draws=draws, key=first.key, at=at, prior=prior, names=outputs)
+        answer = solve(fit, day, worlds, draws=draws, key=first.key, at=at, prior=prior, names=outputs)
+        solved, did, time = answer.solved, answer.acts, np.array([t for t, _ in answer.reads])
         if solved.failed.all():
             over = [note for world in worlds for note in overflowed(world, solved.code)]
             raise SolveError(
                 f"no draw of {fit.model.name} could be solved for {first.id}. "
                 + (over[-1] if over else "Check the units of the inputs, or fix extreme parameters, as in T1DMinimal(SG=.01).")
             )
+        lost = lost.then(answer.failures)
+        solvers.append(answer.choice.told(fit.model.spec.time))
         columns.append(solved.values)
         failed.append(solved.failed)
         structures.append(np.full(len(solved.failed), fit.model.name))
-        good = solved.error[np.isfinite(solved.error)]
-        error = max(error, float(good.max(initial=0.0)))
+        error = max(error, float(solved.error[~solved.failed].max(initial=0.0)))
         for w, world in enumerate(worlds):
             notes[w] += [n for n in world.notes if n not in notes[w]]
             if solved.failed.any():
-                notes[w].append(
-                    f"{int(solved.failed.sum())} draws of {fit.model.name} could not be solved and are left out"
-                )
+                notes[w] += [f"{int(solved.failed.sum())} draws of {fit.model.name} could not be solved and are left out"]
+            notes[w] += answer.failures.told()
             notes[w] += [f"{fit.model.name}: {note}" for note in overflowed(world, solved.acts.code[w])]
             notes[w] += [f"{fit.model.name}: {told(act, first.clock, solved.failed)}" for act in did[w]]
             acts[w].append(did[w])
     values = np.concatenate(columns, axis=1)
     units = {n: first.fits[0].model.unit_of(n) for n in outputs}
-    time = np.array([t for t, _ in reads])
     return [
         Trajectory(
             time,
@@ -529,6 +532,8 @@ def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, name
             twin.label,
             tuple(notes[w]),
             joined(acts[w]),
+            lost,
+            solver="; ".join(dict.fromkeys(solvers)),
         )
         for w, twin in enumerate(twins)
     ]

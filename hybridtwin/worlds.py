@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,14 +14,18 @@ from hybridtwin.engine import Lanes, double
 from hybridtwin.errors import InterventionError
 from hybridtwin.fit import Fit
 from hybridtwin.interventions import World
-from hybridtwin.model import Data, Kernel, Model, first_inputs, lived_world
+from hybridtwin.model import Data, Kernel, Model, choose, lived_world
+from hybridtwin.simulate.course import course, recorder
+from hybridtwin.simulate.failures import Failures, failures
 from hybridtwin.simulate.mesh import FIRST, LAST, bucket, lay, layout_of, override_columns, pad
 from hybridtwin.simulate.noise import NOISY, NOISY_STEPS, keys_of
+from hybridtwin.simulate.pilot import Choice, Pilot
 from hybridtwin.simulate.rules import acts_of
 from hybridtwin.simulate.run import Solved, solve_draws
-from hybridtwin.simulate.solve import observer, states
+from hybridtwin.simulate.solve import states
 from hybridtwin.simulate.steppers import RK4, Exact, Repeated
-from hybridtwin.simulate.verb import fastest_rate
+from hybridtwin.simulate.stiff import Rosenbrock
+from hybridtwin.simulate.trajectory import Act
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,7 +75,7 @@ def reading_times(worlds, spec, span, at=None) -> list[tuple[float, int]]:
 
 @functools.lru_cache(maxsize=64)
 def _program(kernel: Kernel, names: tuple[str, ...], given_start: bool):
-    """Compiled: (draws (TILE, ...), world, sub-steps) -> (values (TILE, N, M), `Acts`)."""
+    """Compiled: (draws (TILE, ...), world, sub-steps) -> `Course` with leading axis TILE."""
 
     def lane(draw, data, substeps):
         values = draw["values"]
@@ -79,13 +83,27 @@ def _program(kernel: Kernel, names: tuple[str, ...], given_start: bool):
         extras = extras._replace(noise=draw.get("noise"))
         x0 = kernel.model.spec.state(draw["x0"]) if given_start else kernel.start_state(system, data.mesh, extras)
         stepper = Repeated(kernel.stepper, substeps)
-        path, acts = states(system, kernel.layout, stepper, data.mesh, x0, extras, observer(names))
-        return path[data.mesh.read], acts
+        watch = recorder(system.spec, names)
+        path, acts = states(system, kernel.layout, stepper, data.mesh, x0, extras, watch)
+        return course(path, data.mesh, len(names), acts)
 
     return Lanes(lane, (0, None, None))
 
 
-def _kernel(fit: Fit, day: Day, worlds) -> Kernel:
+def _choice(fit: Fit, day: Day, exact: bool, watched: bool) -> Choice:
+    """How to solve the worlds of a day: always as the day itself would be, so that they agree until they differ."""
+    model, asked = fit.model, fit.model.solver
+    if exact and asked is None and not watched:
+        return Choice(Exact.of(model.spec), np.inf, "linear, under inputs that hold still in between")
+    found = fit.problem.choice if day.lived else choose(model, day.world)
+    if isinstance(found.stepper, Rosenbrock) or (asked is not None and (exact or not isinstance(asked, Exact))):
+        return found
+    rate = found.rate or Pilot(model.system, day.world, model.start).rate
+    step, said = min(0.35 / rate, model.spec.grid or np.inf), f"fastest rate {rate:.3g}/{model.spec.time}"
+    return Choice(Exact.of(model.spec) if exact else RK4(1), step, said, rate=rate)
+
+
+def _kernel(fit: Fit, day: Day, worlds) -> tuple[Kernel, Choice]:
     model = fit.model
     if isinstance(day.start, str) and day.start == "steady":
         model = model.starting("steady")
@@ -96,7 +114,8 @@ def _kernel(fit: Fit, day: Day, worlds) -> Kernel:
     exact = model.spec.linear and all(world.inputs[n].stepwise for world in worlds for n in model.spec.signals)
     exact = exact and not layout.clamped and not layout.noise
     amounts, times = (sum(getattr(e, name) > 0 for e in day.bound.latent) for name in ("amount_sd", "time_sd"))
-    return Kernel(model, layout, Exact.of(model.spec) if exact else RK4(1), tuple(sorted(groups.items())), amounts, times)
+    choice = _choice(fit, day, exact, bool(layout.triggered))
+    return Kernel(model, layout, choice.stepper, tuple(sorted(groups.items())), amounts, times), choice
 
 
 def _values(fit, day, kernel, index, prior, key):
@@ -135,11 +154,11 @@ def _overrides(worlds, layout, values, model):
 def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, names=None, tol=1e-4):
     """Solve worlds of one fit on the union of their nodes.
 
-    **Returns:** (reads [(time, rank)], names, `Solved`, what the rules of care did in each world, as `Act`s).
+    **Returns:** `Answer`. A failure in one world of a draw is told for all of them: compared worlds keep the same draws.
     """
     spec = fit.model.spec
     with double():
-        kernel = _kernel(fit, day, worlds)
+        kernel, choice = _kernel(fit, day, worlds)
         total = len(next(iter((fit.prior_values if prior else fit.values).values()), np.zeros(1)))
         given_start = not isinstance(day.start, str)
         x0 = day.prior_start if prior and day.prior_start is not None else day.start
@@ -147,14 +166,9 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         values = _values(fit, day, kernel, index, prior, key)
         reads = reading_times(worlds, spec, (day.bound.start, day.bound.stop), at)
         edges = {g: np.asarray(day.bound.occasion_edges(g), float) for _, g in kernel.model.varying}
-        step = (
-            np.inf
-            if isinstance(kernel.stepper, Exact) and not kernel.layout.triggered
-            else min(0.35 / max(fastest_rate(fit.model.system, first_inputs(day.bound)), 1e-12), spec.grid or np.inf)
-        )
         span = day.bound.stop - day.bound.start
-        step = min(step, span / NOISY_STEPS if kernel.layout.noise else span + 1.0)
-        meshes = lay(worlds, spec, kernel.layout, reads, max_step=step, occasions=edges)
+        step = min(choice.step, span / NOISY_STEPS if kernel.layout.noise else span + 1.0)
+        meshes = lay(worlds, spec, kernel.layout, reads, max_step=step, occasions=edges, knots=choice.knots)
         nodes = meshes[0].t  # the same in every world
         # Other interventions on this day have a few more or fewer nodes: one padded shape, one compiled program.
         meshes = [pad(m, bucket(len(m.t)), bucket(len(reads)), len(m.moving.time)) for m in meshes]
@@ -168,18 +182,43 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
             lanes["noise"], tol = _noise_keys(fit, index, prior, key), max(tol, NOISY)
         overrides = _overrides(worlds, kernel.layout, values, fit.model)
         each = [lanes | {"overrides": overrides[:, w]} for w in range(len(worlds))]
-        program = _program(kernel, names, given_start)
-        solved: Solved = solve_draws(program, each, datas, refine=kernel.stepper.refined() is not None, tol=tol)
+        program, refine = _program(kernel, names, given_start), kernel.stepper.refined() is not None
+        stable = functools.partial(_program, dataclasses.replace(kernel, stepper=Rosenbrock()), names, given_start)
+        solved: Solved = solve_draws(program, each, datas, refine=refine, tol=tol, instead=stable)
+    rows = failures(
+        solved,
+        person=day.bound.person,
+        times=[t for t, _ in reads],
+        nodes=[mesh.t for mesh in meshes],
+        names=names,
+        states=tuple(spec.states),
+        clock=day.bound.clock,
+        priors=fit.model.system.priors(),
+        values=values,
+        resting=meshes[0].steady.node,
+    )
     acts = [
         acts_of(world, kernel.layout, jax.tree.map(lambda a, w=w: a[w], solved.acts), nodes) for w, world in enumerate(worlds)
     ]
-    return reads, names, solved._replace(values=solved.values[:, :, : len(reads)]), acts
+    solved = solved._replace(values=solved.values[:, :, : len(reads)])
+    return Answer(reads, names, solved, acts, rows.of(fit.model.name), choice)
 
 
 def _noise_keys(fit, index, prior, key):
     """Keys (L, 2) of the process noise of the chosen draws: of the twin, the structure and the draw, never of the world."""
     own = zlib.crc32(fit.model.name.encode())
     return keys_of(jax.random.fold_in(jax.random.fold_in(key, own), 1 if prior else 0), index)
+
+
+class Answer(NamedTuple):
+    """Worlds of one fit, solved."""
+
+    reads: list[tuple[float, int]]  # (time, rank)
+    names: tuple[str, ...]  # outputs
+    solved: Solved
+    acts: list[tuple[Act, ...]]  # what the rules of care did, world by world
+    failures: Failures
+    choice: Choice  # how
 
 
 def _paired(x0, total, draws):

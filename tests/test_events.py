@@ -15,7 +15,7 @@ from hybridtwin.interventions import Do, Rescue, When, World, enact
 from hybridtwin.physiology import BergmanMinimal, OneCompartment, OneCompartmentOral
 from hybridtwin.records import Person
 from hybridtwin.signals import Dose, Regimen, Signal
-from hybridtwin.simulate.events import OVERFLOW
+from hybridtwin.simulate.failures import OVERFLOW
 from hybridtwin.simulate.mesh import LAST, lay, layout_of
 from hybridtwin.simulate.solve import Extras, observer, states
 from hybridtwin.simulate.steppers import RK4, Adaptive, Chebyshev, Exact, Repeated

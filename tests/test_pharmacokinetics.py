@@ -10,9 +10,11 @@ from hybridtwin.interventions import World
 from hybridtwin.physiology import OneCompartment, OneCompartmentOral, TwoCompartment, TwoCompartmentOral, Warfarin
 from hybridtwin.records import Cohort, Person
 from hybridtwin.signals import Dose, Regimen
+from hybridtwin.simulate.course import course as course_of
+from hybridtwin.simulate.course import recorder
 from hybridtwin.simulate.mesh import lay, layout_of, pad
 from hybridtwin.simulate.run import solve_draws
-from hybridtwin.simulate.solve import Extras, first, observer, states
+from hybridtwin.simulate.solve import Extras, first, states
 from hybridtwin.simulate.steppers import RK4, Exact
 from hybridtwin.simulate.verb import simulate
 from hybridtwin.system import Scalar
@@ -283,8 +285,9 @@ def test_dosing_records_mean_what_nonmem_says(shared_data):
         extras = Extras(jnp.zeros(0), jnp.zeros(0), jnp.zeros(0))
         here, u = first(system, layout, mesh, extras)
         body = system.with_values({"V": 20.0 * scale, "CL": 1.1 * scale, "ka": 1.5})
-        path, acts = states(body, layout, Exact(), mesh, here.initial(u), extras, observer(("cp",)))
-        return path[mesh.read] * scale, acts
+        path, acts = states(body, layout, Exact(), mesh, here.initial(u), extras, recorder(body.spec, ("cp",)))
+        found = course_of(path, mesh, 1, acts)
+        return found._replace(values=found.values * scale)
 
     program = jax.jit(jax.vmap(lane, (0, None, None)))
     with jax.enable_x64(True):

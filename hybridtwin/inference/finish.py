@@ -12,9 +12,11 @@ import numpy as np
 from hybridtwin.fit import Fit
 from hybridtwin.inference import verdict
 from hybridtwin.inference.kept import Sampled
+from hybridtwin.inference.lost import lost_draws
 from hybridtwin.inference.psis import GOOD, kish, psis, resampled
 from hybridtwin.inference.readings import generator, prior_draws, read, values_of
 from hybridtwin.inference.sampling import weights_of
+from hybridtwin.simulate.failures import Failures
 from hybridtwin.simulate.run import stack
 
 _EVEN = 0.999  # share of draws that count after the correction, above which they are left as they are
@@ -92,6 +94,7 @@ def _judged(problem, sampled: Sampled, at: Readings, key, method) -> Fit:
         float(extra.get("log_evidence", laplaces[0].log_evidence)),
         parts,
         max(laplaces, key=lambda fit: fit.log_density).mode,
+        lost_draws(problem, values_of(kernel, flat), at.loglik, at.fine, at.residuals) if stats["failed"] else Failures((), len(flat)),
     )
 
 

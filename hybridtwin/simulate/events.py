@@ -20,7 +20,6 @@ from jax import lax
 
 from hybridtwin.simulate.steppers import Repeated
 
-FINE, NOT_FINITE, OVERFLOW = 0, 1, 2  # why a lane failed
 _LANDINGS = (3, 6)  # least and most: two corrections make the derivative right, more are for steps far too long
 _CROSS, _TIMED, _RECOVER = 0, 1, 2
 _PIECES = 8  # the cubic is looked at this often in a step: a dip between two of them that goes back is missed

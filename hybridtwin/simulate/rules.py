@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from hybridtwin.interventions import Rescue, When, span_of
-from hybridtwin.simulate.events import OVERFLOW
+from hybridtwin.simulate.failures import OVERFLOW
 from hybridtwin.simulate.trajectory import Act
 from hybridtwin.units import factor
 

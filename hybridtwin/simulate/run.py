@@ -4,19 +4,29 @@ Draws are lanes of one compiled program of fixed width (`TILE`). The embedded er
 Runge-Kutta pairs flag nearly every lane of such systems; comparing the outputs of n and 2n sub-steps gives 0.8 to 1.9
 times the true error (DESIGN 6.1), so that is what is compared, lane by lane, and the finer of the two is what is
 returned.
+
+That holds where steps are short enough to converge. Two solutions that are both wrong are told by their states: these are
+compared too, at nodes over the whole mesh and not only where an output is read, with a hundred times the tolerance.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from hybridtwin.engine import devices
-from hybridtwin.simulate.events import OVERFLOW, Acts
+from hybridtwin.simulate.course import Course
+from hybridtwin.simulate.events import Acts
+from hybridtwin.simulate.failures import FINE, LOOSE, NOT_FINITE, OVERFLOW, UNSETTLED
 
 TILE = 64  # lanes of one call on one device; fixed, because the bits of a lane can change with the number of lanes
 _REFINEMENTS = 5
-_ROUNDING = 1e-13
+_STATES = 0.01  # how much a difference of a state counts beside that of an output
+_HOPELESS = 8  # sub-steps of the second method after which a lane that is not finite is given up
+_LOST = 1e-2  # error, relative to the largest value anywhere, above which numbers are masked
+_ROUNDING = 1e-13  # share of a draw's largest number that is no more than rounding: an action at rest is zero but for that
+_TAIL = 1e-12  # share of that largest value below which what is read is nothing
 
 
 class Solved(NamedTuple):
@@ -27,70 +37,133 @@ class Solved(NamedTuple):
     error: np.ndarray  # (L,) output error between n and 2n sub-steps, relative to `tol` scaling; 0 where exact
     failed: np.ndarray  # (L,)
     refined: int  # lanes that needed more sub-steps than the others
-    code: np.ndarray  # (L,) why a lane failed: FINE, NOT_FINITE or OVERFLOW in some world (simulate/events.py)
-    reach: np.ndarray  # (L,) index of the first reading that is not finite in some world, N where all are
+    code: np.ndarray  # (L,) why a lane failed or missed the tolerance, FINE where it did not
+    where: np.ndarray  # (L, 3) world, node and state at which it first was not finite; node -1 where it was
+    worst: np.ndarray  # (L, 2) reading and output that were not finite first, or moved most when the steps were halved
 
 
-def _scaled_error(coarse, fine):
-    """Largest difference of two solutions of each draw, relative to the size of each output: (tile,).
+class _Check(NamedTuple):
+    """How two solutions of each of L draws compare."""
 
-    What is no more than rounding of the draw's largest number is no error: an action at rest is zero but for rounding.
-    """
+    error: np.ndarray  # (L,) largest difference, relative to the largest value that is read of that output
+    gross: np.ndarray  # (L,) the same relative to its largest value anywhere
+    worst: np.ndarray  # (L, 2) reading and output of `error`
+
+
+def _relative(coarse, fine, size, rounding=0.0):
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        size = np.max(np.abs(fine), axis=(0, 2), keepdims=True)
-        rounding = _ROUNDING * np.max(size, axis=-1, keepdims=True)
-        error = np.maximum(np.abs(coarse - fine) - rounding, 0.0) / np.where(size > 0, size, 1.0)
-    return np.where(np.isfinite(error).all(axis=(0, 2, 3)), np.max(error, axis=(0, 2, 3)), np.inf)
+        return np.maximum(np.abs(coarse - fine) - rounding, 0.0) / np.where(size > 0, size, 1.0)
 
 
-def solve_draws(program, draws, worlds, *, refine, tol=1e-4) -> Solved:
+def _compare(coarse: Course, fine: Course) -> _Check:
+    count, peak = fine.values.shape[-1], np.max(fine.size, axis=0)[None, :, None, :]
+    with np.errstate(invalid="ignore"):
+        read = np.max(np.abs(fine.values), axis=(0, 2), keepdims=True)
+    # Where only the tail of what has long decayed is read, it may be of no more than the size of a rounding error.
+    rounding = _ROUNDING * np.max(read, axis=-1, keepdims=True, initial=0.0)
+    moved = _relative(coarse.values, fine.values, np.maximum(read, _TAIL * peak[..., :count]), rounding)
+    finite = np.isfinite(moved)
+    flat = np.max(np.where(finite, moved, np.inf), axis=0)  # (L, N, M)
+    lanes, _, outputs = flat.shape
+    most = np.argmax(flat.reshape(lanes, -1), axis=1)  # the first that is not finite, else the largest
+    held = _relative(coarse.marks, fine.marks, peak[..., count:], rounding)
+    held = np.where(np.isfinite(held), held, 0.0)  # what happens after the last reading concerns nobody
+    held = _STATES * np.max(held, axis=(0, 2, 3), initial=0.0)
+
+    def largest(difference):
+        found = np.max(np.where(finite, difference, 0.0), axis=(0, 2, 3), initial=0.0)
+        return np.where(finite.all(axis=(0, 2, 3)), np.maximum(found, held), np.inf)
+
+    gross = _relative(coarse.values, fine.values, np.maximum(read, peak[..., :count]), rounding)
+    return _Check(largest(moved), largest(gross), np.stack([most // outputs, most % outputs], axis=1))
+
+
+def solve_draws(program, draws, worlds, *, refine, tol=1e-4, instead: Callable[[], Any] | None = None) -> Solved:
     """Solve every draw in every world.
 
-    **Arguments:** `program`: a compiled function (draws (TILE, ...), world, sub-steps) -> (values (TILE, N, M), `Acts` of
-    the tile); `draws`: for each world a tree with leading axis L; `worlds`: a tree for each world, all of one shape;
+    **Arguments:** `program`: a compiled function (draws (TILE, ...), world, sub-steps) -> `Course` with leading axis TILE;
+    `draws`: for each world a tree with leading axis L; `worlds`: a tree for each world, all of one shape;
     `refine`: can steps be halved? `tol`: largest accepted change of any output when the steps are halved, relative to that
-    output's largest value.
+    output's largest value; `instead`: makes a second program, of a stable method, for the lanes that do not settle.
 
     Worlds are solved one after the other by one program: what a world is does not depend on those it is compared with, to the
     last bit, and another number of worlds does not compile again.
     """
     count = len(jax.tree.leaves(draws[0])[0])
 
-    def solved(lanes, substeps):
-        """Values and acts (W, L, ...) of some lanes; all tiles are under way before the first is waited for."""
+    def solved(program, lanes, substeps) -> Course:
+        """The courses (W, L, ...) of some lanes; all tiles are under way before the first is waited for."""
         width = TILE * devices()
         tiles = [np.resize(lanes[i : i + width], width) for i in range(0, len(lanes), width)]
         under_way = [
             [program(jax.tree.map(lambda a, at=at: np.asarray(a)[at], tree), world, np.int32(substeps)) for at in tiles]
             for tree, world in zip(draws, worlds, strict=True)
         ]
-        worlds_of = [jax.tree.map(lambda *a: np.concatenate(a)[: len(lanes)], *found) for found in under_way]
-        return stack(worlds_of)
+        return stack([jax.tree.map(lambda *a: np.concatenate(a)[: len(lanes)], *found) for found in under_way])
 
     everyone, refined = np.arange(count), 0
-    values, acts = solved(everyone, 1)
-    if not refine:
-        error = np.where(np.isfinite(values).all(axis=(0, 2, 3)), 0.0, np.inf)
-    else:
-        substeps = 2
-        fine, acts = solved(everyone, substeps)
-        error, values = _scaled_error(values, fine), fine
-        for _ in range(_REFINEMENTS):
-            bad = np.flatnonzero(~(error <= tol))
-            if not bad.size:
-                break
-            refined += len(bad)
-            substeps *= 2
-            fine, better = solved(bad, substeps)
-            for old, new in zip(acts, better, strict=True):
-                old[:, bad] = new
-            error[bad], values[:, bad] = _scaled_error(values[:, bad], fine), fine
-    code = acts.code.max(axis=0)
-    failed = ~np.isfinite(values).all(axis=(0, 2, 3)) | ~(error <= max(tol, 1e-2)) | (code == OVERFLOW)
-    broken = ~np.isfinite(values).all(axis=(0, 3))
-    reach = np.where(broken.any(axis=1), np.argmax(broken, axis=1), values.shape[2])
-    values = np.where(failed[None, :, None, None], np.nan, values)
-    return Solved(values, acts, error, failed, refined, code, reach)
+    best = solved(program, everyone, 1)
+    check = _compare(best, best)
+    if refine:
+        coarse, best = best, solved(program, everyone, 2)
+        check = _compare(coarse, best)
+        refined = int(np.sum(~(check.error <= tol)))
+        _settle(lambda lanes, n: solved(program, lanes, n), best, check, ~(check.error <= tol), tol, 2, np.inf)
+        left = ~(check.gross <= tol)
+        if instead is not None and left.any():
+            stable = instead()
+            other, told = jax.tree.map(np.copy, (best, check))
+            _settle(lambda lanes, n: solved(stable, lanes, n), other, told, left, tol, 0, _HOPELESS)
+            # A stable method can step across a pole: where the first left the finite numbers only a settled answer is taken.
+            took = (told.error <= tol) | ((told.error < check.error) & np.isfinite(check.error))
+            _take((best, check), (other, told), took, took)
+    return _judged(best, check, refined, tol)
+
+
+def _settle(solve, best: Course, check: _Check, bad, tol, substeps, hopeless):
+    """Halve the steps of the `bad` lanes until they settle; in place.
+
+    `substeps`: what `best` has, 0 where it is of another method; `hopeless`: sub-steps at which a lane that is still not
+    finite is given up.
+    """
+    bad = np.flatnonzero(bad)
+    known = _lanes(best, bad) if substeps else None
+    while bad.size and substeps < 2 * 2**_REFINEMENTS:
+        substeps = max(2 * substeps, 1)
+        fine = solve(bad, substeps)
+        if known is not None:
+            now = _compare(known, fine)
+            better = (now.error < check.error[bad]) | ~np.isfinite(check.error[bad])
+            _take((best, check), (fine, now), bad[better], better)
+        stay = ~(check.error[bad] <= tol) & (np.isfinite(fine.values).all(axis=(0, 2, 3)) | (substeps < hopeless))
+        bad, known = bad[stay], _lanes(fine, stay)
+
+
+def _take(old, new, to, of):
+    """Write lanes `of` of one course and its check into the lanes `to` of another."""
+    for part, other in zip(jax.tree.leaves(old[0]), jax.tree.leaves(new[0]), strict=True):
+        part[:, to] = other[:, of]
+    for part, other in zip(old[1], new[1], strict=True):
+        part[to] = other[of]
+
+
+def _lanes(tree: Course, lanes) -> Course:
+    return jax.tree.map(lambda a: a[:, lanes], tree)
+
+
+def _judged(best: Course, check: _Check, refined, tol) -> Solved:
+    """What became of every lane."""
+    finite = np.isfinite(best.values).all(axis=(0, 2, 3))
+    failed = ~finite | ~(check.gross <= max(tol, _LOST))
+    code = np.select([~finite, failed, ~(check.error <= tol)], [NOT_FINITE, UNSETTLED, LOOSE], FINE)
+    over = np.max(best.acts.code, axis=0) == OVERFLOW
+    code, failed = np.where(over, OVERFLOW, code), failed | over
+    nodes = np.where(best.broken[..., 0] >= 0, best.broken[..., 0], np.iinfo(np.int32).max)  # (W, L)
+    world = np.argmin(nodes, axis=0)
+    node, place = best.broken[world, np.arange(len(world))].T
+    where = np.stack([world, np.where(code == NOT_FINITE, node, -1), place], axis=1)
+    values = np.where(failed[None, :, None, None], np.nan, best.values)
+    return Solved(values, best.acts, check.error, failed, refined, code, where, check.worst)
 
 
 def stack(trees: list[Any]):

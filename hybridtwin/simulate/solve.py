@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from hybridtwin.simulate.events import FINE, NOT_FINITE, OVERFLOW, Acts, Care, Segment, cross, look, settle, stopped
+from hybridtwin.simulate.events import Acts, Care, Segment, cross, look, settle, stopped
+from hybridtwin.simulate.failures import FINE, NOT_FINITE, OVERFLOW
 from hybridtwin.simulate.mesh import Layout, Mesh
 from hybridtwin.simulate.noise import milstein, wander, wiener
 from hybridtwin.units import factor
@@ -250,6 +251,9 @@ def _steady_states(system, layout, stepper, mesh, extras, x0):
 
         rounds = 1 if spec.linear else 8
         v = lax.scan(newton, flat, None, length=rounds)[0]
+        if not spec.linear:  # no rest (input beyond what can be removed), or not found: said, not guessed
+            moved = jnp.abs(cycle(v, e.interval)[0] - v)
+            v = jnp.where(jnp.all(moved <= 1e-6 * jnp.abs(v) + 1e-9 * jnp.max(jnp.abs(v))), v, jnp.nan)
         if not spec.moving:
             return v
         since = jnp.mod(-lag, e.interval)  # how long ago the last dose of the train arrived

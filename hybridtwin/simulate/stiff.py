@@ -17,11 +17,11 @@ from hybridtwin.simulate.steppers import AbstractStepper
 
 # RODAS, order 4(3), stiffly accurate and L-stable, in the form that multiplies the Jacobian with nothing: Hairer and
 # Wanner, Solving ordinary differential equations II, 2nd edition 1996, section VI.4 (doi:10.1007/978-3-642-05221-7).
-_GAMMA = 0.25
-_NODES = (0.0, 0.386, 0.21, 0.63, 1.0, 1.0)
-_SLOPES = (0.25, -0.1043, 0.1035, -0.0362, 0.0, 0.0)
+GAMMA = 0.25
+NODES = (0.0, 0.386, 0.21, 0.63, 1.0, 1.0)
+SLOPES = (0.25, -0.1043, 0.1035, -0.0362, 0.0, 0.0)
 _LAST = (1.221224509226641, 6.019134481288629, 12.53708332932087, -0.687886036105895)
-_STATES = (
+STATES = (
     (),
     (1.544,),
     (0.9466785280815826, 0.2557011698983284),
@@ -29,7 +29,7 @@ _STATES = (
     _LAST,
     (*_LAST, 1.0),
 )
-_PARTS = (
+PARTS = (
     (),
     (-5.6688,),
     (-2.430093356833875, -0.2063599157091915),
@@ -78,14 +78,14 @@ def _solver(w):
 def rosenbrock_step(f, t, h, x):
     """One step: state at t + h, and the difference from the embedded solution of order 3. `x` (n,), f(t, x) (n,)."""
     slope, in_time = jax.jvp(lambda s: f(s, x), (t,), (jnp.ones_like(t),))
-    solve = _solver(jnp.eye(x.shape[0], dtype=x.dtype) - _GAMMA * h * jax.jacfwd(lambda v: f(t, v))(x))
+    solve = _solver(jnp.eye(x.shape[0], dtype=x.dtype) - GAMMA * h * jax.jacfwd(lambda v: f(t, v))(x))
     parts: list = []
     at = x
-    for node, lean, row, mix in zip(_NODES, _SLOPES, _STATES, _PARTS, strict=True):
+    for node, lean, row, mix in zip(NODES, SLOPES, STATES, PARTS, strict=True):
         at = x + sum(a * p for a, p in zip(row, parts, strict=True))
         right = h * (f(t + node * h, at) if parts else slope) + sum(c * p for c, p in zip(mix, parts, strict=True))
         right = right + lean * h * h * in_time if lean else right
-        parts.append(solve(_GAMMA * right))
+        parts.append(solve(GAMMA * right))
     return at + parts[-1], parts[-1]
 
 

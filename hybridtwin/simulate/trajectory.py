@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from hybridtwin.clock import Clock
+from hybridtwin.simulate.failures import Failures
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,7 +31,9 @@ class Trajectory:
     """Outputs of one world: `values[name]` has shape (draws, times), in `units[name]`; NaN rows are failed draws.
 
     `structure` (draws,) says which model each draw comes from; `error` is the largest relative change of any output
-    when the steps were halved. `acts`: what the rules of care did, in the order of the rules.
+    when the steps were halved, among the draws that are not masked. `acts`: what the rules of care did, in the order of
+    the rules. `failures`: which draws failed or missed the tolerance, when, where and why. `parameters`: path -> (draws,) of
+    each body, where `simulate` drew it. `solver`: how it was integrated, and why so.
     """
 
     time: np.ndarray
@@ -43,6 +46,9 @@ class Trajectory:
     label: str = "as lived"
     notes: tuple[str, ...] = ()
     acts: tuple[Act, ...] = ()
+    failures: Failures = dataclasses.field(default_factory=Failures)
+    parameters: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    solver: str = ""
 
     def acted(self):
         """What the rules of care did, one row an act: draw, time, at (clock), rule, does, name, amount, unit."""
@@ -101,4 +107,5 @@ class Trajectory:
             if solved:
                 low, middle, high = np.quantile(self[name][~self.failed], [0.05, 0.5, 0.95])
                 lines.append(f"  {name} [{self.units[name]}]: {middle:.4g} (90 % of values {low:.4g} to {high:.4g})")
-        return "\n".join(lines + [f"  {note}" for note in self.notes])
+        solver = [f"  solved by {self.solver}"] if self.solver else []
+        return "\n".join([*lines, *solver, *(f"  {note}" for note in self.notes)])

@@ -6,21 +6,21 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jax.flatten_util import ravel_pytree
 
 from hybridtwin.engine import Lanes
 from hybridtwin.errors import DeclarationError, InterventionError, ParameterError, PastHorizon
 from hybridtwin.interventions import Do, Rescue, When, World, enact
-from hybridtwin.simulate.events import OVERFLOW
+from hybridtwin.simulate.course import course, recorder
+from hybridtwin.simulate.failures import failures
 from hybridtwin.simulate.mesh import LAST, Layout, Mesh, bucket, lay, layout_of, override_columns, pad
 from hybridtwin.simulate.noise import NOISY, NOISY_STEPS, keys_of
+from hybridtwin.simulate.pilot import Choice, Pilot
 from hybridtwin.simulate.rules import acts_of, overflowed, told
 from hybridtwin.simulate.run import solve_draws
-from hybridtwin.simulate.solve import Extras, first, observer, states
-from hybridtwin.simulate.steppers import RK4, AbstractStepper, Adaptive, Exact, Repeated
+from hybridtwin.simulate.solve import Extras, first, states
+from hybridtwin.simulate.steppers import RK4, Adaptive, Exact, Repeated
 from hybridtwin.simulate.stiff import Rosenbrock
 from hybridtwin.simulate.trajectory import Trajectory
 from hybridtwin.units import time_factor
@@ -28,7 +28,8 @@ from hybridtwin.units import time_factor
 _POINTS = 400  # default number of output times
 _STEP = 0.25  # first step on the mesh, in units of the fastest time constant: fine enough that few need to be halved
 _WATCHED = 1000  # pieces over which rules of care are watched where steps have no length of their own
-_AFFORDABLE = 20_000  # mesh segments above which an adaptive stiff solver is the cheaper way
+_MANY = 2_000  # mesh segments above which it is worth a look whether a stiff method needs fewer
+_AFFORDABLE = 20_000  # mesh segments that an explicit method may take
 
 
 def simulate(
@@ -50,8 +51,8 @@ def simulate(
       largest value (1e-4; 1e-2 for a system with process noise, whose paths are the same whatever the steps).
     - `do`: interventions, `Do(...)` values in order; `Rescue` and `When` among them are rules of care.
 
-    **Returns:** a `Trajectory` of all outputs and states, float64; a draw that could not be solved is NaN, counted in
-    `failed` and explained in `notes`.
+    **Returns:** a `Trajectory` of all outputs and states, float64; a draw that could not be solved is NaN, marked in
+    `failed` and explained in `failures` (time, state, reason, most unusual parameter).
 
     **Raises:** ParameterError (a prior without `draws`), PastHorizon, and what binding a record or `do` raises.
     """
@@ -65,27 +66,37 @@ def simulate(
         world = enact(lived, [part for part in do if isinstance(part, Do)], spec, bound.clock, rules)
         layout = layout_of([world], spec, varying=_varying(spec), latents=len(bound.latent), noise=True)
         lanes = _lanes(system, priors, bound, world, layout, 1 if draws is None else draws, key)
-        stepper, step, notes = _stepper(system, world, layout, solver, bound)
+        choice = _choice(system, lived, world, solver, start, layout)
         edges = {group: np.asarray(bound.occasion_edges(group), float) for _, group in layout.varying}
-        mesh = lay([lived, world] if do else [world], spec, layout, reads, max_step=step, occasions=edges)[-1]
+        worlds = [lived, world] if do else [world]
+        mesh = lay(worlds, spec, layout, reads, max_step=choice.step, occasions=edges, knots=choice.knots)[-1]
         mesh = pad(mesh, bucket(len(mesh.t)), len(mesh.read), len(mesh.moving.time))
         names = (*spec.outputs, *(path for path in spec.states if path not in spec.outputs))
         leaves, tree = jax.tree.flatten(system.with_values(dict.fromkeys(lanes["values"], 0.0)))
 
-        program = _program(tree, layout, stepper, names, start, tuple(lanes["values"]))
+        def program(stepper):
+            return _program(tree, layout, stepper, names, start, tuple(lanes["values"]))
+
         body = {"mesh": mesh, "leaves": [np.asarray(a) for a in leaves]}
-        solved = solve_draws(program, [lanes], [body], refine=stepper.refined() is not None, tol=tol)
+        refine = choice.stepper.refined() is not None
+        stable = None if isinstance(choice.stepper, Rosenbrock) else functools.partial(program, Rosenbrock())
+        solved = solve_draws(program(choice.stepper), [lanes], [body], refine=refine, tol=tol, instead=stable)
     units = {name: (spec.outputs.get(name) or spec.states[name]).unit for name in names}
     time = np.array([t for t, _ in reads], float)
     acts = acts_of(world, layout, jax.tree.map(lambda a: a[0], solved.acts), mesh.t)
-    notes = [
-        *late,
-        *world.notes,
-        *notes,
-        *overflowed(world, solved.code),
-        *_failures(solved, time, bound.clock, tol),
-        *(told(act, bound.clock, solved.failed) for act in acts),
-    ]
+    rows = failures(
+        solved,
+        person=person.id,
+        times=time,
+        nodes=[mesh.t],
+        names=names,
+        states=tuple(spec.states),
+        clock=bound.clock,
+        priors=priors or type(system)().priors(),
+        values=lanes["values"],
+        resting=mesh.steady.node,
+    )
+    acted = [told(act, bound.clock, solved.failed) for act in acts]
     return Trajectory(
         time,
         {name: solved.values[0, :, :, m] for m, name in enumerate(names)},
@@ -95,8 +106,11 @@ def simulate(
         solved.failed,
         _worst(solved),
         "; ".join(map(str, do)) or "as lived",
-        tuple(notes),
+        (*late, *world.notes, *overflowed(world, solved.code), *rows.told(), *acted),
         acts,
+        rows,
+        lanes["values"],
+        choice.told(spec.time),
     )
 
 
@@ -164,64 +178,46 @@ def _varying(spec):
     return tuple((path, field.varies) for path, field in spec.parameters.items() if field.varies is not None)
 
 
-@functools.lru_cache(maxsize=128)
-def _jacobian(tree):
-    """Compiled: (leaves of a system, inputs by name) -> Jacobian of its rates at its initial state."""
+def _choice(system, lived, world, solver, start, layout) -> Choice:
+    """How to solve a world: `solver` where one is given, else what a pilot finds on the day as it was lived.
 
-    @jax.jit
-    def find(leaves, inputs):
-        system = jax.tree.unflatten(tree, leaves)
-        u = system.spec.input(inputs)
-        flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, float), system.initial(u)))
-        return jax.jacfwd(lambda v: ravel_pytree(system.rates(0.0, unravel(v), u))[0])(flat)
-
-    return find
-
-
-def fastest_rate(system, inputs=()) -> float:
-    """Largest rate constant at typical values and at these inputs ((name, value), ...), per system time."""
-    leaves, tree = jax.tree.flatten(system.typical())
-    with jax.enable_x64(True):
-        leaves = [np.asarray(leaf, float) if np.ndim(leaf) == 0 else leaf for leaf in leaves]
-        given = {**dict.fromkeys(system.spec.covariates, 1.0), **dict(inputs)}
-        jacobian = np.asarray(_jacobian(tree)(leaves, {name: np.float64(value) for name, value in given.items()}))
-    return float(np.max(np.abs(np.linalg.eigvals(np.where(np.isfinite(jacobian), jacobian, 0.0))), initial=0.0))
-
-
-def _stepper(system, world, layout, solver, bound) -> tuple[AbstractStepper, float, list[str]]:
-    """The stepper, the longest segment and what to say about the choice."""
-    spec, span = system.spec, bound.stop - bound.start
+    Rules that act at the moment itself are watched over steps of an accurate length.
+    """
+    spec, span, watched = system.spec, lived.stop - lived.start, bool(layout.triggered)
     whole = span + 1.0
     if layout.noise and isinstance(solver, Adaptive | Exact):
         raise DeclarationError(f"{spec.name} has process noise, which is simulated in steps. Leave solver= out, or give RK4().")
-    free = span / _WATCHED if layout.triggered else whole
     if isinstance(solver, Adaptive):
-        return solver, free, []
+        return Choice(solver, span / _WATCHED if watched else whole, "as asked")
     flat = all(world.inputs[name].stepwise for name in spec.signals) and all(c.signal.stepwise for c in world.clamps)
-    exact = max(_step_of(system, world, bound), span / _AFFORDABLE) if layout.triggered else whole
-    if solver is None and spec.linear and flat and not layout.noise:
-        return Exact.of(spec), exact, []
-    if isinstance(solver, Exact):
-        if not (spec.linear and flat):
-            raise DeclarationError(
-                f"{spec.name} is not linear with piecewise constant signals, so it has no exact steps. "
-                "Leave solver= out."
-            )
-        return solver, exact, []
-    step = _step_of(system, world, bound)
-    step = min(2.0 ** math.floor(math.log2(step)), whole)  # few distinct meshes, so that bodies share compiled programs
+    exact = spec.linear and flat and not layout.noise and (solver is None or isinstance(solver, Exact))
+    if isinstance(solver, Exact) and not exact:
+        raise DeclarationError(
+            f"{spec.name} is not linear with piecewise constant signals, so it has no exact steps. Leave solver= out."
+        )
+    if exact:
+        asked = "as asked" if solver else "linear, under inputs that hold still in between"
+        step = max(_STEP / Pilot(system, lived, start).rate, span / _AFFORDABLE) if watched else whole
+        return Choice(solver or Exact.of(spec), step, asked)
+    pilot = Pilot(system, lived, start)
+    step = min(2.0 ** math.floor(math.log2(_STEP / pilot.rate)), whole)  # few distinct meshes, which share programs
+    said, many = f"fastest rate {pilot.rate:.3g}/{spec.time}", span / step
     if layout.noise:
-        stiff = span / step > _AFFORDABLE
-        return solver or (Rosenbrock() if stiff else RK4(1)), min(max(step, span / _AFFORDABLE), span / NOISY_STEPS), []
-    if solver is None and span / step > _AFFORDABLE:
-        return Adaptive(stiff=True), free, ["stiff: solved by an adaptive implicit method (Kvaerno5)"]
-    return solver or RK4(1), max(step, span / _AFFORDABLE), []
-
-
-def _step_of(system, world, bound) -> float:
-    """An accurate first step of explicit methods; rules that act at the moment itself are watched over such steps."""
-    inputs = {name: float(world.inputs[name](bound.start)) for name in (*system.spec.covariates, *system.spec.signals)}
-    return _STEP / max(fastest_rate(system, inputs), 1e-12)
+        stiff = many > _AFFORDABLE
+        step = min(max(step, span / _AFFORDABLE), span / NOISY_STEPS)
+        return Choice(solver or (Rosenbrock() if stiff else RK4(1)), step, f"process noise; {said}")
+    if solver is not None and not isinstance(solver, Rosenbrock):
+        return Choice(solver, max(step, span / _AFFORDABLE), f"as asked; {said}")
+    if solver is None and many <= _MANY:
+        return Choice(RK4(1), step, said)
+    stops = pilot.stops
+    if stops is not None and (solver is not None or len(stops) * pilot.cost < 4 * many):
+        why = f"{said}: stiff; steps where the pilot's were, {len(stops)}"
+        return Choice(solver or Rosenbrock(), span / _WATCHED if watched else whole, why, stops)
+    if solver is None and many > _AFFORDABLE:
+        why = f"{said}: stiff, and the pilot did not get through"
+        return Choice(Adaptive(stiff=True), span / _WATCHED if watched else whole, why)
+    return Choice(solver or RK4(1), max(step, span / _AFFORDABLE), said)
 
 
 def _lanes(system, priors, bound, world, layout: Layout, count, key) -> dict[str, Any]:
@@ -257,7 +253,7 @@ def _lanes(system, priors, bound, world, layout: Layout, count, key) -> dict[str
 
 @functools.lru_cache(maxsize=128)
 def _program(tree, layout: Layout, stepper, names, start, paths):
-    """Compiled: (lanes (TILE, ...), world, sub-steps) -> (values (TILE, N, M), `Acts`).
+    """Compiled: (lanes (TILE, ...), world, sub-steps) -> `Course` with leading axis TILE.
 
     Static is only what shapes the program; every number, those of fixed parameters too, is an argument.
     """
@@ -268,8 +264,9 @@ def _program(tree, layout: Layout, stepper, names, start, paths):
         extras = lanes["extras"]
         here, u = first(system, layout, mesh, extras)
         x0 = here.steady(u) if start == "steady" else here.initial(u)
-        path, acts = states(system, layout, Repeated(stepper, substeps), mesh, x0, extras, observer(names))
-        return path[mesh.read], acts
+        watch = recorder(system.spec, names)
+        path, acts = states(system, layout, Repeated(stepper, substeps), mesh, x0, extras, watch)
+        return course(path, mesh, len(names), acts)
 
     return Lanes(lane, (0, None, None))
 
@@ -277,29 +274,3 @@ def _program(tree, layout: Layout, stepper, names, start, paths):
 def _worst(solved) -> float:
     fine = solved.error[~solved.failed]
     return float(np.max(fine)) if fine.size else math.inf
-
-
-def _failures(solved, time, clock, tol) -> list[str]:
-    """What to say about draws that failed, and about those that missed the tolerance."""
-    notes, failed = [], solved.failed & (solved.code != OVERFLOW)
-    if failed.any():
-        blown = failed & (solved.reach < len(time))
-        if blown.any():
-            when = clock.label(float(time[solved.reach[blown].min()]))
-            notes.append(
-                f"{int(blown.sum())} of {len(failed)} draws left the finite numbers, the first by {when}; they are "
-                "NaN. Look at their parameters, or try solver=Adaptive(stiff=True)."
-            )
-        rest = int((failed & ~blown).sum())
-        if rest:
-            notes.append(
-                f"{rest} of {len(failed)} draws did not settle when the steps were halved five times; they are NaN. "
-                "Try solver=Adaptive(stiff=True)."
-            )
-    loose = int((~solved.failed & (solved.error > tol)).sum())
-    if loose:
-        notes.append(
-            f"{loose} of {len(failed)} draws have an error above tol = {tol:g} (at most {_worst(solved):.1g}). "
-            "Try solver=Adaptive()."
-        )
-    return notes

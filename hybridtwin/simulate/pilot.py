@@ -1,0 +1,235 @@
+"""A pilot: a quick, rough solve on the host that decides how to integrate and how long the steps may be.
+
+One compiled function, the rates of a few bodies with their Jacobian, is called from Python along the day as it was lived:
+doses, infusions, signals and covariates as they come (doses with a lag at their recorded time). First a hundred long,
+linearly implicit Euler steps, which no stiffness can upset, find the fastest rate of each body at any time of the day.
+Only where that asks for thousands of steps an adaptive Rosenbrock solve follows; the times it stops at become nodes of the
+mesh, so that steps are short where something happens and long where nothing does.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from hybridtwin.priors import quantile
+from hybridtwin.simulate.mesh import Layout, lay, layout_of
+from hybridtwin.simulate.solve import Extras, _here, _inputs, _inputs_at, _scales
+from hybridtwin.simulate.steppers import AbstractStepper
+from hybridtwin.simulate.stiff import GAMMA, NODES, PARTS, SLOPES, STATES
+
+_BODIES = 3  # drawn bodies beside the typical one
+_STOPS = 24  # stretches of the day that the first look visits
+_STEPS = 2000  # steps after which the second look gives up
+_TOLERANCE = 1e-4  # of the second look
+_RUNAWAY = 1e4  # how much a state may grow in one rough step
+_QUICK = {"xla_backend_optimization_level": 0}  # called a hundred times: compiling it is what costs
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """How to integrate: the stepper, the longest segment (system time), why, further nodes, fastest rate (0: unknown)."""
+
+    stepper: AbstractStepper
+    step: float
+    why: str
+    knots: tuple[float, ...] = ()
+    rate: float = 0.0
+
+    def told(self, unit: str) -> str:
+        """In words."""
+        long = f", segments of at most {self.step:.3g} {unit}" if math.isfinite(self.step) else ""
+        return f"{self.stepper!r}{long} ({self.why})"
+
+
+@functools.lru_cache(maxsize=64)
+def _probe(tree, layout: Layout, start: str, paths: tuple[str, ...]):
+    """Compiled: (leaves, values (B,), overrides (B, P), node, t, x (B, n), is it the first node?) -> (x, dx/dt, Jacobian)."""
+
+    @functools.partial(jax.jit, compiler_options=_QUICK)
+    @functools.partial(jax.vmap, in_axes=(None, 0, 0, None, None, 0, None))
+    def probe(leaves, values, overrides, node, t, x, fresh):
+        system = jax.tree.unflatten(tree, leaves).with_values({p: values[i] for i, p in enumerate(paths)})
+        here = _here(system, layout, node, Extras(jnp.zeros(0), jnp.zeros(0), overrides))
+        u = _inputs(here, node)
+        begin = here.steady(u) if start == "steady" else here.initial(u)
+        begin, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, float), begin))
+        x = jnp.where(fresh, begin, x)
+
+        def f(v):
+            return ravel_pytree(here.rates(t, unravel(v), _inputs_at(here, node, t)))[0]
+
+        slope, linear = jax.linearize(f, x)
+        return x, slope, jax.vmap(linear, out_axes=1)(jnp.eye(x.shape[0]))
+
+    return probe
+
+
+class _Day:
+    """A lived world as the pilot sees it: stretches between events, what enters at each, and the compiled rates."""
+
+    def __init__(self, system, world, start):
+        spec = system.spec
+        layout = layout_of([world], spec)
+        span = world.stop - world.start
+        mesh = lay([world], spec, layout, [], max_step=2 * span)[0]
+        typical = system.typical()
+        bodies = bodies_of(system.priors(), typical.values())
+        leaves, tree = jax.tree.flatten(typical)
+        self.leaves = [np.asarray(leaf, float) if np.ndim(leaf) == 0 else leaf for leaf in leaves]
+        paths = tuple(bodies[0])
+        self.values = np.array([[float(body[p]) for p in paths] for body in bodies]).reshape(len(bodies), len(paths))
+        self.overrides = np.zeros((len(bodies), len(layout.overridden)))
+        self._probe = _probe(tree, Layout(overridden=layout.overridden), start, paths)
+        self._mesh, self.t = mesh, mesh.t
+        places = {path: i for i, path in enumerate(spec.states)}
+        scales, count = _scales(spec), len(spec.states)
+        self.jump, self.flow = np.zeros((len(mesh.t), count)), np.zeros((len(mesh.t), count))
+        for i, name in enumerate(layout.jumps):
+            self.jump[:, places[spec.doses[name].into]] += scales[name] * mesh.jump[:, i]
+        for i, name in enumerate(layout.rates):
+            self.flow[:, places[spec.doses[name].into]] += scales[name] * mesh.rate[:, i]
+        late = [(mesh.moving.node, mesh.moving, mesh.moving.back == 0), (mesh.steady.node, mesh.steady, mesh.steady.node >= 0)]
+        for node, doses, counted in late:  # at once, at the recorded time: how much there is matters here, not when
+            for k, route, amount, real in zip(node, doses.route, doses.amount, counted, strict=True):
+                name = spec.routes[route] if spec.routes else ""
+                self.jump[k, places[spec.doses[name].into]] += scales[name] * amount if real else 0.0
+
+    def rates(self, k, t, x):
+        """(x, dx/dt, Jacobian) of every body in the stretch that begins at node k; `x` None: as the day begins."""
+        mesh = self._mesh
+        node = {name: getattr(mesh, name)[k] for name in ("t", "signal", "slope", "covariate", "occasion", "override")}
+        fresh = x is None
+        x = np.zeros((len(self.values), self.jump.shape[1])) if x is None else x
+        found = self._probe(self.leaves, self.values, self.overrides, node, np.float64(t), x, fresh)
+        x, dx, jacobian = (np.asarray(a) for a in found)
+        return x, dx + self.flow[k], jacobian
+
+
+def bodies_of(priors, typical) -> list[dict[str, float]]:
+    """The body of medians and a few drawn from the priors, always the same ones (without priors copies: one program)."""
+    rng, bodies = np.random.default_rng(20), [{path: float(value) for path, value in typical.items() if np.ndim(value) == 0}]
+    for _ in range(_BODIES):
+        ranks = rng.uniform(0.02, 0.98, len(priors))
+        drawn = {path: quantile(prior, float(q)) for (path, prior), q in zip(priors.items(), ranks, strict=True)}
+        bodies.append(bodies[0] | {path: value for path, value in drawn.items() if value is not None})
+    return bodies
+
+
+def _fastest(jacobians):
+    """Largest eigenvalue of each of many Jacobians (..., n, n), by size; 0 where one is not finite."""
+    fine = np.isfinite(jacobians).all(axis=(-1, -2))
+    return np.where(fine, np.max(np.abs(np.linalg.eigvals(np.where(fine[..., None, None], jacobians, 0.0))), axis=-1), 0.0)
+
+
+def _coarse(day: _Day) -> np.ndarray:
+    """Fastest rate of each body at any stop (B,)."""
+    stops = np.unique(np.linspace(0, len(day.t) - 1, min(len(day.t), _STOPS + 1)).round().astype(int))
+    x, seen, eye, longest = None, [], np.eye(day.jump.shape[1]), (day.t[-1] - day.t[0]) / (3 * _STOPS)
+    with np.errstate(all="ignore"):
+        for a, b in itertools.pairwise(stops):
+            x = day.rates(a, day.t[a], x)[0] + day.jump[a:b].sum(axis=0)
+            left, at, step = day.t[b] - day.t[a], day.t[a], 0.0
+            while left > 0:
+                x, dx, jacobian = day.rates(a, at, x)
+                rate = float(np.max(np.abs(jacobian[np.isfinite(jacobian)]), initial=0.0))
+                step = 8.0 * step or (0.7 / rate if rate > 0 else left)
+                step = min(step, longest)
+                step = step if step < 0.6 * left else left
+                if at == day.t[a] or step >= longest or step == left:
+                    seen.append(jacobian)
+                move = _solved(eye - step * np.where(np.isfinite(jacobian), jacobian, 0.0), step * dx)
+                far = np.max(np.abs(x + move), axis=1, keepdims=True)
+                most = _RUNAWAY * np.maximum(np.max(np.abs(x), axis=1, keepdims=True), np.abs(day.jump).max() + 1.0)
+                x = np.where(far < most, x + move, x)  # a body that runs away stands still: it has no steps to be found
+                left, at = left - step, at + step
+        seen.append(day.rates(stops[-1], day.t[-1], x)[2])
+    return np.max(_fastest(np.array(seen)), axis=0)
+
+
+def _solved(matrices, right):
+    """Solutions of small linear systems (B, n); NaN where one of them has none."""
+    try:
+        return np.linalg.solve(matrices, right[..., None])[..., 0]
+    except np.linalg.LinAlgError:
+        return np.full_like(right, np.nan)
+
+
+def _adaptive(day: _Day) -> tuple[float, ...] | None:
+    """Times at which an adaptive Rosenbrock solve of all bodies together stops; None where it does not get through."""
+    x, stops, eye, size = None, [], np.eye(day.jump.shape[1]), 0.0
+    step = 1e-6 * (day.t[-1] - day.t[0])
+    with np.errstate(all="ignore"):
+        for k, (begin, end) in enumerate(itertools.pairwise(day.t)):
+            x, _, jacobian = day.rates(k, begin, x)
+            x, at = x + day.jump[k], float(begin)
+            step = min(step, 1.0 / max(float(np.nanmax(_fastest(jacobian))), 1e-300)) if day.jump[k].any() else step
+            while at < end:
+                left = end - at
+                h = left if step > 0.9 * left else min(step, 0.5 * left)
+                new, error = _step(day, k, at, h, x, eye)
+                here = np.maximum(np.abs(x), np.abs(new))
+                grown = np.max(np.abs(error) / (_TOLERANCE * np.maximum(here, 1e-3 * size) + 1e-300))
+                if not np.isfinite(grown) or len(stops) > _STEPS or h < 1e-13 * max(abs(at), end - begin):
+                    if not np.isfinite(grown) and h > 1e-13 * max(abs(at), end - begin):
+                        step = 0.1 * h
+                        continue
+                    return None
+                if grown <= 1.0:
+                    x, at, size = new, at + h if h < left else end, np.maximum(size, np.max(here, axis=0))
+                    stops.append(at)
+                step = h * float(np.clip(0.9 * max(grown, 1e-8) ** -0.25, 0.2, 5.0))
+    return tuple(stops)
+
+
+def _step(day, k, t, h, x, eye):
+    """One Rosenbrock step of every body: (new state, error), (B, n) each."""
+    _, slope, jacobian = day.rates(k, t, x)
+    small = 1e-6 * h
+    in_time = (day.rates(k, t + small, x)[1] - slope) / small
+    matrices = eye - GAMMA * h * jacobian
+    parts: list[np.ndarray] = []
+    at = x
+    for node, lean, row, mix in zip(NODES, SLOPES, STATES, PARTS, strict=True):
+        at = x + sum(a * p for a, p in zip(row, parts, strict=True))
+        right = h * (day.rates(k, t + node * h, at)[1] if parts else slope) + lean * h * h * in_time
+        right = right + sum(c * p for c, p in zip(mix, parts, strict=True))
+        parts.append(_solved(matrices, GAMMA * right))
+    return at + parts[-1], parts[-1]
+
+
+class Pilot:
+    """What a rough solve of a few bodies, the typical one and some drawn from the priors, through one day found.
+
+    `world` is the day as it was lived, whatever is done in the worlds that are solved: these must agree before it is done.
+    """
+
+    def __init__(self, system, world, start="free"):
+        self._day = _Day(system, world, start)
+        self.span = float(world.stop - world.start)
+        self.rates = _coarse(self._day)
+        self.states = self._day.jump.shape[1]
+
+    @property
+    def rate(self) -> float:
+        """Fastest rate of the typical body at any time of the day, per system time."""
+        return max(float(self.rates[0]), 1e-12)
+
+    def stable(self, step: float, most: float) -> float:
+        """A step, shortened where a drawn body's fastest rate would make it longer than `most` of its time constants."""
+        return min(step, most / max(float(np.max(self.rates)), 1e-12))
+
+    @functools.cached_property
+    def stops(self) -> tuple[float, ...] | None:
+        """Where an adaptive stiff solve stops; None where it fails."""
+        return _adaptive(self._day)
+
+    @property
+    def cost(self) -> float:
+        """What a Rosenbrock step costs, in evaluations of the rates (measured; docs/design.md)."""
+        return 7.0 + self.states + 0.06 * self.states**3

@@ -1,0 +1,142 @@
+"""How to integrate: found by a pilot solve, overridable, and said in every result."""
+
+import functools
+
+import numpy as np
+import pytest
+import scipy.integrate
+from small import Saturable
+
+import hybridtwin as package
+import hybridtwin.system as ht
+from hybridtwin import sensors
+from hybridtwin.errors import DeclarationError
+from hybridtwin.inference.methods import Laplace
+from hybridtwin.inference.personalize import personalize
+from hybridtwin.model import Model, choose, lived_world
+from hybridtwin.physiology import OneCompartment, T1DMinimal, Warfarin
+from hybridtwin.records import Person
+from hybridtwin.signals import Regimen
+from hybridtwin.simulate.pilot import Pilot
+from hybridtwin.simulate.steppers import RK4, Adaptive, Chebyshev, Exact
+from hybridtwin.simulate.stiff import Rosenbrock
+from hybridtwin.simulate.verb import simulate
+from hybridtwin.system import Scalar
+
+
+class Robertson(ht.System):
+    """Three reactions whose rates lie nine decades apart (Robertson 1966); `a` is also given as a dose."""
+
+    time = "h"
+
+    class State(ht.State):
+        a: Scalar = ht.state("1")
+        b: Scalar = ht.state("1")
+        c: Scalar = ht.state("1")
+
+    class Input(ht.Input):
+        feed: Scalar = ht.dose("1", into="a")
+
+    slow: Scalar = ht.parameter(ht.typical(0.04, cv=0.3), "1/h")
+    back: Scalar = ht.parameter(ht.typical(1e4, cv=0.1), "1/h")
+    pair: Scalar = ht.parameter(ht.typical(3e7, cv=0.1), "1/h")
+
+    def rates(self, t, x, u):
+        fall, back, pair = self.slow * x.a, self.back * x.b * x.c, self.pair * x.b**2
+        return self.State(a=-fall + back, b=fall - back - pair, c=pair)
+
+    def initial(self, u):
+        return self.State(a=1.0, b=0.0, c=0.0)
+
+    def outputs(self, x, u):
+        return {"A": ht.output(x.a, "1"), "C": ht.output(x.c, "1")}
+
+
+@functools.cache
+def fed():
+    """Fed once more after ten hours."""
+    return Person.of("r", start=0.0, stop=40.0, doses={"feed": Regimen.bolus(0.5, "1", at=10.0)})
+
+
+def by_scipy(slow, times):
+    def f(t, y):
+        fall, back, pair = slow * y[0], 1e4 * y[1] * y[2], 3e7 * y[1] ** 2
+        return [-fall + back, fall - back - pair, pair]
+
+    x, rows = np.array([1.0, 0.0, 0.0]), []
+    for begin, end in ((0.0, 10.0), (10.0, 40.0)):
+        x = x + np.array([0.5, 0.0, 0.0]) * (begin == 10.0)
+        inside = times[(times >= begin) & ((times < end) | (end == 40.0))]
+        found = scipy.integrate.solve_ivp(f, (begin, end), x, "Radau", rtol=1e-10, atol=1e-14, dense_output=True)
+        rows.append(found.sol(inside).T)
+        x = found.y[:, -1]
+    return np.concatenate(rows)
+
+
+def test_a_stiff_body_is_solved_where_the_pilot_stepped():
+    times = np.linspace(0.0, 40.0, 21)
+    found = simulate(Robertson().typical(), fed(), at=times)
+    assert "Rosenbrock" in found.solver and "stiff" in found.solver and found.solver in repr(found)
+    wanted = by_scipy(0.04, times)
+    for i, name in enumerate(("A", "b", "C")):
+        np.testing.assert_allclose(found[name][0], wanted[:, i], atol=2e-4 * np.max(np.abs(wanted[:, i])))
+    drawn = simulate(Robertson(), fed(), at=times, draws=12, key=0)
+    assert not drawn.failures
+    for k in (0,):
+        body = Robertson(**{path: float(v[k]) for path, v in drawn.parameters.items()})
+        other = simulate(body, fed(), at=times[:4], solver=Adaptive(1e-9, 1e-12, stiff=True))
+        np.testing.assert_allclose(drawn["A"][k, :4], other["A"][0], rtol=1e-3)
+
+
+def test_the_solver_can_be_given_and_is_told():
+    person = Person.of("p", start=0.0, stop=48.0, doses={"oral": Regimen.bolus(100.0, "mg", at=2.0)})
+    drug, at = Warfarin().typical(), np.linspace(0.0, 48.0, 13)
+    plain = simulate(drug, person, at=at)
+    assert plain.solver.startswith("RK4()") and "fastest rate 1.24/h" in plain.solver
+    for solver in (Rosenbrock(), Chebyshev(5), RK4(2)):
+        other = simulate(drug, person, at=at, solver=solver)
+        assert other.solver.startswith(repr(solver)) or repr(solver) in other.solver
+        np.testing.assert_allclose(other["pca"], plain["pca"], rtol=1e-3)
+    vein = Person.of("p", start=0.0, stop=9.0, doses={"iv": Regimen.bolus(1.0, "mg", at=0.0)})
+    assert "linear" in simulate(OneCompartment(CL=1.0, V=9.0), vein).solver
+    assert package.Rosenbrock is Rosenbrock
+
+
+def test_the_pilot_sees_the_day_and_not_only_its_first_moment():
+    """Saturated elimination is slow while there is much, fast when little is left: the rate is that of the emptied body."""
+    full = Person.of("p", start=0.0, stop=24.0, doses={"iv": Regimen.bolus(300.0, "mg", at=0.0)})
+    world = lived_world(full.bind(Saturable.spec))
+    with package.engine.double():
+        pilot = Pilot(Saturable(), world)
+    assert pilot.rate == pytest.approx(30.0 / (4.0 * 30.0), rel=0.15)  # VM / (KM V), reached at the end
+    assert len(pilot.rates) == 4 and np.ptp(pilot.rates) > 0.01
+
+
+def test_inference_is_asked_the_same_way():
+    day = package.datasets.virtual_adult()
+    model = Model(T1DMinimal(), cgm=sensors.CGM("G_isf"))
+    with package.engine.double():
+        choice = choose(model, lived_world(day.bind(model.spec)))
+    assert isinstance(choice.stepper, Chebyshev) and choice.step == pytest.approx(1.2 / 0.14)
+    with pytest.raises(DeclarationError, match="no exact steps"), package.engine.double():
+        choose(Model(T1DMinimal(), solver=Exact()), lived_world(day.bind(model.spec)))
+    with pytest.raises(DeclarationError, match="is no stepper"):
+        Model(T1DMinimal(), solver="stiff")
+    assert Model(T1DMinimal(), solver=RK4(2)).key != Model(T1DMinimal()).key
+    assert Model(T1DMinimal(), solver=RK4(2)).starting("steady").solver == RK4(2)
+
+
+def test_a_stiff_system_is_personalized():
+    """Rosenbrock steps under Laplace: gradients by both modes, the posterior where the truth is."""
+    times = np.array([2.0, 5.0, 9.0, 12.0, 18.0, 25.0, 33.0, 40.0])
+    truth, rng = by_scipy(0.05, times), np.random.default_rng(0)
+    person = Person.of("r", start=0.0, stop=40.0, doses={"feed": Regimen.bolus(0.5, "1", at=10.0)},
+                       readings={"A": (times, truth[:, 0] + 0.003 * rng.normal(size=8), "1")})  # fmt: skip
+    model = Model(Robertson(back=1e4, pair=3e7), A=sensors.Gaussian("A", sd=0.003))
+    twin = personalize(model, person, Laplace(draws=100, starts=2), key=0, progress=False)
+    fit = twin.fits[0]
+    assert isinstance(fit.kernel.stepper, Rosenbrock)
+    assert "Rosenbrock" in fit.stepper and fit.stepper in repr(twin) and fit.stepper in repr(fit)
+    low, high = np.quantile(fit.values["slow"], [0.005, 0.995])
+    assert low < 0.05 < high and high - low < 0.01 and fit.stats["mesh_share"] > 0.99
+    assert "Rosenbrock" in twin.simulate().solver
