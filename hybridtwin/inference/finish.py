@@ -82,6 +82,9 @@ def _judged(problem, sampled: Sampled, at: Readings, key, method) -> Fit:
         "informed": verdict.informed(flat.std(axis=0) / prior_sd, kernel.names, roles),
         "supported": verdict.supported(problem),
     }
+    lost = Failures((), len(flat))
+    if stats["failed"]:
+        lost = lost_draws(problem, values_of(kernel, flat), at.loglik, at.fine, at.residuals)
     return Fit(
         problem,
         {name: v[: len(flat)] for name, v in values.items()},
@@ -94,7 +97,7 @@ def _judged(problem, sampled: Sampled, at: Readings, key, method) -> Fit:
         float(extra.get("log_evidence", laplaces[0].log_evidence)),
         parts,
         max(laplaces, key=lambda fit: fit.log_density).mode,
-        lost_draws(problem, values_of(kernel, flat), at.loglik, at.fine, at.residuals) if stats["failed"] else Failures((), len(flat)),
+        lost,
     )
 
 
