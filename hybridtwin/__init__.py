@@ -21,6 +21,7 @@ _HOME = {
     "Twin": "twin", "Twins": "twin",
     "Pooling": "pooling", "block": "pooling", "FOCEI": "inference.methods", "Population": "inference.population",
     "NUTS": "inference.methods", "Laplace": "inference.methods", "SMC": "inference.methods", "ShortChains": "inference.methods",
+    "Variational": "inference.methods",
     "Auto": "inference.methods", "Importance": "inference.methods", "personalize": "inference.personalize",
     "update": "inference.personalize", "check": "inference.check",
     "compare": "inference.compare", "average": "inference.compare", "Comparison": "inference.compare",

@@ -10,7 +10,7 @@ from small import DRIP, MESH, drip_person, mesh_person
 import hybridtwin.system as ht
 from hybridtwin import sensors
 from hybridtwin.errors import ParameterError
-from hybridtwin.inference.methods import NUTS, SMC, ShortChains
+from hybridtwin.inference.methods import NUTS, SMC, ShortChains, Variational
 from hybridtwin.inference.personalize import personalize
 from hybridtwin.model import Model
 from hybridtwin.records import Person
@@ -127,6 +127,22 @@ def test_draws_are_those_of_nuts(name, which):
     low = np.minimum(ours.fits[0].stats["ess_bulk"], theirs.stats["ess_bulk"])
     assert np.all(np.abs(a.mean(axis=0) - b.mean(axis=0)) / b.std(axis=0) < 4 * np.sqrt(2 / low))
     np.testing.assert_allclose(a.std(axis=0), b.std(axis=0), rtol=0.15)
+
+
+def test_a_guide_is_the_posterior_where_that_is_gaussian_and_is_red_where_it_is_not():
+    middle, covariance, evidence = closed_form()
+    twin = personalize(LINE, line_person(), Variational(draws=2000, starts=2), key=3, progress=False)
+    fit, sd = twin.fits[0], np.sqrt(np.diag(covariance))
+    draws = np.stack([fit.values["level"], fit.values["slope"]])
+    np.testing.assert_allclose(draws.mean(axis=1), middle, atol=0.12 * sd.min())
+    np.testing.assert_allclose(draws.std(axis=1), sd, rtol=0.1)
+    assert np.corrcoef(draws)[0, 1] == pytest.approx(covariance[0, 1] / sd.prod(), abs=0.05)
+    bound = fit.stats["evidence_bound"]
+    assert bound < evidence + 4 * fit.stats["evidence_bound_se"] and bound == pytest.approx(evidence, abs=0.05)
+    assert twin.verdict.parts["computed"].level == "OK", twin.verdict
+    two = personalize(TWO, two_person(), Variational(starts=4), key=3, progress=False)
+    assert two.verdict.parts["computed"].level == "DO NOT USE", two.verdict
+    assert two.fits[0].stats["evidence_bound"] < two_by_quadrature()[1] - 0.2  # half of the posterior is missing
 
 
 def test_what_cannot_be_checked_is_refused():

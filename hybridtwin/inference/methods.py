@@ -152,6 +152,31 @@ class ShortChains(AbstractMethod):
 
 
 @dataclasses.dataclass(frozen=True)
+class Variational(AbstractMethod):
+    """A full-rank Gaussian guide (NumPyro) fitted by its evidence lower bound, from the Laplace approximation on.
+
+    `draws` from the guide after `steps` of Adam at `rate`. `stats["evidence_bound"]` is a lower bound, not the evidence;
+    `stats["guide_khat"]` says whether the guide stands for the posterior. Several modes are one too many for it: use `SMC`.
+    """
+
+    draws: int = 1000
+    steps: int = 800
+    rate: float = 0.05
+    starts: int = 8
+
+    def __post_init__(self):
+        if self.draws < 50 or self.steps < 50 or not 0 < self.rate < 1 or self.starts < 1:
+            raise ParameterError(
+                "Variational needs draws >= 50, steps >= 50, 0 < rate < 1 and starts >= 1. Leave them out for the defaults."
+            )
+
+    def draw(self, setting):
+        from hybridtwin.inference import variational
+
+        return variational.draw(setting, self)
+
+
+@dataclasses.dataclass(frozen=True)
 class SMC(AbstractMethod):
     """Tempered sequential Monte Carlo from the prior to the posterior: several modes by their weights, and the evidence.
 

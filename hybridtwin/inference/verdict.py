@@ -28,6 +28,11 @@ def computed(stats) -> Part:
         judge.above(-stats["acceptance"], -0.4, -0.1, f"only {100 * stats['acceptance']:.0f} % of the last moves were accepted")
         error = stats["log_evidence_se"]
         judge.above(error, 0.3, 1.0, f"the islands differ in evidence (standard error of its log {error:.2f})")
+    if "guide_khat" in stats:
+        khat = stats["guide_khat"]
+        told = f"k-hat of the guide against the posterior is {khat:.2f}; use ht.Auto() or ht.SMC()"
+        judge.above(max(khat, -1.0), 0.5, USABLE, told)
+        judge.above(-stats["climbed"], -0.5, -0.5, "the evidence bound was not finite at the end of the climb")
     if "khat" in stats:
         _weighted(judge, stats)
     elif "share" in stats:
