@@ -3,25 +3,57 @@
 The three-state glucose problem of benchmarks/glucose_problem.py, float64, with one regimen and one window of `do` switched
 on, at 1, 64, 2,048 and 65,536 lanes. Both sides are tuned first, on all lanes, to the cheapest setting whose worst relative
 error over all readings and lanes stays below 1e-4 of a reference solved at 1e-10 (diffrax Dopri8): diffrax over tolerances
-(arguments of its program; its absolute tolerance is tuned, too), ours over the longest segment of the mesh. Batches go in
-equal tiles that are under way together, on both sides alike. Gradients: forward mode on both sides is what the claims
-compare; reverse mode (checkpointed adjoint; scan) is told beside it.
+(arguments of its program; its absolute tolerance is tuned, too), ours over the longest segment of the mesh. On both sides
+alike batches go in equal tiles, a thread a core, calls are dispatched in the caller's own thread, and the numbers of a day
+are one argument. Gradients: forward mode on both sides is what the claims compare; reverse mode (checkpointed adjoint; scan)
+is told beside it.
 
     python -m benchmarks.simulate --json [--lanes 1 64 2048] [--repeats 7] [--device gpu]
 """
 
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks import measure
 
 TARGET = 1e-4
+CORES = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
 TILE = 1024  # lanes of one call; both sides slow down a little beyond it, for their states leave the cache
 
 
 def tiled(program, z, data, tile):
-    """Run a batch in tiles that are all under way before the first is waited for."""
+    """Run a batch in tiles, a thread a core: JAX dispatches in the caller's own thread here, see `main`."""
+    import jax
+
+    def one(part):
+        with jax.enable_x64(True):  # each thread has its own
+            return jax.block_until_ready(program(part, data))
+
     parts = [z[i : i + tile] for i in range(0, len(z), tile)]
-    return lambda: [program(part, data) for part in parts]
+    if len(parts) == 1:
+        return lambda: [program(parts[0], data)]
+    return lambda: list(CORES.map(one, parts))
+
+
+def flattened(data):
+    """(all numbers of a tree as one vector, how to make the tree again inside a program): one argument instead of fifty.
+
+    On one lane passing arguments costs as much as the solve. Integers and truth values are exact in float64.
+    """
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    leaves, tree = jax.tree.flatten(data)
+    leaves = [np.asarray(leaf) for leaf in leaves]
+    ends = np.cumsum([leaf.size for leaf in leaves])
+
+    def opened(vector):
+        parts = [vector[end - leaf.size : end].reshape(leaf.shape) for leaf, end in zip(leaves, ends, strict=True)]
+        return jax.tree.unflatten(tree, [part.astype(leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)])
+
+    return jnp.asarray(np.concatenate([leaf.ravel().astype(float) for leaf in leaves])), opened
 
 
 def tune(z, reference):
@@ -88,12 +120,12 @@ def compare(lanes, ours, tolerances, repeats):
         "gradient": (jax.jacfwd(ours.log_density), jax.jacfwd(forward.log_density)),
         "reverse gradient": (jax.grad(ours.log_density), jax.grad(reverse.log_density)),
     }
-    data = jax.device_put(ours.data), jax.device_put(forward.data)
+    data = flattened(ours.data), flattened(forward.data)
     for name, pair in functions.items():
-        sides = {
-            side: tiled(jax.jit(jax.vmap(fn, (0, None))), z, numbers, TILE)
-            for side, fn, numbers in zip(("ours", "peer"), pair, data, strict=True)
-        }
+        sides = {}
+        for side, fn, (numbers, opened) in zip(("ours", "peer"), pair, data, strict=True):
+            lane = lambda z, v, fn=fn, opened=opened: fn(z, opened(v))
+            sides[side] = tiled(jax.jit(jax.vmap(lane, (0, None))), z, numbers, TILE)
         found[name] = measure.interleaved(sides, repeats=repeats, warmup=2, at_least=0.02)
     return found
 
@@ -104,8 +136,11 @@ def main():
     parser.add_argument("--lanes", type=int, nargs="+", default=[1, 64, 2048, 65536])
     given = parser.parse_args()
     measure.use(given.device)
+    import jax
+
     from hybridtwin.engine import double
 
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # else handing one lane to a thread costs more than solving it
     claims, rows, results = {}, [], {}
     with double():
         import jax.numpy as jnp
