@@ -4,7 +4,7 @@ For each system and method: bodies drawn from the prior, readings of their own a
 draws (`ht.calibrate`). Told: the smallest p-value over all quantities, log likelihood and log prior among them, after Bonferroni.
 With many rows a few small values are chance: the last line holds all of them together against uniform (Fisher).
 
-    python -m benchmarks.sbc [--systems oral,bergman] [--methods NUTS,Laplace] [--replicates 256] [--json]
+    python -m benchmarks.sbc [--systems oral,bergman] [--methods Auto,NUTS,SMC] [--replicates 256] [--json]
 """
 
 import math
@@ -92,9 +92,15 @@ def stiff():
 
 SYSTEMS = {f.__name__: f for f in (oral, bergman, t1d, stiff)}
 METHODS = {
+    "Auto": ht.Auto(draws=400, starts=4),
     "NUTS": ht.NUTS(draws=150, warmup=150, starts=4),
+    "Importance": ht.Importance(draws=400, starts=4),
+    "SMC": ht.SMC(),
+    "ShortChains": ht.ShortChains(),
+    "Variational": ht.Variational(),
     "Laplace": ht.Laplace(draws=1000, starts=4),
 }
+EXACT = ("Auto", "NUTS", "SMC", "ShortChains")  # claim to sample the posterior itself; the others tell how far off they are
 
 
 def fisher(p):
@@ -107,7 +113,7 @@ def fisher(p):
 def main():
     parser = measure.arguments(__doc__)
     parser.add_argument("--systems", default=",".join(SYSTEMS))
-    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--methods", default="Auto")
     parser.add_argument("--replicates", type=int, default=256)
     given = parser.parse_args()
     measure.use(given.device)
@@ -123,7 +129,7 @@ def main():
             spent = time.monotonic() - began
             rows.append((name, method, found.replicates, len(p), adjusted, worst, found.failed, found.red, spent))
             claims[f"{name}_{method}_p"] = adjusted
-            all_p += [] if method == "Laplace" else [p[q] for q in p]
+            all_p += [p[q] for q in p] if method in EXACT else []
             details[f"{name} {method}"] = {"p": p, "table": found.to_dataframe().to_dict("index")}
             print(found, flush=True)
     heads = ("system", "method", "ranked", "quantities", "p (Bonferroni)", "worst", "unsolved", "red", "seconds")
