@@ -591,6 +591,7 @@ def test_interrupted_work_goes_on_to_the_same_bits(monkeypatch, tmp_path):
             raise KeyboardInterrupt
         return tile(problems, *rest)
 
+    monkeypatch.setattr(NUTS, "people_per_call", lambda self: 1)  # what is kept is kept by the call
     whole = fit()
     monkeypatch.setattr(personalizing, "_tile", dies)
     monkeypatch.setattr(personalizing.os, "cpu_count", lambda: 1)

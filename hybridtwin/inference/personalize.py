@@ -131,7 +131,6 @@ class _Job:
             finer = [problems[i].with_stepper(problems[i].kernel.stepper.refined()) for i in again]
             for i, fit in zip(again, self.fit(finer, [keys[i] for i in again], report, halved + 1), strict=True):
                 fits[i] = dataclasses.replace(fit, stats={"halved": halved + 1, **fit.stats})
-        report(1, 1, 0)
         return fits
 
 
@@ -165,7 +164,9 @@ def _fit_all(model, people, alone, key, method, temper, folder, workers, report)
 
         with double():
             found.update(zip(rows, job.fit([problems[i] for i in rows], [keys[i] for i in rows], tell), strict=True))
-        told()
+        progress[number, 0] = 1.0
+        if len(found) < len(people):  # all is done otherwise, and Ctrl-C comes too late to stop anything
+            told()
 
     fit(0)  # alone, so that its programs are compiled once
     with ThreadPoolExecutor(workers) as pool:
