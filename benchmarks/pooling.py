@@ -1,0 +1,169 @@
+"""A population pharmacokinetic model: hybridtwin's pooled NUTS beside plain NumPyro, in one run, on the same simulated people.
+
+One compartment by mouth, additive error, everybody with one dose and eight samples; typical values, between-person spread and
+error with the same priors on both sides, random effects non-centered on both. NumPyro is what a competent user writes: the
+closed form of the concentration over all people and times at once, default NUTS (diagonal mass matrix, acceptance 0.8), four
+chains one after the other (its default on a CPU: side by side they would wait for each other's trees). hybridtwin is not told
+the closed form: it has the rates of change and a record for every person, and also makes a twin of each, which is counted.
+
+Told is the minimum effective sample size a second, over the population and everybody's own three parameters, warm-up counted,
+both sides compiled (a first run of each, with another key, is told apart as `cold`). Sides take turns.
+
+    python -m benchmarks.pooling [--people 12,60,120] [--draws 500] [--repeats 3] [--json] [--device cpu|gpu]
+"""
+
+import time
+
+import numpy as np
+
+from benchmarks import measure
+
+TIMES = np.array([0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 12.0, 24.0])
+DOSE, NAMES = 300.0, ("ka", "CL", "V")
+TYPICAL, SPREAD, ERROR = np.array([1.2, 3.0, 30.0]), np.array([0.5, 0.3, 0.2]), 0.5
+PRIOR_SD = np.array([0.7, 0.4, 0.3])  # of the model as declared; the hyperpriors follow from it
+
+
+def concentration(ka, cl, v, t, xp=np):
+    """The closed form."""
+    k = cl / v
+    return DOSE * ka / (v * (ka - k)) * (xp.exp(-k * t) - xp.exp(-ka * t))
+
+
+def simulated(people, seed=0):
+    """Concentrations (people, 8) in mg/L."""
+    rng = np.random.default_rng(seed)
+    own = TYPICAL * np.exp(SPREAD * rng.normal(size=(people, 3)))
+    mean = concentration(*(own[:, i : i + 1] for i in range(3)), TIMES)
+    return mean + ERROR * rng.normal(size=mean.shape)
+
+
+def ours(readings):
+    """run(key) -> dict name -> draws (chains, n), of the population and everybody; and what went wrong."""
+    import hybridtwin as ht
+    from hybridtwin.physiology import OneCompartmentOral
+
+    priors = {name: ht.lognormal(float(m), float(s)) for name, m, s in zip(NAMES, TYPICAL, PRIOR_SD, strict=True)}
+    sensor = ht.sensors.Gaussian("C", sd=ht.lognormal(1.0, 1.0))
+    model = ht.Model(OneCompartmentOral(tlag=0.0, **priors), C=sensor, pooling=ht.Pooling())
+    dose = ht.Regimen.bolus(DOSE, "mg", at=0.0)
+    cohort = ht.Cohort(
+        ht.Person.of(str(i), start=0.0, stop=24.0, time="h", doses={"oral": dose}, readings={"C": (TIMES, row, "mg/L")})
+        for i, row in enumerate(readings)
+    )
+
+    def run(key, draws):
+        twins = ht.personalize(model, cohort, ht.NUTS(draws=draws), key=key, progress=False)
+        chains, count = twins.population.draws.shape[:2]
+        found = {f"population {name}": np.log(v).reshape(chains, count) for name, v in twins.population.samples.items()}
+        for name, twin in twins.items():
+            found |= {f"{name} {p}": np.log(twin.fits[0].values[p]).reshape(chains, count) for p in NAMES}
+        return found, twins.population.stats["divergent"], twins.population.stats["leapfrogs"]
+
+    return run
+
+
+def plain(readings):
+    """The same by NumPyro alone."""
+    import jax
+    import jax.numpy as jnp
+    import numpyro
+    import numpyro.distributions as dist
+
+    def model(y):
+        loc, scale = jnp.log(jnp.asarray(TYPICAL)), jnp.asarray(PRIOR_SD)
+        theta = numpyro.sample("theta", dist.Normal(loc, 3 * scale).to_event(1))
+        omega = numpyro.sample("omega", dist.HalfNormal(2 * scale).to_event(1))
+        sd = numpyro.sample("sd", dist.LogNormal(0.0, 1.0))
+        eta = numpyro.sample("eta", dist.Normal(jnp.zeros((y.shape[0], 3)), 1.0).to_event(2))
+        own = jnp.exp(theta + omega * eta)
+        mean = concentration(own[:, 0:1], own[:, 1:2], own[:, 2:3], jnp.asarray(TIMES), jnp)
+        numpyro.sample("y", dist.Normal(mean, sd).to_event(2), obs=y)
+
+    made, arrays = {}, []
+
+    def run(key, draws):
+        with jax.enable_x64(True):
+            arrays[:] = arrays or [jnp.asarray(readings)]  # NumPyro compiles again for another array, be it equal
+            if draws not in made:
+                kernel = numpyro.infer.NUTS(model)
+                made[draws] = numpyro.infer.MCMC(
+                    kernel, num_warmup=draws, num_samples=draws, num_chains=4, chain_method="sequential", progress_bar=False
+                )
+            mcmc = made[draws]
+            mcmc.run(jax.random.key(key), arrays[0], extra_fields=("num_steps", "diverging"))
+            got = {name: np.asarray(v) for name, v in mcmc.get_samples(group_by_chain=True).items()}
+            extra = {name: np.asarray(v) for name, v in mcmc.get_extra_fields().items()}
+        own = got["theta"][:, :, None] + got["omega"][:, :, None] * got["eta"]
+        found = {f"population {name}": got["theta"][..., i] for i, name in enumerate(NAMES)}
+        found |= {f"population omega.{name}": np.log(got["omega"][..., i]) for i, name in enumerate(NAMES)}
+        found |= {"population C.sd": np.log(got["sd"])}
+        found |= {f"{p} {name}": own[:, :, p, i] for p in range(len(readings)) for i, name in enumerate(NAMES)}
+        return found, float(extra["diverging"].mean()), float(extra["num_steps"].mean())
+
+    return run
+
+
+def judged(found):
+    """(minimum effective sample size, which, largest R-hat)."""
+    from hybridtwin.inference import diagnostics
+
+    names = list(found)
+    stacked = np.stack([found[n] for n in names])
+    ess = np.minimum(diagnostics.ess_bulk(stacked), diagnostics.ess_tail(stacked))
+    return float(ess.min()), names[int(ess.argmin())], float(np.max(diagnostics.rhat(stacked)))
+
+
+def compare(people, draws, repeats):
+    """Both sides in turns on one cohort: side -> measures, medians over the rounds."""
+    readings = simulated(people)
+    sides, rounds, last = {"hybridtwin": ours(readings), "NumPyro": plain(readings)}, {"hybridtwin": [], "NumPyro": []}, {}
+    for turn in range(repeats + 1):
+        for name, run in sides.items():
+            began = time.perf_counter()
+            found, diverging, leapfrogs = run(turn, draws)
+            seconds = time.perf_counter() - began
+            ess, worst, rhat = judged(found)
+            rounds[name].append({"seconds": seconds, "ess": ess, "worst": worst, "rhat": rhat, "diverging": diverging,
+                                 "leapfrogs": leapfrogs, "per_second": ess / seconds})  # fmt: skip
+            last[name] = found
+    result = {}
+    for name, parts in rounds.items():
+        cold, warm = parts[0], parts[1:]
+        result[name] = {k: float(np.median([w[k] for w in warm])) for k in warm[0] if k != "worst"}
+        result[name] |= {"cold_seconds": cold["seconds"], "worst": warm[-1]["worst"]}
+    # do both sample one posterior? the largest difference of medians of the population, in posterior sds
+    apart = [
+        abs(np.median(last["hybridtwin"][n]) - np.median(last["NumPyro"][n])) / np.std(last["NumPyro"][n])
+        for n in last["NumPyro"]
+        if n.startswith("population")
+    ]
+    result["apart"] = float(max(apart))
+    return result
+
+
+def main():
+    parser = measure.arguments(__doc__, repeats=3)
+    parser.add_argument("--people", default="12,60,120")
+    parser.add_argument("--draws", type=int, default=500)
+    given = parser.parse_args()
+    measure.use(given.device)
+    from hybridtwin.engine import prepare
+
+    prepare()  # the same flags of XLA for both sides
+    results, rows, claims = {}, [], {}
+    for people in map(int, given.people.split(",")):
+        found = results[str(people)] = compare(people, given.draws, given.repeats)
+        claims[f"ess_ratio_{people}"] = found["hybridtwin"]["per_second"] / found["NumPyro"]["per_second"]
+        claims[f"apart_{people}"] = found["apart"]
+        for name in ("hybridtwin", "NumPyro"):
+            side = found[name]
+            rows.append((f"{name}, {people} people", side["seconds"], side["ess"], side["per_second"], side["leapfrogs"],
+                         side["rhat"], 100 * side["diverging"], side["cold_seconds"]))  # fmt: skip
+    heads = ("", "seconds", "min ESS", "ESS/s", "leapfrogs", "R-hat", "% diverging", "cold seconds")
+    print(measure.table(rows, heads))
+    measure.report("pooling", given, claims=claims, results=results)
+
+
+if __name__ == "__main__":
+    main()
