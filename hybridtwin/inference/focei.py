@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hybridtwin.coordinates import to_coordinate
 from hybridtwin.inference.conditional import WIDTH, Marginal
 
 _STEPS = np.array([2.0, 1.0, 0.5, 0.25, 0.1, 0.03, 0.008, 0.001])  # WIDTH of them
@@ -17,7 +18,7 @@ _NEAR = 1e-7  # predicted gain of the objective at which it has arrived
 _PROBE = 1e-2  # of a standard error: step of the differences of a gradient
 _BEND = 0.1  # of a standard error: step of the second differences
 _FLAT = 1e-3  # curvature of a coordinate below which it is told as not determined
-_EDGE = 7.0  # a logarithm of an sd this far below its start is an sd of zero
+_ZERO = 1e-3  # an sd this much of its start is told as zero
 
 
 class Estimate(NamedTuple):
@@ -120,11 +121,11 @@ def _finished(marginal, u, low, slopes, story, report) -> Estimate:
 
 
 def _edges(pool, u):
-    """Lowest coordinates (p,): a between-person sd does not fall below a thousandth of its start."""
-    low = np.full(len(u), -np.inf)
+    """Lowest coordinates (p,): a between-person or within-person sd does not fall below a thousandth of its start."""
+    low, values = np.full(len(u), -np.inf), pool.values(u)
     for site in pool.sites:
         if site.kind in ("omega", "spread"):
-            low[pool.place(site.name)] = u[pool.place(site.name)] - _EDGE
+            low[pool.place(site.name)] = float(to_coordinate(site.prior, _ZERO * values[site.name]))
     return low
 
 

