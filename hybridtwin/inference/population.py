@@ -23,6 +23,12 @@ _WORDS = {"typical": "typical value", "omega": "between-person sd", "corr": "cor
           "sensor": "error", "spread": "within-person sd"}  # fmt: skip
 
 
+@functools.lru_cache(maxsize=64)
+def _over_draws(pool: Pool, name: str):
+    """A method of the pool, compiled over draws (n, p)."""
+    return jax.jit(jax.vmap(getattr(pool, name)))
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Population:
     """What a cohort has in common, inferred by `personalize(model, cohort, FOCEI() or NUTS(), key=...)`.
@@ -63,7 +69,7 @@ class Population:
         if self.draws is None:
             return None
         with double():
-            values = jax.jit(jax.vmap(self.pool.values))(self.draws.reshape(-1, self.draws.shape[-1]))
+            values = _over_draws(self.pool, "values")(self.draws.reshape(-1, self.draws.shape[-1]))
         return {name: np.asarray(values[name]) for name in self.pool.names}
 
     @functools.cached_property
@@ -294,10 +300,10 @@ def person_model(pool: Pool, u, draws=None) -> Model:
         root = np.asarray(pool.root(u))
         omega = root @ root.T
     else:
-        each = jax.jit(jax.vmap(pool.typical))(flat)
+        each = _over_draws(pool, "typical")(flat)
         typical = {p: float(np.mean(v)) for p, v in each.items()}
         unsure = {p: float(np.std(v)) for p, v in each.items()}
-        roots = np.asarray(jax.jit(jax.vmap(pool.root))(flat))
+        roots = np.asarray(_over_draws(pool, "root")(flat))
         centers = np.array([np.broadcast_to(np.asarray(each[p]), len(flat)) for p in omegas]).reshape(
             len(omegas), len(flat)
         )
@@ -338,7 +344,7 @@ def _common(pool, u, flat):
         values = pool.values(u)
         return {name: float(values[name]) for name in pool.common}
     found = {}
-    values = jax.jit(jax.vmap(pool.values))(flat)
+    values = _over_draws(pool, "values")(flat)
     for name, site in pool.common.items():
         base, drawn = normal_based(site.prior), np.asarray(values[name])
         if base is not None:
