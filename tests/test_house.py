@@ -21,9 +21,8 @@ ORDER = [
     "errors", "engine", "paths", "progress", "versions", "units", "terms", "dimensions", "fields", "priors", "drawing", "system",
     "clock", "signals", "records", "record_text", "binding", "io", "interventions", "simulate", "sensors",
     "coordinates", "pooling", "model",
-    "fit", "worlds", "outcomes", "twin", "inference", "causal", "physiology", "datasets", "plots", "plots_calibration",
-    "plots_compare", "pictures", "report", "grammar",
-    "cli", "demo", "__main__", "__init__",
+    "fit", "worlds", "outcomes", "twin", "inference", "causal", "physiology", "datasets", "plots",
+    "report", "grammar", "cli", "demo", "__main__", "__init__",
 ]
 # fmt: on
 LAZY = {

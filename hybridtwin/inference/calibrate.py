@@ -98,9 +98,9 @@ class Calibration:
 
     def plot(self):
         """ECDF differences of all quantities over their simultaneous envelope; a matplotlib figure."""
-        from hybridtwin import plots_calibration
+        from hybridtwin.plots import calibration
 
-        return plots_calibration.calibration(self)
+        return calibration.calibration(self)
 
     def __repr__(self):
         p = self.p_values()

@@ -151,9 +151,9 @@ class Comparison:
 
     def plot(self):
         """Log evidence with its error and under wider priors; a matplotlib figure."""
-        from hybridtwin import plots_compare
+        from hybridtwin.plots import comparison
 
-        return plots_compare.comparison(self)
+        return comparison.comparison(self)
 
     def average(self) -> Twin:
         """One twin of the candidates, each with a share of the draws by evidence times base rate (equal where none was given).

@@ -127,13 +127,13 @@ class GoodnessOfFit:
 
     def plot(self):
         """DV against PRED and IPRED, CWRES against time and PRED, each with its trend; a matplotlib figure."""
-        from hybridtwin import pictures
+        from hybridtwin.plots import population as pictures
 
         return pictures.goodness(self)
 
     def individuals(self, people=None):
         """Readings over everybody's own curve and the typical one; a matplotlib figure. `people`: ids, default the first 16."""
-        from hybridtwin import pictures
+        from hybridtwin.plots import population as pictures
 
         return pictures.individuals(self, people)
 
@@ -273,7 +273,7 @@ class VPC:
 
     def plot(self):
         """Readings, their percentiles, and the intervals of simulated ones; a matplotlib figure."""
-        from hybridtwin import pictures
+        from hybridtwin.plots import population as pictures
 
         return pictures.vpc(self)
 
@@ -398,7 +398,7 @@ class NPDE:
 
     def plot(self):
         """Quantiles against the normal's, histogram, and NPDE against time and prediction; a matplotlib figure."""
-        from hybridtwin import pictures
+        from hybridtwin.plots import population as pictures
 
         return pictures.npde(self)
 

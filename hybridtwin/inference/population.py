@@ -245,7 +245,7 @@ class Population:
 
     def plot(self):
         """Everybody's random effects with the population's spread; a matplotlib figure."""
-        from hybridtwin import pictures
+        from hybridtwin.plots import population as pictures
 
         return pictures.population(self)
 

@@ -1,12 +1,12 @@
 """Pictures for people who look at cohorts: goodness of fit, individual curves, predictive checks, NPDE, random effects.
 
-As in plots.py every function returns a figure of its own; trends are running medians over points of equal count, so that they
+Trends are running medians over points of equal count, so that they
 promise no more than the points do.
 """
 
 import numpy as np
 
-from hybridtwin.plots import BLUE, GRAY, INK, ORANGE, PALE, SKY, _axis_label, _figure_type, _styled
+from hybridtwin.plots import BLUE, GRAY, INK, ORANGE, PALE, SKY, axis_label, figure_type, styled
 
 _MOST = 16  # people on one page of individual curves
 
@@ -25,7 +25,7 @@ def _trend(ax, x, y) -> None:
 
 
 def _grid(rows: int, columns: int, width: float, height: float):
-    figure = _figure_type()(figsize=(width * columns, height * rows + 0.3), layout="constrained")
+    figure = figure_type()(figsize=(width * columns, height * rows + 0.3), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
@@ -33,7 +33,7 @@ def _time(frame) -> str:
     return f"time ({frame.attrs.get('time', 'system time')})"
 
 
-@_styled
+@styled
 def goodness(found):
     """DV against PRED and IPRED on the identity line, CWRES against PRED and time; a row a sensor. Errors as in plots.py."""
     names = list(dict.fromkeys(found.table["sensor"]))
@@ -47,9 +47,9 @@ def goodness(found):
             low = min(0.0, float(np.nanmin([plain[column].min(), plain["dv"].min()])))
             ax.plot([low, top], [low, top], color=GRAY, linewidth=0.9, label="identity")
             _trend(ax, plain[column], plain["dv"])
-            ax.set(xlabel=_axis_label(word, unit), ylabel=_axis_label(name, unit), xlim=(low, top), ylim=(low, top))
+            ax.set(xlabel=axis_label(word, unit), ylabel=axis_label(name, unit), xlim=(low, top), ylim=(low, top))
         for ax, column, word in (
-            (row[2], "pred", _axis_label("typical prediction", unit)),
+            (row[2], "pred", axis_label("typical prediction", unit)),
             (row[3], "time", _time(found.table)),
         ):
             ax.axhspan(-1.96, 1.96, color=SKY, alpha=0.16, linewidth=0)
@@ -65,7 +65,7 @@ def goodness(found):
     return figure
 
 
-@_styled
+@styled
 def individuals(found, people=None):
     """Readings over everybody's own curve and the typical one; of one sensor a page, all sensors stacked a person."""
     everybody = list(dict.fromkeys(found.table["person"]))
@@ -99,20 +99,20 @@ def individuals(found, people=None):
         ax.set_title(person if len(names) == 1 else f"{person}, {name}")
         ax.set_ylim(bottom=min(0.0, float(seen["dv"].min())))
         if i % columns == 0:
-            ax.set_ylabel(_axis_label(name, seen["unit"].iloc[0]))
+            ax.set_ylabel(axis_label(name, seen["unit"].iloc[0]))
         if i >= len(pairs) - columns:
             ax.set_xlabel(_time(found.table))
     axes[0, 0].legend()
     return figure
 
 
-@_styled
+@styled
 def vpc(found):
     """Readings, their percentiles, and the 90 % intervals of simulated percentiles; below, the share that is censored."""
     names = list(dict.fromkeys(found.table["sensor"]))
     censored = {n: bool(found.table[(found.table["sensor"] == n)]["percentile"].isna().any()) for n in names}
     rows = 2 if any(censored.values()) else 1
-    figure = _figure_type()(figsize=(5.2 * len(names), 3.7 + 1.5 * (rows - 1)), layout="constrained")
+    figure = figure_type()(figsize=(5.2 * len(names), 3.7 + 1.5 * (rows - 1)), layout="constrained")
     axes = figure.subplots(rows, len(names), squeeze=False, gridspec_kw={"height_ratios": [3, 1][:rows]}, sharex="col")
     for column, name in zip(axes.T, names, strict=True):
         ax, part = column[0], found.table[found.table["sensor"] == name]
@@ -135,7 +135,7 @@ def vpc(found):
             clip_on=False,
         )
         unit = found.units[name]
-        ax.set_ylabel(_axis_label(name + (", prediction-corrected" if found.corrected else ""), unit))
+        ax.set_ylabel(axis_label(name + (", prediction-corrected" if found.corrected else ""), unit))
         ax.set_title(f"{name}, {found.replicates} simulated cohorts")
         ax.legend()
         if rows == 2:
@@ -151,7 +151,7 @@ def vpc(found):
     return figure
 
 
-@_styled
+@styled
 def npde(found):
     """Quantiles and histogram against the standard normal, NPDE against time and prediction."""
     from scipy.special import ndtri
@@ -183,7 +183,7 @@ def npde(found):
     return figure
 
 
-@_styled
+@styled
 def population(found):
     """Everybody's random effects beside the spread of the population, with shrinkage."""
     from scipy.stats import norm

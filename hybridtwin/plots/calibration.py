@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from hybridtwin.plots import BLUE, GRAY, ORANGE, PALE, _figure_type, _styled
+from hybridtwin.plots import BLUE, GRAY, ORANGE, PALE, figure_type, styled
 
 
-@_styled
+@styled
 def calibration(found):
     """ECDF differences of every quantity over the simultaneous envelope of uniform ranks; those outside are named."""
     from hybridtwin.inference.calibrate import deviations, envelope
 
-    figure = _figure_type()(figsize=(7.5, 3.6), layout="constrained")
+    figure = figure_type()(figsize=(7.5, 3.6), layout="constrained")
     ax = figure.subplots()
     at = np.arange(1, found.draws + 2) / (found.draws + 1)
     low, high = envelope(found.replicates, found.draws, found.level)

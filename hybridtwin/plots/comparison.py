@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from hybridtwin.plots import BLUE, GRAY, ORANGE, _figure_type, _styled
+from hybridtwin.plots import BLUE, GRAY, ORANGE, figure_type, styled
 
 
-@_styled
+@styled
 def comparison(found):
     """Log evidence of every model, two standard errors wide; those that do not fit are gray and told."""
     rivals = sorted(found.rivals, key=lambda r: (r.candidate, r.log_evidence))
-    figure = _figure_type()(figsize=(7.5, 1.2 + 0.6 * len(rivals)), layout="constrained")
+    figure = figure_type()(figsize=(7.5, 1.2 + 0.6 * len(rivals)), layout="constrained")
     ax = figure.subplots()
     for at, r in enumerate(rivals):
         color = BLUE if r.candidate else GRAY

@@ -36,7 +36,7 @@ _STYLE = {"font.size": 9.0, "font.family": "sans-serif", "axes.edgecolor": GRAY,
 
 
 @functools.cache
-def _figure_type():
+def figure_type():
     from matplotlib.figure import Figure
 
     class Picture(Figure):
@@ -52,7 +52,7 @@ def _figure_type():
     return Picture
 
 
-def _styled(function):
+def styled(function):
     """Draw under the house style, and leave the user's own settings as they were."""
     @functools.wraps(function)
     def drawn(*args, **kwargs):
@@ -66,7 +66,7 @@ def _styled(function):
 
 def _panels(heights: Sequence[float], width: float = 9.0, inch: float = 0.72):
     """A figure with stacked panels that share the time axis: (figure, [axes])."""
-    figure = _figure_type()(figsize=(width, inch * sum(heights) + 0.7), layout="constrained")
+    figure = figure_type()(figsize=(width, inch * sum(heights) + 0.7), layout="constrained")
     axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     figure.align_ylabels(axes)
     return figure, list(axes)
@@ -102,7 +102,7 @@ def _clock_axis(axes, clock: Clock, start: float, stop: float) -> None:
             panel.axvline(t, color=PALE, linewidth=0.8, zorder=0)
 
 
-def _axis_label(name: str, unit: str) -> str:
+def axis_label(name: str, unit: str) -> str:
     text = word(name)
     return f"{text} ({unit})" if len(text) < 14 else f"{text}\n({unit})"
 
@@ -210,14 +210,14 @@ def _draw_input(ax, name, unit, given, clock, color, label=None, offset=0.0, lin
         _steps(ax, Signal.steps(given.time, given.value, unit), start, stop, color, label, line)
     else:
         _stems(ax, given.time, given.value, color, label, offset=offset)
-    ax.set_ylabel(_axis_label(name, unit), rotation=0, ha="right", va="center")
+    ax.set_ylabel(axis_label(name, unit), rotation=0, ha="right", va="center")
     ax.locator_params(axis="y", nbins=3)
 
 
 # ----------------------------------------------------------------------------------------------- what people call
 
 
-@_styled
+@styled
 def record(person):
     """Readings and events of a record over time, a panel each: dots for readings, stems for doses and meals."""
     inputs = _inputs_of(person)
@@ -227,7 +227,7 @@ def record(person):
     for ax, (name, series) in zip(axes, readings.items()):
         _target(ax, name, series.unit, _is_glucose(name, series.unit))
         _readings(ax, series.time, series.value, series.censored)
-        ax.set_ylabel(_axis_label(name, series.unit))
+        ax.set_ylabel(axis_label(name, series.unit))
         ax.grid(axis="y")
         if np.any(series.censored != 0):
             _legend(ax)
@@ -250,7 +250,7 @@ def _readings(ax, time, value, censored, label="readings") -> None:
                     zorder=5)
 
 
-@_styled
+@styled
 def trajectory(traj, names: Sequence[str] | None = None, ax=None):
     """Median and 90 % band of outputs over time; outputs that share a unit share a panel. Returns the figure.
 
@@ -273,7 +273,7 @@ def trajectory(traj, names: Sequence[str] | None = None, ax=None):
             _band(panel, traj.time, traj[name][good], color, f"{word(name)} ({traj.label})")
         if len(group) == 1:
             _structure_medians(panel, traj.time, traj[group[0]][good], np.asarray(traj.structure)[good])
-        panel.set_ylabel(_axis_label(group[0], unit) if len(group) == 1 else f"({unit})")
+        panel.set_ylabel(axis_label(group[0], unit) if len(group) == 1 else f"({unit})")
         panel.grid(axis="y")
         _legend(panel)
     _clock_axis(axes, traj.clock, float(traj.time[0]), float(traj.time[-1]))
@@ -288,11 +288,11 @@ def _draw_predicted(ax, p) -> None:
     ax.fill_between(p.time, low, high, color=BLUE, alpha=0.45, linewidth=0, label="modelled value, 90 % (expected)")
     ax.plot(p.time, middle, color=BLUE, linewidth=1.2, label="modelled value, median")
     _readings(ax, np.asarray(p.observed_time, float), np.asarray(p.observed_value, float), np.asarray(p.censored))
-    ax.set_ylabel(_axis_label(p.sensor, p.unit))
+    ax.set_ylabel(axis_label(p.sensor, p.unit))
     ax.grid(axis="y")
 
 
-@_styled
+@styled
 def predicted(p):
     """One sensor: readings over what was expected and predicted. Returns the figure."""
     figure, axes = _panels([4.0])
@@ -302,7 +302,7 @@ def predicted(p):
     return figure
 
 
-@_styled
+@styled
 def check(found):
     """Readings over what the prior expects of them, sensor by sensor. Returns the figure."""
     figure, axes = _panels([3.0] * len(found.modelled))
@@ -312,14 +312,14 @@ def check(found):
         ax.fill_between(time[order], low, high, color=GRAY, alpha=0.3, linewidth=0, label="prior, 95 % of modelled values")
         ax.plot(time[order], middle, color=GRAY, linewidth=1.2, label="prior, median")
         _readings(ax, time, found.observed[name], np.zeros(len(time), int))
-        ax.set_ylabel(_axis_label(name, found.units[name]))
+        ax.set_ylabel(axis_label(name, found.units[name]))
         _legend(ax)
     every = np.concatenate(list(found.time.values()))
     _clock_axis(axes, found.clock, float(every.min()), float(every.max()))
     return figure
 
 
-@_styled
+@styled
 def people(twins):
     """Parameters of everybody in the first structure: median and 90 % interval, one panel a parameter. Returns the figure."""
     table = twins.summary()
@@ -337,7 +337,7 @@ def people(twins):
     return figure
 
 
-@_styled
+@styled
 def fit(twin, predicted=None):
     """Readings over what the twin expects and what it predicts new readings to be, sensor by sensor.
 
@@ -417,7 +417,7 @@ def _log_ticks(low, high) -> list[float]:
     return found[:: -(-len(found) // 4)]
 
 
-@_styled
+@styled
 def priors_posteriors(twin):
     """What the record has added: each parameter's posterior over its prior, the structures in colors of their own."""
     from matplotlib.ticker import NullFormatter, NullLocator
@@ -425,7 +425,7 @@ def priors_posteriors(twin):
     pairs = _pairs(twin)
     columns = min(5, max(len(pairs), 1))
     rows = -(-max(len(pairs), 1) // columns)
-    figure = _figure_type()(figsize=(9.0, 1.35 * rows + 0.5), layout="constrained")
+    figure = figure_type()(figsize=(9.0, 1.35 * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     names = structure_names(twin)
     for ax, (name, group) in zip(axes, pairs.items()):
@@ -471,12 +471,12 @@ def _refusal(contrast):
     reasons = [f"{name}: {reason}" for name, part in contrast.verdict.parts.items() for reason in part.reasons
                if part.level == "DO NOT USE"]
     text = "DO NOT USE: no comparison is shown\n" + "\n".join(reasons)
-    figure = _figure_type()(figsize=(9.0, 0.7 + 0.2 * len(reasons)))
+    figure = figure_type()(figsize=(9.0, 0.7 + 0.2 * len(reasons)))
     figure.text(0.02, 0.9, text, va="top", wrap=True, fontsize=9)
     return figure
 
 
-@_styled
+@styled
 def worlds(contrast):
     """Two worlds of one body side by side: what is modelled in each, and below it what was done differently.
 
@@ -500,7 +500,7 @@ def worlds(contrast):
             time, draws = np.asarray(traj.time)[near], traj[name][good][:, near]
             _band(ax, time, draws, color, _short(traj.label), line=line)
             _structure_medians(ax, time, draws, np.asarray(traj.structure)[good], color)
-        ax.set_ylabel(_axis_label(name, unit))
+        ax.set_ylabel(axis_label(name, unit))
         ax.grid(axis="y")
         _legend(ax, ncols=2)
     for ax, (name, unit, given) in zip(axes[len(names[:3]):], changed):
@@ -551,7 +551,7 @@ def _told(given) -> Any:
     return tuple((d.time, d.amount, d.duration, d.rate) for d in given)
 
 
-@_styled
+@styled
 def contrast(effect):
     """Each outcome's difference between the worlds: median and 90 % interval, for her and for a person like her.
 
@@ -561,7 +561,7 @@ def contrast(effect):
     if refused(effect):
         return _refusal(effect)
     rows = list(effect.rows)
-    figure = _figure_type()(figsize=(9.0, 1.15 * len(rows) + 0.6), layout="constrained")
+    figure = figure_type()(figsize=(9.0, 1.15 * len(rows) + 0.6), layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for ax, row in zip(axes, rows):
         spans = []
