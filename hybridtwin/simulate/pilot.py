@@ -75,7 +75,8 @@ class _Day:
 
     def __init__(self, system, world, start):
         spec = system.spec
-        layout = layout_of([world], spec)
+        uncertain = [dose.latent for name in spec.doses for dose in world.inputs[name].doses if dose.latent is not None]
+        layout = layout_of([world], spec, latents=1 + max(uncertain, default=-1))
         span = world.stop - world.start
         mesh = lay([world], spec, layout, [], max_step=2 * span)[0]
         typical = system.typical()
@@ -91,9 +92,9 @@ class _Day:
         scales, count = _scales(spec), len(spec.states)
         self.jump, self.flow = np.zeros((len(mesh.t), count)), np.zeros((len(mesh.t), count))
         for i, name in enumerate(layout.jumps):
-            self.jump[:, places[spec.doses[name].into]] += scales[name] * mesh.jump[:, i]
+            self.jump[:, places[spec.doses[name].into]] += scales[name] * (mesh.jump + mesh.latent_jump.sum(axis=1))[:, i]
         for i, name in enumerate(layout.rates):
-            self.flow[:, places[spec.doses[name].into]] += scales[name] * mesh.rate[:, i]
+            self.flow[:, places[spec.doses[name].into]] += scales[name] * (mesh.rate + mesh.latent_rate.sum(axis=1))[:, i]
         late = [(mesh.moving.node, mesh.moving, mesh.moving.back == 0), (mesh.steady.node, mesh.steady, mesh.steady.node >= 0)]
         for node, doses, counted in late:  # at once, at the recorded time: how much there is matters here, not when
             for k, route, amount, real in zip(node, doses.route, doses.amount, counted, strict=True):
