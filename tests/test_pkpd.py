@@ -150,7 +150,7 @@ def modes_beside_monolix(bench, warfarin, shared_data, ids):
 
 
 def test_modes_of_warfarin_are_maxima_beside_monolix(bench, warfarin, shared_data):
-    gains, apart = modes_beside_monolix(bench, warfarin, shared_data, ["1", "5", "12", "24"])
+    gains, apart = modes_beside_monolix(bench, warfarin, shared_data, ["5", "24"])
     assert all(0 < gain < 0.02 for gain in gains.values()), gains
     for i, row in apart.items():
         assert all(row[name] < 0.01 for name in ("CL", "V", "emax", "ec50", "kout", "E0")), (i, row)
@@ -185,6 +185,7 @@ def test_modes_of_single_patients_are_those_of_other_programs(name):
         assert found[parameter] == pytest.approx(value, rel=DIGITS[name]), parameter
 
 
+@pytest.mark.heavy
 def test_simulated_people_are_recovered_and_intervals_hold_the_truth(bench, shared_data):
     shared_data("pkpd/acop_sim_oral_1cpt.csv.gz")
     found = bench.simulated(ht.Laplace(draws=400, starts=4))

@@ -20,7 +20,7 @@ def posteriors(shared_data):
     ("name", "method"),
     [
         ("one_comp_mm_elim_abs", "SMC"),
-        ("hudson_lynx_hare", "ShortChains"),
+        pytest.param("hudson_lynx_hare", "ShortChains", marks=pytest.mark.heavy),
         pytest.param("one_comp_mm_elim_abs", "NUTS", marks=pytest.mark.heavy),
         pytest.param("one_comp_mm_elim_abs", "ShortChains", marks=pytest.mark.heavy),
         pytest.param("hudson_lynx_hare", "NUTS", marks=pytest.mark.heavy),
@@ -41,6 +41,7 @@ def test_reference_draws_are_met(posteriors, name, method):
         assert ratio == pytest.approx(1.0, abs=0.35 if heavy else 0.15), (parameter, rows)
 
 
+@pytest.mark.heavy
 def test_moments_of_the_waterborne_infection_are_met(posteriors):
     """From the prior on: no ascent finds this mode, which must not count against populations."""
     model, person, reference = posteriors.POSTERIORS["sir"]()

@@ -126,7 +126,7 @@ def check_treatments(folder, patients, names):
 
 
 def test_treatments_by_do_are_the_simulators_own(folder, patients):
-    check_treatments(folder, patients, ("adult#001", "child#003"))
+    check_treatments(folder, patients, ("child#003",))
 
 
 @pytest.mark.heavy
