@@ -37,6 +37,7 @@ def test_the_last_line_is_one_json_object(measure, capsys, tmp_path):
     assert found["claims"] == {"ratio": 2.0} and found["extra"] == [1] and found["machine"]["cores"] >= 1
 
 
+@pytest.mark.heavy
 def test_both_sides_of_the_glucose_problem_agree():
     import jax
     import numpy as np

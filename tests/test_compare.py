@@ -52,6 +52,7 @@ def test_evidence_wider_priors_and_left_out_readings_are_the_closed_forms():
     assert sum(r.stacking for r in found().rivals) == pytest.approx(1.0)
 
 
+@pytest.mark.heavy
 def test_after_another_method_the_evidence_is_an_importance_estimate():
     after = compare(LINES, line_person(), NUTS(draws=200, warmup=60, starts=2), key=0, progress=False)
     for rival in after.rivals:

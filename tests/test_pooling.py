@@ -271,6 +271,7 @@ def test_theophylline_is_where_other_programs_find_it(shared_data):
         assert found.errors()[name] / found.estimates[name] == pytest.approx(se, rel=0.25), name
 
 
+@pytest.mark.heavy
 def test_pooled_nuts_of_theophylline(shared_data):
     shared_data("pkpd/theophylline.csv")
     twins = ht.personalize(oral(), ht.datasets.theophylline(), ht.NUTS(draws=150), key=0, progress=False)

@@ -270,6 +270,7 @@ def test_3_on_the_mesh_too():
     assert_same_bits(whole, fit(MESH, people[::-1]), "a")
 
 
+@pytest.mark.heavy
 def test_3_in_tiles_of_several_people_too(monkeypatch):
     """Where people are lanes of one call (an accelerator), the neighbors in the tile do not matter either."""
     monkeypatch.setattr(methods.AbstractMethod, "people_per_call", lambda self: 4)
