@@ -147,11 +147,14 @@ def _given(found, kind, made) -> Change:
 
 
 def suited(spec, asked: list[Asked]) -> list[tuple[Asked, Any]]:
-    """Each change with its value as the target takes it, before any work. **Raises:** AmbiguousDose, InterventionError."""
+    """Each change as its target takes it, before any work. **Raises:** UnknownTarget, AmbiguousDose, InterventionError."""
     found = []
     for each in asked:
         value, name = each.value, each.name
         group = next((group for group in (*_COURSES, *_NUMBERS, "states") if name in getattr(spec, group)), None)
+        if group is None:
+            known = [n for g in (*_COURSES, *_NUMBERS, "states") for n in getattr(spec, g)]
+            raise UnknownTarget(f"do: {name!r} is nothing that {spec.name} has. {nearest(name, known)}.")
         if isinstance(value, Amount):
             if group == "doses":
                 raise AmbiguousDose(f"{name} is a dose: {value.label} says how much but not when. Write "

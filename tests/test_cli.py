@@ -258,3 +258,12 @@ def test_a_window_outside_the_record_is_a_users_mistake(table, capsys):
     asked = ["--do", "oral=*0.5", "--outcome", "cmax(C)", "--window", "1..90"]
     assert cli.main(["compare", table, *KNOWN, *QUICK, *asked]) == 1
     assert "outside" in capsys.readouterr().err
+
+
+def test_a_misspelled_target_is_refused_before_any_work():
+    from hybridtwin import grammar
+    from hybridtwin.errors import UnknownTarget
+    from hybridtwin.physiology import T1DMinimal
+
+    with pytest.raises(UnknownTarget, match="bolus"):
+        grammar.suited(T1DMinimal().spec, grammar.world("bolos=*0.5"))
