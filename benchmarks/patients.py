@@ -19,6 +19,13 @@ def eta(typical, variance):
     return ht.lognormal(typical, math.sqrt(variance))
 
 
+class PlasmaAndTissue(State):
+    """Amounts of a drug in two compartments."""
+
+    central: Scalar = ht.state("mg", "amount in plasma")
+    peripheral: Scalar = ht.state("mg", "amount in tissue")
+
+
 class Tobramycin(System):
     r"""Tobramycin in two compartments, with kidney function and body weight (Monolix, as in posologyr).
 
@@ -28,9 +35,7 @@ class Tobramycin(System):
 
     time = "h"
 
-    class State(State):
-        central: Scalar = ht.state("mg", "amount in plasma")
-        peripheral: Scalar = ht.state("mg", "amount in tissue")
+    State = PlasmaAndTissue
 
     class Input(Input):
         iv: Scalar = ht.dose("mg", "given into a vein", into="central", cmt=1)
@@ -62,9 +67,7 @@ class Amikacin(System):
 
     time = "h"
 
-    class State(State):
-        central: Scalar = ht.state("mg", "amount in plasma")
-        peripheral: Scalar = ht.state("mg", "amount in tissue")
+    State = PlasmaAndTissue
 
     class Input(Input):
         iv: Scalar = ht.dose("mg", "given into a vein", into="central", cmt=1)
@@ -125,9 +128,7 @@ class Piperacillin(System):
 
     time = "h"
 
-    class State(State):
-        central: Scalar = ht.state("mg", "amount in plasma")
-        peripheral: Scalar = ht.state("mg", "amount in tissue")
+    State = PlasmaAndTissue
 
     class Input(Input):
         iv: Scalar = ht.dose("mg", "given into a vein", into="central", cmt=1)

@@ -134,48 +134,33 @@ def _is_term(value) -> bool:
     return isinstance(value, Term)
 
 
-def _rates(tracer: _Tracer) -> dict[str, Term]:
-    spec, time = tracer.spec, parse(tracer.spec.time)
+def _by_state(tracer: _Tracer, method: str, label: str, per: Unit, what: str, also: str = "") -> dict[str, Term]:
+    """Terms by state of a method that returns a State; `label` names a target, `per` divides its unit."""
+    spec = tracer.spec
 
-    def rates(body, t, x, u):
-        change = body.rates(t, x, u)
-        if not isinstance(change, spec.state_type):
+    def values(body, t, x, u):
+        found = getattr(body, method)(t, x, u)
+        if not isinstance(found, spec.state_type):
             raise DeclarationError(
-                f"{spec.name}.rates returns {type(change).__name__}, not its State. Return self.State(...)"
+                f"{spec.name}.{method} returns {type(found).__name__}, not its State. Return self.State(...){also}"
             )
-        return {f"d {path}/dt": value for path, value in spec.flatten(change).items()}
+        return {label.format(path): value for path, value in spec.flatten(found).items()}
 
-    terms = tracer.trace(
-        "rates",
-        rates,
-        lambda: {
-            f"d {p}/dt": (parse(f.unit) / time, f"{p} [{f.unit}] with time in {spec.time}")
-            for p, f in spec.states.items()
-        },
-    )
-    return {path: terms[f"d {path}/dt"] for path in spec.states}
+    def expected():
+        states = spec.states.items()
+        return {label.format(p): (parse(f.unit) / per, f"{p} [{f.unit}] {what} in {spec.time}") for p, f in states}
+
+    terms = tracer.trace(method, values, expected)
+    return {path: terms[label.format(path)] for path in spec.states}
+
+
+def _rates(tracer: _Tracer) -> dict[str, Term]:
+    return _by_state(tracer, "rates", "d {}/dt", parse(tracer.spec.time), "with time")
 
 
 def _noise(tracer: _Tracer) -> tuple[tuple[str, bool], ...]:
-    spec, root = tracer.spec, parse(tracer.spec.time) ** 0.5
-
-    def diffusion(body, t, x, u):
-        size = body.diffusion(t, x, u)
-        if not isinstance(size, spec.state_type):
-            raise DeclarationError(
-                f"{spec.name}.diffusion returns {type(size).__name__}, not its State. Return self.State(...), 0.0 for no noise"
-            )
-        return {f"noise of {path}": value for path, value in spec.flatten(size).items()}
-
-    terms = tracer.trace(
-        "diffusion",
-        diffusion,
-        lambda: {
-            f"noise of {p}": (parse(f.unit) / root, f"{p} [{f.unit}] per square root of time in {spec.time}")
-            for p, f in spec.states.items()
-        },
-    )
-    found = {p: terms[f"noise of {p}"] for p in spec.states}
+    root = parse(tracer.spec.time) ** 0.5
+    found = _by_state(tracer, "diffusion", "noise of {}", root, "per square root of time", ", 0.0 for no noise")
     tracer.link(found, "x.")
     return tuple((p, f"x.{p}" in term.deps) for p, term in found.items() if term.deps or not term.free)
 

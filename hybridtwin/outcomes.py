@@ -265,6 +265,12 @@ def word(name: str) -> str:
     return _WORDS.get(name, name)
 
 
+def signed(x: float) -> str:
+    """A difference to three digits with its sign; none on zero."""
+    text = f"{x:+.3g}"
+    return "0" if float(text) == 0 else text
+
+
 _MISSING: Any = object()
 _BETTER = {Peak: "lower", Nadir: "higher", Mean: None, Area: None, Last: None, First: None}
 

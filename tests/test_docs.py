@@ -23,7 +23,8 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     script.write_text("\n\n".join(blocks))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    runpy.run_path(str(script))
+    made = runpy.run_path(str(script))
+    assert "ht" in made
 
 
 def test_links_lead_somewhere():

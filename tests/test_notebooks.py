@@ -19,7 +19,9 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
     client = nbclient.NotebookClient(
         notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     )
-    client.execute()  # a cell that raises is a CellExecutionError with its traceback
+    done = client.execute()  # a cell that raises is a CellExecutionError with its traceback
+    code = [cell for cell in done.cells if cell.cell_type == "code"]
+    assert code and all(cell.execution_count for cell in code if cell.source.strip())
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

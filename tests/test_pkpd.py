@@ -86,6 +86,14 @@ def test_all_twelve_of_theophylline_are_ok_and_inside_their_bands(bench, theophy
     assert found["ahead"]["inside"][0.95] >= 54
 
 
+@pytest.mark.heavy
+def test_later_samples_of_theophylline_from_six_of_hers_and_eleven_other_people(bench, theophylline):
+    found = bench.from_the_others(ht.Auto())
+    assert len(found["verdicts"]) == 12 and found["samples"] == 60
+    assert 50 <= found["inside"][0.9] <= 58  # by chance (`chance()`), nine studies in ten
+    assert 53 <= found["inside"][0.95] <= 60
+
+
 # ---------------------------------------------------------------------------------------------------- warfarin
 
 

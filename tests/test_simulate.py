@@ -8,6 +8,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 import scipy.linalg
+from small import Explodes
 
 import hybridtwin.system as ht
 from hybridtwin.clock import Clock
@@ -269,29 +270,9 @@ def test_rescue_rule():
     assert any("rescue iv given at" in note for note in found.notes)
 
 
-class Explodes(ht.System):
-    """dx/dt = a x^2: x = 1 / (1 - a t), which leaves the finite numbers at t = 1 / a."""
-
-    time = "h"
-
-    class State(ht.State):
-        x: Scalar = ht.state("1")
-
-    a: Scalar = ht.parameter(ht.lognormal(1.0, 0.7), "1/h", "growth")
-
-    def rates(self, t, x, u):
-        return self.State(x=self.a * x.x**2)
-
-    def initial(self, u):
-        return self.State(x=1.0)
-
-    def outputs(self, x, u):
-        return {"y": ht.output(x.x, "1")}
-
-
 def test_failed_lanes_are_masked_counted_and_explained():
     person = Person.of("p", start=0.0, stop=1.0)
-    found = simulate(Explodes(), person, at=[0.25, 0.5, 1.0], draws=100, key=0)
+    found = simulate(Explodes(a=ht.lognormal(1.0, 0.7)), person, at=[0.25, 0.5, 1.0], draws=100, key=0)
     with jax.enable_x64(True):
         a = np.asarray(dist.LogNormal(0.0, 0.7).sample(jax.random.fold_in(jax.random.key(0), 0), (100,)))
     assert np.array_equal(found.failed, np.isnan(found["y"]).all(axis=1))

@@ -7,7 +7,7 @@ import numpy as np
 
 from hybridtwin.errors import DeclarationError, UnrelatedTwins
 from hybridtwin.fit import Judgment, Part, Verdict
-from hybridtwin.outcomes import Outcome, as_outcome, harm_of
+from hybridtwin.outcomes import Outcome, as_outcome, harm_of, signed
 from hybridtwin.simulate.trajectory import Trajectory
 from hybridtwin.twin import Twin, simulate_worlds
 
@@ -100,13 +100,13 @@ class Row:
         """One sentence with unit, interval and probability."""
         kind = "modelled glucose" if "glucose" in self.outcome.label else f"modelled {self.outcome.name or 'outcome'}"
         head = (
-            f"{self.outcome.label}: {self.median:+.3g} {self.unit} (90 % credible interval {self.low:+.3g} to {self.high:+.3g} "
-            f"of the {kind}), {self.p_text}."
+            f"{self.outcome.label}: {signed(self.median)} {self.unit} (90 % credible interval {signed(self.low)} to "
+            f"{signed(self.high)} of the {kind}), {self.p_text}."
         )
         if self.same_as_prior:
             return f"{head} The prior alone says the same: this answer is not this person's data."
         low, middle, high = np.nanquantile(self.prior_difference, [0.05, 0.5, 0.95])
-        return f"{head} Prior alone: {middle:+.3g} ({low:+.3g} to {high:+.3g})."
+        return f"{head} Prior alone: {signed(middle)} ({signed(low)} to {signed(high)})."
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -280,8 +280,8 @@ def _judge(a, b, rows, kept) -> Verdict:
     if kept and not a.rules and not b.rules:
         supported.say(
             "CAUTION",
-            f"{len(kept)} later decision{'s were' if len(kept) > 1 else ' was'} kept as lived, although what they "
-            "answered to may differ; respond=ht.Rescue(...) lets care react",
+            f"{len(kept)} later decision{'s were' if len(kept) > 1 else ' was'} kept as lived, although what "
+            f"{'they' if len(kept) > 1 else 'it'} answered to may differ; respond=ht.Rescue(...) lets care react",
         )
     for reason in _unseen(a, b):
         supported.say("CAUTION", reason)

@@ -14,7 +14,7 @@ import numpy as np
 
 from hybridtwin import units
 from hybridtwin.clock import Clock
-from hybridtwin.outcomes import word
+from hybridtwin.outcomes import signed, word
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.units import time_factor
 
@@ -402,11 +402,6 @@ def _density(draws, positive):
     return (np.exp(grid) if positive else grid), density
 
 
-def _signed(x: float) -> str:
-    text = f"{x:+.3g}".replace("-", "−")
-    return "0" if float(f"{x:.3g}") == 0 else text
-
-
 def _log_ticks(low, high) -> list[float]:
     """At most four round numbers on a logarithmic axis."""
     for steps in ((1, 2, 5), (1, 3), (1,)):
@@ -573,7 +568,7 @@ def contrast(effect):
             ax.plot([low, high], [height, height], color=color, linewidth=5, alpha=0.45, solid_capstyle="butt")
             told = label + ": median and 90 % interval"
             ax.plot(middle, height, "o", color=color, markersize=5, zorder=7, label=told)
-            text = f"{_signed(middle)} ({_signed(low)} to {_signed(high)})"
+            text = f"{signed(middle)} ({signed(low)} to {signed(high)})".replace("-", "−")
             ax.text(middle, height + 0.25, text, color=color, ha="center", fontsize=7.5, zorder=6,
                     bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6})
             spans += [low, high]
