@@ -3,57 +3,22 @@
 The three-state glucose problem of benchmarks/glucose_problem.py, float64, with one regimen and one window of `do` switched
 on, at 1, 64, 2,048 and 65,536 lanes. Both sides are tuned first, on all lanes, to the cheapest setting whose worst relative
 error over all readings and lanes stays below 1e-4 of a reference solved at 1e-10 (diffrax Dopri8): diffrax over tolerances
-(arguments of its program; its absolute tolerance is tuned, too), ours over the longest segment of the mesh. On both sides
-alike batches go in equal tiles, a thread a core, calls are dispatched in the caller's own thread, and the numbers of a day
-are one argument. Gradients: forward mode on both sides is what the claims compare; reverse mode (checkpointed adjoint; scan)
-is told beside it.
+(arguments of its program; its absolute tolerance is tuned, too), ours over the longest segment of the mesh.
+
+Both sides are run by the library's `Program`: numbers of a day in one vector, batches in tiles, a thread a core; calls are
+dispatched in the caller's own thread. Of the peer the fastest of several ways counts: one lane as one function or not, tiles of
+256 or 1,024 lanes, tangents lane by lane or of the batch. Ours is what the library does by itself. `gradient_ratio` compares each
+side's faster mode; `forward_gradient_ratio` and `reverse_gradient_ratio` (the peer: checkpointed adjoint) are told beside it.
 
     python -m benchmarks.simulate --json [--lanes 1 64 2048] [--repeats 7] [--device gpu]
 """
 
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks import measure
 
 TARGET = 1e-4
-CORES = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
-TILE = 1024  # lanes of one call; both sides slow down a little beyond it, for their states leave the cache
-
-
-def tiled(program, z, data, tile):
-    """Run a batch in tiles, a thread a core: JAX dispatches in the caller's own thread here, see `main`."""
-    import jax
-
-    def one(part):
-        with jax.enable_x64(True):  # each thread has its own
-            return jax.block_until_ready(program(part, data))
-
-    parts = [z[i : i + tile] for i in range(0, len(z), tile)]
-    if len(parts) == 1:
-        return lambda: [program(parts[0], data)]
-    return lambda: list(CORES.map(one, parts))
-
-
-def flattened(data):
-    """(all numbers of a tree as one vector, how to make the tree again inside a program): one argument instead of fifty.
-
-    On one lane passing arguments costs as much as the solve. Integers and truth values are exact in float64.
-    """
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    leaves, tree = jax.tree.flatten(data)
-    leaves = [np.asarray(leaf) for leaf in leaves]
-    ends = np.cumsum([leaf.size for leaf in leaves])
-
-    def opened(vector):
-        parts = [vector[end - leaf.size : end].reshape(leaf.shape) for leaf, end in zip(leaves, ends, strict=True)]
-        return jax.tree.unflatten(tree, [part.astype(leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)])
-
-    return jnp.asarray(np.concatenate([leaf.ravel().astype(float) for leaf in leaves])), opened
+TILE = 256  # lanes on which diffrax's tolerances are tuned
 
 
 def tune(z, reference):
@@ -65,8 +30,8 @@ def tune(z, reference):
     from hybridtwin.simulate.steppers import Tsit5
 
     def error(program, data):
-        found = np.concatenate(jax.device_get(tiled(program, z, data, TILE)()))
-        return float(np.max(np.abs(found - reference) / np.abs(reference)))
+        parts = [jax.device_get(program(z[i : i + TILE], data)) for i in range(0, len(z), TILE)]
+        return float(np.max(np.abs(np.concatenate(parts) - reference) / np.abs(reference)))
 
     def every(side):
         return jax.jit(jax.vmap(side.outputs, (0, None)))
@@ -103,31 +68,70 @@ def solved_tightly(z):
 
     side = gp.plain(1e-11, 1e-11, solver=diffrax.Dopri8())
     program = jax.jit(jax.vmap(side.outputs, (0, None)))
-    return np.concatenate(jax.device_get(tiled(program, z, side.data, TILE)()))
+    return np.concatenate([jax.device_get(program(z[i : i + TILE], side.data)) for i in range(0, len(z), TILE)])
+
+
+def call(program, z, sloped=False):
+    """One timed call. A lone lane is timed without what Python adds around the compiled program, on both sides."""
+    import jax.numpy as jnp
+
+    if len(z) > 1:
+        return lambda: program.gradient(z) if sloped else program(z)
+    compiled, row, vector = program.compiled(1, z.shape[1], sloped), jnp.asarray(z), program.vector
+    return lambda: compiled(row, vector)
+
+
+def ways(lanes, ours, tolerances):
+    """What is timed: what -> side -> way -> (program, is it asked for its gradient?)."""
+    import jax
+
+    from benchmarks import glucose_problem as gp
+    from hybridtwin.program import Program
+
+    forward, reverse = (gp.plain(tolerances["rtol"], tolerances["atol"], reverse=r) for r in (False, True))
+    if lanes == 1:
+        kinds = {"whole": {"whole": True}, "not whole": {"whole": False}}
+    else:
+        kinds = {f"tiles of {n}": {"widest": n} for n in (256, 1024) if n <= lanes} or {"one tile": {}}
+
+    def peer(f, data, sloped, **asked):
+        return {name: (Program(f, data, **kind, **asked), sloped) for name, kind in kinds.items()}
+
+    by_lane = {f"{k}, by lane": v for k, v in peer(jax.jacfwd(forward.log_density), forward.data, False).items()}
+    return {
+        "value": {"ours": {"": (Program(ours.log_density, ours.data), False)},
+                  "peer": peer(forward.log_density, forward.data, False)},
+        "forward gradient": {"ours": {"": (Program(ours.log_density, ours.data, reverse=False), True)},
+                             "peer": peer(forward.log_density, forward.data, True, reverse=False) | by_lane},
+        "reverse gradient": {"ours": {"": (Program(ours.log_density, ours.data, reverse=True), True)},
+                             "peer": peer(reverse.log_density, reverse.data, True, reverse=True)},
+    }  # fmt: skip
 
 
 def compare(lanes, ours, tolerances, repeats):
-    """Seconds a call of value and gradients at one number of lanes: name -> side -> Times."""
-    import jax
-    import jax.numpy as jnp
-
+    """Seconds a call of value and gradients at one number of lanes: what -> side -> (Times, which way it was)."""
     from benchmarks import glucose_problem as gp
 
-    forward, reverse = (gp.plain(tolerances["rtol"], tolerances["atol"], reverse=r) for r in (False, True))
-    z, found = jnp.asarray(gp.draws(lanes)), {}
-    functions = {
-        "value": (ours.log_density, forward.log_density),
-        "gradient": (jax.jacfwd(ours.log_density), jax.jacfwd(forward.log_density)),
-        "reverse gradient": (jax.grad(ours.log_density), jax.grad(reverse.log_density)),
-    }
-    data = flattened(ours.data), flattened(forward.data)
-    for name, pair in functions.items():
-        sides = {}
-        for side, fn, (numbers, opened) in zip(("ours", "peer"), pair, data, strict=True):
-            lane = lambda z, v, fn=fn, opened=opened: fn(z, opened(v))
-            sides[side] = tiled(jax.jit(jax.vmap(lane, (0, None))), z, numbers, TILE)
-        found[name] = measure.interleaved(sides, repeats=repeats, warmup=2, at_least=0.02)
+    z, found = gp.draws(lanes), {}
+    for what, sides in ways(lanes, ours, tolerances).items():
+        calls = {(side, way): call(p, z, sloped) for side, each in sides.items() for way, (p, sloped) in each.items()}
+        first = measure.interleaved(calls, repeats=1 if lanes > 4096 else 3, warmup=1, at_least=0.02)
+        best = {side: min(each, key=lambda way, side=side: first[side, way].least) for side, each in sides.items()}
+        times = measure.interleaved({s: calls[s, way] for s, way in best.items()}, repeats=repeats, warmup=1, at_least=0.02)
+        found[what] = {side: (times[side], way) for side, way in best.items()}
     return found
+
+
+def claimed(found, lanes, unknowns):
+    """(claims of one number of lanes, which of our modes the library takes)."""
+    from hybridtwin.program import WIDTHS, backward
+
+    seconds = {what: {side: t.median for side, (t, _) in sides.items()} for what, sides in found.items()}
+    claims = {f"{what.replace(' ', '_')}_ratio_{lanes}": s["peer"] / s["ours"] for what, s in seconds.items()}
+    width = next((w for w in WIDTHS if w >= lanes), WIDTHS[-1])
+    own = "reverse gradient" if backward(unknowns, width) else "forward gradient"
+    theirs = min(seconds["forward gradient"]["peer"], seconds["reverse gradient"]["peer"])
+    return claims | {f"gradient_ratio_{lanes}": theirs / seconds[own]["ours"]}, own
 
 
 def main():
@@ -151,15 +155,18 @@ def main():
         ours, mine, theirs = tune(z, solved_tightly(z))
         for lanes in given.lanes:
             repeats = given.repeats if lanes <= 4096 else max(2, given.repeats // 3)
-            for name, times in compare(lanes, ours, theirs, repeats).items():
-                a, b = (times[side].median / lanes * 1e6 for side in ("ours", "peer"))
-                rows.append((name, lanes, a, b, b / a))
-                results[f"{name} at {lanes}"] = {side: t.to_json() for side, t in times.items()}
-                claims[f"{name.replace(' ', '_')}_ratio_{lanes}"] = b / a
+            found = compare(lanes, ours, theirs, repeats)
+            told, own = claimed(found, lanes, z.shape[1])
+            claims |= told
+            for what, sides in found.items():
+                a, b = (sides[side][0].median / lanes * 1e6 for side in ("ours", "peer"))
+                rows.append((what + " *" * (what == own), lanes, a, b, b / a, sides["peer"][1]))
+                results[f"{what} at {lanes}"] = {side: t.to_json() | {"way": way} for side, (t, way) in sides.items()}
     claims["max_error"] = max(mine["error"], theirs["error"])
     claims |= {"max_error_ours": mine["error"], "max_error_peer": theirs["error"]}
     assert all(map(math.isfinite, claims.values()))
-    print(measure.table(rows, ("what", "lanes", "ours, us a lane", "diffrax, us a lane", "ratio")))
+    heads = ("what (*: the mode the library takes)", "lanes", "ours, us a lane", "diffrax, us a lane", "ratio", "diffrax's way")
+    print(measure.table(rows, heads))
     measure.report("simulate", given, claims=claims, ours=mine, peer=theirs, times=results)
 
 

@@ -9,6 +9,10 @@ if it comes in time and nobody has set it. `HYBRIDTWIN_XLA_FLAGS=0` leaves the e
 import functools
 import os
 import sys
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
 
 import jax
 import numpy as np
@@ -46,6 +50,66 @@ def double():
 def devices() -> int:
     """How many devices share the lanes of one call: all that this process has."""
     return len(jax.local_devices())
+
+
+def cores() -> int:
+    """How many cores this process may use; `HYBRIDTWIN_THREADS` may say fewer."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    said = os.environ.get("HYBRIDTWIN_THREADS", "")
+    return min(own, max(int(said), 1)) if said.isdigit() else own
+
+
+_WORKER = threading.local()  # .busy: does this thread already work beside others?
+
+
+@functools.lru_cache(maxsize=1)
+def _pool(process: int, count: int) -> ThreadPoolExecutor:  # a child of `fork` has none of its parent's threads
+    return ThreadPoolExecutor(count, "hybridtwin")
+
+
+def side_by_side(calls: Iterable[Callable[[], Any]], most: int | None = None) -> list[Any]:
+    """What some calls return, in their order, computed on all cores (`most` at once at most).
+
+    XLA runs an integration on one thread, and JAX lets go of Python's lock meanwhile: calls of compiled programs, and whatever
+    else does not hold that lock, then run at the same time, each in double precision. What a call returns must not depend on
+    when it runs. Calls made from inside one run one after the other, so that nothing waits for itself. The first error, in the
+    order of the calls, reaches the caller once those under way have ended, and none is begun after it; so does Ctrl-C.
+    """
+    calls, count = list(calls), min(cores(), most or cores())
+    if len(calls) < 2 or count < 2 or getattr(_WORKER, "busy", False):
+        return [call() for call in calls]
+    stop, lock, left = threading.Event(), threading.Lock(), iter(range(len(calls)))
+    found: dict[int, Any] = {}
+    errors: dict[int, BaseException] = {}
+
+    def share():
+        """The work of one core: whatever call is next."""
+        _WORKER.busy = True
+        try:
+            while not stop.is_set():
+                with lock:
+                    at = next(left, None)
+                if at is None:
+                    return
+                try:
+                    with double():  # each thread has its own
+                        found[at] = calls[at]()
+                except BaseException as error:  # raised again in the caller's thread
+                    errors[at] = error
+                    stop.set()
+        finally:
+            _WORKER.busy = False
+
+    shares = [_pool(os.getpid(), cores()).submit(share) for _ in range(min(count, len(calls)))]
+    try:
+        wait(shares)
+    except BaseException:
+        stop.set()
+        wait(shares)
+        raise
+    if errors:
+        raise errors[min(errors)]
+    return [found[at] for at in range(len(calls))]
 
 
 class Lanes:

@@ -26,6 +26,7 @@ from hybridtwin.coordinates import to_coordinate as to_coordinate
 from hybridtwin.errors import DeclarationError, NoReadings
 from hybridtwin.interventions import World
 from hybridtwin.pooling import Pooling, check, correlated, fingerprint, personal, pooling_of
+from hybridtwin.program import Program
 from hybridtwin.sensors import AbstractSensor, Seen
 from hybridtwin.simulate.mesh import Layout, Mesh, bucket, lay, layout_of, pad
 from hybridtwin.simulate.pilot import Choice, Pilot
@@ -286,6 +287,13 @@ class Problem:
     @property
     def n_readings(self) -> int:
         return int(sum(len(i) for i in self.used.values()))
+
+    @functools.cached_property
+    def density(self) -> Program:
+        """Log density of the posterior at coordinates z (d,) or (n, d), compiled; `problem.density.gradient(z)` beside it."""
+        forward_only = isinstance(self.kernel.stepper, Adaptive)
+        numbers = (self.data, self.kernel.untempered())
+        return Program(self.kernel, numbers, reverse=False if forward_only else None)
 
     def with_stepper(self, stepper) -> "Problem":
         """The same problem under another stepper."""
@@ -552,6 +560,9 @@ class Kernel:
     def log_density(self, z, data: Data, temper: Temper):
         """Log density of the tempered posterior at coordinates z (d,)."""
         return self.tempered(z, self.log_likelihood_of(self.constrain(z), data), temper)
+
+    def __call__(self, z, numbers):
+        return self.log_density(z, *numbers)
 
 
 def finite(log_likelihood):
