@@ -54,7 +54,7 @@ def ours(readings):
     )
 
     def run(key, draws):
-        twins = ht.personalize(model, cohort, ht.NUTS(draws=draws), key=key, progress=False)
+        twins = ht.personalize(model, cohort, ht.HMC(draws=draws), key=key, progress=False)
         chains, count = twins.population.draws.shape[:2]
         found = {f"population {name}": np.log(v).reshape(chains, count) for name, v in twins.population.samples.items()}
         for name, twin in twins.items():

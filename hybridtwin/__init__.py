@@ -19,7 +19,8 @@ _HOME = {
     "simulate": "simulate.verb",
     "Model": "model",
     "Twin": "twin", "Twins": "twin",
-    "Pooling": "pooling", "block": "pooling", "FOCEI": "inference.methods", "Population": "inference.population",
+    "Pooling": "pooling", "block": "pooling", "Population": "inference.population",
+    "FOCEI": "inference.methods", "HMC": "inference.methods",
     "NUTS": "inference.methods", "Laplace": "inference.methods", "SMC": "inference.methods", "ShortChains": "inference.methods",
     "Variational": "inference.methods",
     "Auto": "inference.methods", "Importance": "inference.methods", "personalize": "inference.personalize",
@@ -35,6 +36,7 @@ if _TYPING:  # what an editor sees; at run time names are loaded when first used
     from hybridtwin.causal.contrast import Contrast as Contrast
     from hybridtwin.causal.contrast import contrast as contrast
     from hybridtwin.inference.methods import FOCEI as FOCEI
+    from hybridtwin.inference.methods import HMC as HMC
     from hybridtwin.inference.methods import NUTS as NUTS
     from hybridtwin.inference.methods import SMC as SMC
     from hybridtwin.inference.methods import Auto as Auto

@@ -24,7 +24,7 @@ from hybridtwin.simulate.steppers import Repeated
 
 WIDTH = 8  # populations that are evaluated side by side: the differences of a gradient, the steps of a line search
 _ROUNDS = 60
-_ARRIVED = 1e-9  # step of the standardized effects at which a mode counts as found
+ARRIVED = 1e-9  # step of the standardized effects at which a mode counts as found
 
 
 class Modes(NamedTuple):
@@ -93,7 +93,7 @@ def _program(pool: Pool, kernel: Kernel, laplace: bool, others: bool):
     exact = functools.partial(measured, laplace=laplace)
     dets = jax.vmap(jax.vmap(exact, (None, 0, 0, None, 0)), (0, 0, None, None, 0))
 
-    def search(u, b, data, substeps):
+    def search(u, b, data, substeps, arrived):
         def round_(state):
             # the one place where the readings are asked: a trial is judged, and the next one laid out from the best so far
             b, here, trial, reach, damp, done, k = state
@@ -105,7 +105,7 @@ def _program(pool: Pool, kernel: Kernel, laplace: bool, others: bool):
 
             b, here = take(trial, b), jax.tree.map(take, there, here)
             damp = jnp.where(better, jnp.where(damp < 1e-4, 0.0, damp * 0.1), jnp.maximum(damp * 8.0, 1e-3))
-            done = done | (better & (reach < _ARRIVED)) | (damp > 1e8) | ~here.good
+            done = done | (better & (reach < arrived)) | (damp > 1e8) | ~here.good
             diagonal = jnp.einsum("upii->upi", here.expected)[..., None] * jnp.eye(b.shape[-1])[None, None]
             step = -jnp.linalg.solve(here.expected + damp[..., None, None] * diagonal, here.slope[..., None])[..., 0]
             reach = jnp.max(jnp.abs(step), axis=-1)
@@ -136,11 +136,13 @@ def _prior_program(pool: Pool):
 class Marginal:
     """The marginal likelihood of a cohort as a function of the population, with warm starts from call to call.
 
-    `penalized`: times the hyperpriors, which then stand behind the people as one more column.
+    `penalized`: times the hyperpriors, which then stand behind the people as one more column. `arrived`: step of the
+    standardized effects at which a mode counts as found; derivatives of an optimum to many digits need many.
     """
 
-    def __init__(self, pool: Pool, groups: list[Group], laplace: bool = False, penalized: bool = False):
+    def __init__(self, pool, groups: list[Group], laplace: bool = False, penalized: bool = False, arrived: float = ARRIVED):
         self.pool, self.groups, self.laplace, self.substeps = pool, groups, laplace, np.int32(1)
+        self.arrived, self._last = np.float64(arrived), []
         self.count, self.penalized = sum(len(g.rows) for g in groups), penalized
         self.datas = [jax.tree.map(jnp.asarray, g.data) for g in groups]
         self.warm = [np.zeros((len(g.rows), pool.effects(g.kernel))) for g in groups]
@@ -154,9 +156,14 @@ class Marginal:
         for group, data, warm, others in zip(self.groups, self.datas, self.warm, self._others, strict=True):
             program = _program(self.pool, group.kernel, self.laplace, others)
             start = np.broadcast_to(warm, (WIDTH, *warm.shape))
-            modes = program(jnp.asarray(full), jnp.asarray(start), data, self.substeps)
+            modes = program(jnp.asarray(full), jnp.asarray(start), data, self.substeps, self.arrived)
             found.append(Modes(*(np.array(a)[: len(us)] for a in modes)))
+        self._last = found
         return found
+
+    def adopt(self, row: int) -> None:
+        """Later searches start from the modes of this row of the last call."""
+        self.warm = [np.where(np.isfinite(m.b[row]), m.b[row], 0.0) for m in self._last]
 
     def each(self, us):
         """Objective of every person (U, P or P + 1) at populations us (U, p), in the order of the cohort."""

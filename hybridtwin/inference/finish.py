@@ -42,7 +42,7 @@ def finish(problems, sampled: list[Sampled], keys, method, width: int) -> list[F
         for first in range(0, len(rows), width):
             group = rows[first : first + width]
             found.update(zip(group, _read([problems[i] for i in group], [sampled[i] for i in group], width), strict=True))
-    return [_judged(problems[i], one, found[i], keys[i], method) for i, one in enumerate(sampled)]
+    return [judged(problems[i], one, found[i], keys[i], method) for i, one in enumerate(sampled)]
 
 
 def _read(problems, sampled, width) -> list[Readings]:
@@ -62,7 +62,8 @@ def _read(problems, sampled, width) -> list[Readings]:
     ]
 
 
-def _judged(problem, sampled: Sampled, at: Readings, key, method) -> Fit:
+def judged(problem, sampled: Sampled, at: Readings, key, method, values=values_of) -> Fit:
+    """The fit of one person; `values(kernel, z)` gives the sites at coordinates z (n, d)."""
     kernel, (z, extra, laplaces, temper) = problem.kernel, sampled
     flat = z.reshape(-1, z.shape[-1])
     log_weights, stats = _corrected(at, temper, extra)
@@ -74,7 +75,7 @@ def _judged(problem, sampled: Sampled, at: Readings, key, method) -> Fit:
     prior_sd = prior.std(axis=0)
     roles = [site.kind for site in kernel.sites for _ in range(site.size)]
     stats |= {"names": kernel.names, "prior_sd": prior_sd}
-    values = values_of(kernel, np.concatenate([chosen.reshape(flat.shape), prior]))
+    found = values(kernel, np.concatenate([chosen.reshape(flat.shape), prior]))
     shift = (flat.mean(axis=0) - prior.mean(axis=0)) / prior_sd
     parts = {
         "computed": verdict.computed(stats),
@@ -84,11 +85,11 @@ def _judged(problem, sampled: Sampled, at: Readings, key, method) -> Fit:
     }
     lost = Failures((), len(flat))
     if stats["failed"]:
-        lost = lost_draws(problem, values_of(kernel, flat), at.loglik, at.fine, at.residuals)
+        lost = lost_draws(problem, values(kernel, flat), at.loglik, at.fine, at.residuals)
     return Fit(
         problem,
-        {name: v[: len(flat)] for name, v in values.items()},
-        {name: v[len(flat) :] for name, v in values.items()},
+        {name: v[: len(flat)] for name, v in found.items()},
+        {name: v[len(flat) :] for name, v in found.items()},
         chosen,
         at.fine[pick] / float(temper.power),
         stats,

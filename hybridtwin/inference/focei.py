@@ -53,8 +53,11 @@ class Estimate(NamedTuple):
         return found
 
 
-def maximize(marginal: Marginal, report, rounds: int = 100, start=None) -> Estimate:
-    """Search from `start` (p,), by default the pool's. report(done, total) is called each round, may raise KeyboardInterrupt."""
+def maximize(marginal: Marginal, report, rounds: int = 100, start=None, near: float = _NEAR) -> Estimate:
+    """Search from `start` (p,), by default the pool's. report(done, total) is called each round, may raise KeyboardInterrupt.
+
+    `near`: predicted gain of the objective at which it has arrived.
+    """
     u = np.array(marginal.pool.start if start is None else start)
     low = _edges(marginal.pool, marginal.pool.start)
     marginal.settle(u)
@@ -70,7 +73,7 @@ def maximize(marginal: Marginal, report, rounds: int = 100, start=None) -> Estim
         gradient = slopes.sum(axis=1)
         step = _newton(metric, gradient, free)
         left = float(-gradient @ step) / 2
-        if left < _NEAR and taken:
+        if left < near and taken:
             break
         report(min(taken, 40), 60)
         taken += 1
@@ -88,23 +91,24 @@ def maximize(marginal: Marginal, report, rounds: int = 100, start=None) -> Estim
             continue
         moved = tries[best] - u
         u, each = tries[best], found[best]
-        marginal.settle(u)
+        marginal.adopt(best)
         scale = np.clip(_PROBE / np.sqrt(np.maximum(np.diag(metric) / 2, 1e-12)), 1e-5, 1e-2)
         new = marginal.slopes(u, scale)
         metric = _updated(metric, moved, (new - slopes).sum(axis=1))
         slopes = new
-    return _finished(marginal, u, low, slopes, (taken, rounds, began), report)
+    return _finished(marginal, u, low, slopes, (taken, rounds, began, near), report)
 
 
 def _finished(marginal, u, low, slopes, story, report) -> Estimate:
     """Exact curvature, and the Newton steps that it allows."""
-    taken, rounds, began = story
+    taken, rounds, began, near = story
     scale = _errors(_outer(slopes))
     hessian = _curvature(marginal, u, scale, report)
     for _ in range(4 if rounds else 0):
         free = ~((u <= low + 1e-9) & (slopes.sum(axis=1) > 0))
         step = _newton(hessian, slopes.sum(axis=1), free)
-        if not np.isfinite(step).all() or np.abs(step).max() > 0.5 or np.abs(step / scale).max() < 1e-5:
+        wild, small = not np.isfinite(step).all() or np.abs(step).max() > 0.5, np.abs(step / scale).max() < 1e-5
+        if wild or small or (near > _NEAR and -slopes.sum(axis=1) @ step / 2 < near):
             break
         before, after = marginal.each(np.stack([u, np.maximum(u + step, low)])).sum(axis=1)
         if not after <= before + 1e-9 * abs(before):

@@ -4,9 +4,8 @@ A twin's own model is that of a new person of the inferred population (`Populati
 others say, `Twin.mode` is the empirical Bayes estimate, and a contrast's "prior-only" answer is that of a person like them.
 """
 
-import dataclasses
-
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin import progress as bars
@@ -15,17 +14,16 @@ from hybridtwin.errors import DeclarationError, ParameterError, SolveError
 from hybridtwin.fit import Judgment
 from hybridtwin.inference import focei
 from hybridtwin.inference.conditional import Marginal
-from hybridtwin.inference.finish import finish
 from hybridtwin.inference.kept import Sampled
-from hybridtwin.inference.methods import FOCEI, NUTS
+from hybridtwin.inference.methods import FOCEI, HMC, NUTS
 from hybridtwin.inference.modes import laplace
+from hybridtwin.inference.own import asked, finished, own_problems
 from hybridtwin.inference.personalize import as_key, person_key
 from hybridtwin.inference.pooled import Group, Pool, gather
 from hybridtwin.inference.population import Population
 from hybridtwin.records import Cohort
 from hybridtwin.twin import Twin, Twins
 
-_WIDTH = 16  # people whose draws are read in one call
 _FINEST = 16  # most sub-steps that the marginal likelihood is computed with
 _STILL = 1e-3  # change of the objective by halved steps that does not matter
 
@@ -33,14 +31,16 @@ _STILL = 1e-3  # change of the objective by halved steps that does not matter
 def personalize(models, cohort, method, *, key, temper=1.0, progress=True) -> Twins:
     """See `inference.personalize.personalize`. **Raises:** DeclarationError, ParameterError for what cannot be pooled."""
     if not isinstance(cohort, Cohort):
-        raise ParameterError("FOCEI pools a cohort; give an ht.Cohort, or use ht.NUTS() or ht.Laplace() for one person.")
+        raise ParameterError(
+            f"{type(method).__name__} pools a cohort; give an ht.Cohort, or use ht.Auto() or ht.NUTS() for one person."
+        )
     if len(models) > 1:
         raise DeclarationError("several structures cannot be pooled in one call. Personalize the cohort to one model at a time.")
     if temper != 1:
         raise ParameterError("temper is for a person alone: a pooled likelihood is not tempered. Leave it at 1.")
-    if not isinstance(method, FOCEI | NUTS):
+    if not isinstance(method, FOCEI | HMC | NUTS):
         raise ParameterError(
-            f"a pooled model is fitted by ht.FOCEI() or ht.NUTS(), not by {type(method).__name__}. "
+            f"a pooled model is fitted by ht.HMC(), ht.NUTS() or ht.FOCEI(), not by {type(method).__name__}. "
             "Without pooling each person is personalized alone."
         )
     prepare()
@@ -111,38 +111,24 @@ def _maximized(pool: Pool, groups: list[Group], ids, method: FOCEI, tell) -> Pop
                       stats, judge.part, int(marginal.substeps))  # fmt: skip
 
 
-def own_problems(population: Population):
-    """Everybody's record on the model of a person of this population, in the order of the cohort."""
-    model, found = population.person(), {}
-    for group in population.groups:
-        stepper = group.kernel.stepper
-        for _ in range(population.substeps.bit_length() - 1):
-            stepper = stepper.refined() or stepper
-        for place, problem in zip(group.rows, group.problems, strict=True):
-            kernel = dataclasses.replace(problem.kernel, model=model, stepper=stepper)
-            found[int(place)] = dataclasses.replace(problem, model=model, kernel=kernel)
-    return [found[i] for i in range(len(found))]
-
-
 def _given_the_population(population: Population, root):
     """Fits of everybody given the population: draws from the Gaussian at each conditional mode."""
-    problems, fits = own_problems(population), {}
+    problems, fits, method = own_problems(population), {}, population.method
     for group, modes in zip(population.groups, population.modes, strict=True):
         drawn = []
         for p, place in enumerate(group.rows):
             problem, key = problems[place], person_key(root, population.ids[place])
             d, b = modes.b.shape[1], modes.b[p]
             fit = laplace(b, modes.curvature[p], -modes.joint[p] - 0.5 * d * np.log(2 * np.pi))
-            noise = np.array(jax.random.normal(jax.random.fold_in(key, 2), (population.method.draws, d), float))
+            noise = np.array(jax.random.normal(jax.random.fold_in(key, 2), (method.draws, d), float))
             constant = 0.5 * d * np.log(2 * np.pi) + np.linalg.slogdet(fit.scale)[1]
             stats = {"log_proposal": -0.5 * np.sum(noise**2, axis=1) - constant, "rivals": 0.0, "gradient": 0.0}
             drawn.append(Sampled((b + noise @ fit.scale.T)[None], stats, [fit], problem.kernel.untempered()))
-        fits |= finished(population, group, [problems[i] for i in group.rows], drawn, root)
+        # given the population, a person's own coordinates are her standardized effects
+        b, u = np.stack([one.z[0] for one in drawn], axis=1), np.tile(population.u, (method.draws, 1))
+        data, told = jax.tree.map(jnp.asarray, group.data), []
+        for substeps in (population.substeps, 2 * population.substeps):
+            exact = told and group.kernel.stepper.refined() is None
+            told.append(told[0] if exact else asked(population.pool, group, data, u, b, substeps))
+        fits |= finished(population, group, drawn, told, root)
     return fits
-
-
-def finished(population: Population, group: Group, problems, drawn: list[Sampled], root):
-    """Fits of the people of a group, by their place in the cohort."""
-    keys = [person_key(root, population.ids[place]) for place in group.rows]
-    fits = finish(problems, drawn, keys, population.method, min(len(problems), _WIDTH))
-    return dict(zip(map(int, group.rows), fits, strict=True))

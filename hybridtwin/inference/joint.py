@@ -23,13 +23,14 @@ from jax import lax
 from numpyro.infer.hmc import hmc
 from numpyro.infer.util import ParamInfo
 
-from hybridtwin.coordinates import to_coordinate, unmixed
 from hybridtwin.fit import Judgment
-from hybridtwin.inference import diagnostics, focei
+from hybridtwin.inference import diagnostics, focei, turning
 from hybridtwin.inference.conditional import Marginal
 from hybridtwin.inference.kept import Sampled
+from hybridtwin.inference.methods import HMC
 from hybridtwin.inference.modes import laplace
 from hybridtwin.inference.nuts import CHUNK, WARM_DEPTH
+from hybridtwin.inference.own import asked, coordinates, finished, own_problems
 from hybridtwin.inference.pooled import LOG_2PI, Group, Pool
 from hybridtwin.inference.population import Population
 from hybridtwin.inference.sampling import weights_of
@@ -39,6 +40,7 @@ from hybridtwin.simulate.steppers import Repeated
 # On a hundred nearly independent standard normals an acceptance rate of .85 makes trees of 15 leapfrogs and .75 of 7, for as
 # many effective draws (measured on the standard normal itself); the bends that ask for more have been straightened.
 _EASIER = 0.1
+_ROUGH, _CLOSE = 1e-5, 0.02  # the start of a sampler: how well modes are found, and how much of the objective may be left
 _MIXING = ("rhat", "ess_bulk", "ess_tail")
 _FIELDS = ("z", "diverging", "num_steps", "energy", "accept_prob")
 
@@ -49,8 +51,9 @@ class Frame(NamedTuple):
     u: Any  # (p,) where the readings were laid out
     head: Any  # (p,) center of the population's own coordinates
     scale: Any  # (p, p)
+    own: list  # (P, d) c at everybody's conditional mode, from where c is counted
     precision: list  # (P, d, d) W, what readings say of c
-    told: list  # (P, d) h
+    told: list  # (P, d) h, about `own`
     rate: list  # (P, p) how the logarithm of W moves with the shared parameters
     drift: list  # (P, d, p) how h moves with them
     shift: list  # (P, d) center of y_i
@@ -135,7 +138,7 @@ def _places(pool, frame: Frame, y):
     """(u, [b of each group], log determinant) at straightened coordinates y (D,)."""
     p = pool.size
     u, at, found, volume = frame.head + frame.scale @ y[:p], p, [], jnp.zeros(())
-    for precision, told, rate, drift, shift, spread in zip(*frame[3:], strict=True):
+    for around, precision, told, rate, drift, shift, spread in zip(*frame[3:], strict=True):
         people, d = told.shape
         own = shift + spread * y[at : at + people * d].reshape(people, d)
         at += people * d
@@ -145,7 +148,7 @@ def _places(pool, frame: Frame, y):
         t, center = _natural(pool, u, d)
         gain = jnp.exp(rate @ (u - frame.u))[:, None]
         w = gain[..., None] * precision
-        right = (gain * (told + drift @ (u - frame.u)) - w @ center) @ t
+        right = (gain * (told + drift @ (u - frame.u)) - jnp.einsum("pij,pj->pi", w, center[None] - around)) @ t
         rows = _root(jnp.eye(d)[None] + jnp.einsum("ji,pjk,kl->pil", t, w, t))
         white = _ahead(rows, [right[:, i] for i in range(d)])
         found.append(jnp.stack(_back(rows, [white[i] + own[:, i] for i in range(d)]), axis=1))
@@ -205,21 +208,39 @@ def _programs(pool: Pool, kernels, warmup: int, target: float, depth: int):
 
 
 @functools.lru_cache(maxsize=16)
+def _turning(pool: Pool, kernels):
+    density = _density(pool, kernels)
+    return turning.programs(density, CHUNK)
+
+
+@functools.lru_cache(maxsize=16)
 def _unwhitened(pool: Pool):
-    return jax.jit(jax.vmap(functools.partial(_places, pool), (None, 0)))
+    """Compiled: (frame, y (n, D)) -> u (n, p), effects b of each group (n, P, d), everybody's own parameters c alike."""
+
+    def one(frame, y):
+        u, effects, _ = _places(pool, frame, y)
+        maps = [_natural(pool, u, b.shape[1]) for b in effects]
+        return u, effects, [b @ t.T + center[None] for b, (t, center) in zip(effects, maps, strict=True)]
+
+    return jax.jit(jax.vmap(one, (None, 0)))
 
 
 # ---------------------------------------------------------------------------------------------- the frame
 
 
-def _told(pool: Pool, u, b, curvature):
-    """(W (P, d, d), h (P, d)) of people whose conditional modes in the population u are b, with these curvatures."""
+def _told(pool: Pool, u, b, curvature, around=None):
+    """(W (P, d, d), h (P, d), c (P, d)) of people whose conditional modes in the population u are b, with these curvatures.
+
+    h = W (m - around): counted from where c is, so that a W whose shape moves a little with u does not move the mean by what it
+    would times a logarithm of a volume. `around` (P, d): by default c itself.
+    """
     t, center = (np.asarray(a) for a in _natural(pool, u, b.shape[-1]))
     inverse = np.linalg.pinv(t)
     values, vectors = np.linalg.eigh(curvature - np.eye(b.shape[-1]))
     inner = np.einsum("pij,pj,pkj->pik", vectors, np.maximum(values, 0.0), vectors)
     w = inverse.T @ inner @ inverse
-    return w, (b @ t.T + center)[:, None, :] @ w + (b @ inverse)[:, None, :]
+    c = b @ t.T + center
+    return w, np.einsum("pi,pij->pj", c - (c if around is None else around), w) + b @ inverse, c
 
 
 def _frame(pool: Pool, marginal: Marginal, found: focei.Estimate) -> Frame:
@@ -231,10 +252,10 @@ def _frame(pool: Pool, marginal: Marginal, found: focei.Estimate) -> Frame:
     scale = vectors * np.sqrt(np.clip(values, 1e-8, 25.0))
     modes, parts = marginal.settle(found.u), []
     here = [_told(pool, found.u, m.b, m.curvature) for m in modes]
-    for (w, h), m in zip(here, modes, strict=True):
+    for (w, h, c), m in zip(here, modes, strict=True):
         people, d = m.b.shape
         empty = (np.zeros((people, pool.size)), np.zeros((people, d, pool.size)))
-        parts.append([w, h[:, 0], *empty, np.zeros((people, d)), np.ones((people, d))])
+        parts.append([c, w, h, *empty, np.zeros((people, d)), np.ones((people, d))])
     step = np.clip(0.2 * sd, 1e-4, 0.05)
     for site in pool.sites:
         if site.kind in ("omega", "correlation") or (site.kind == "typical" and site.name in pool.omegas):
@@ -243,12 +264,13 @@ def _frame(pool: Pool, marginal: Marginal, found: focei.Estimate) -> Frame:
         move = step[j] * np.eye(pool.size)[j]
         pair = marginal.modes(np.stack([found.u + move, found.u - move]))
         for part, one in zip(parts, pair, strict=True):
-            (w1, h1), (w2, h2) = (_told(pool, found.u + sign * move, one.b[i], one.curvature[i]) for i, sign in ((0, 1), (1, -1)))
+            sides = ((found.u + move, one.b[0], one.curvature[0]), (found.u - move, one.b[1], one.curvature[1]))
+            (w1, h1, _), (w2, h2, _) = (_told(pool, *side, part[0]) for side in sides)
             sizes = [np.maximum(np.trace(w, axis1=1, axis2=2), 1e-300) for w in (w1, w2)]
             rate = (np.log(sizes[0]) - np.log(sizes[1])) / (2 * step[j])
             grown = np.exp(rate * step[j])[:, None]
-            part[2][:, j] = np.nan_to_num(np.clip(rate, -20, 20))
-            part[3][:, :, j] = np.nan_to_num((h1[:, 0] / grown - h2[:, 0] * grown) / (2 * step[j]))
+            part[3][:, j] = np.nan_to_num(np.clip(rate, -20, 20))
+            part[4][:, :, j] = np.nan_to_num((h1 / grown - h2 * grown) / (2 * step[j]))
     columns = [[jnp.asarray(a) for a in column] for column in zip(*parts, strict=True)]
     return Frame(jnp.asarray(found.u), jnp.asarray(found.u), jnp.asarray(scale), *columns)
 
@@ -318,7 +340,7 @@ def _sample(pool, groups, datas, frame, substeps, method, key, report) -> _Run:
             count = CHUNK * len(kept)
             if count >= method.draws and count % method.draws < CHUNK:
                 z = np.concatenate([k[0] for k in kept], axis=1)
-                if count >= method.most * method.draws or _mixed(z[..., : pool.size]):
+                if count >= method.most * method.draws or _mixed(pool, frame, z):
                     break
     except KeyboardInterrupt:
         if not kept:
@@ -330,36 +352,67 @@ def _sample(pool, groups, datas, frame, substeps, method, key, report) -> _Run:
     return _Run(z, frame, stats)
 
 
-def _mixed(y) -> bool:
-    by = np.moveaxis(y, -1, 0)
+def _turned(pool, groups, datas, frame, substeps, method, key, report) -> _Run:
+    """The same by quarter turns: warm up in the frame, then in the refitted one, and draw."""
+    begin, go = _turning(pool, tuple(group.kernel for group in groups))
+    half = -(-method.warmup // (2 * CHUNK))
+    total, size = 2 * half + -(-method.draws // CHUNK), pool.size + sum(b.size for b in frame.told)
+    y = jax.random.normal(jax.random.fold_in(key, 3), (method.chains, size), float)
+    steps, kept, done, interrupted = 3, [], 0, False
+
+    def further(stand):
+        nonlocal done
+        own = jax.random.fold_in(jax.random.fold_in(key, 4), done)
+        stand, out = go(stand, own, np.int32(steps), (datas, frame, substeps))
+        done += 1
+        diverging = int(sum(k.diverging.sum() for k in kept))
+        report(min(done, total - 1), total, diverging)
+        return stand, turning.Passed(*(np.moveaxis(np.asarray(a), 0, 1) for a in out))
+
+    try:
+        for again in (True, False):
+            stand, found = begin(y, (datas, frame, substeps)), []
+            for _ in range(half):
+                stand, out = further(stand)
+                found.append(out)
+                steps = turning.steps_for(float(out.accept.mean()), steps, method.target)
+            if again:
+                y, frame = _refitted(pool, frame, np.concatenate([out.y for out in found[len(found) // 2 :]], axis=1))
+                y = jnp.asarray(y)
+        while True:
+            stand, out = further(stand)
+            kept.append(out)
+            count = CHUNK * len(kept)
+            if count >= method.draws and count % method.draws < CHUNK:
+                found = np.concatenate([k.y for k in kept], axis=1)
+                if count >= method.most * method.draws or _mixed(pool, frame, found):
+                    break
+    except KeyboardInterrupt:
+        if not kept:
+            raise
+        interrupted = True
+    passed = turning.Passed(*(np.concatenate(parts, axis=1) for parts in zip(*kept, strict=True)))
+    stats = {"divergent": float(passed.diverging.mean()), "bfmi": diagnostics.bfmi(passed.energy), "interrupted": interrupted,
+             "leapfrogs": float(steps), "accept": float(passed.accept.mean())}  # fmt: skip
+    return _Run(passed.y, frame, stats)
+
+
+def _mixed(pool, frame, y) -> bool:
+    """Have the population and everybody's own parameters mixed, at y (C, N, D)?"""
+    u, _, own = _unwhitened(pool)(frame, jnp.asarray(y.reshape(-1, y.shape[-1])))
+    flat = np.concatenate([np.asarray(u), *(np.asarray(c).reshape(len(u), -1) for c in own)], axis=1)
+    by = flat.T.reshape(flat.shape[1], *y.shape[:2])
     low = np.minimum(diagnostics.ess_bulk(by), diagnostics.ess_tail(by))
     return bool(np.all(diagnostics.rhat(by) < diagnostics.RHAT) and np.all(low > diagnostics.ESS))
 
 
-@functools.lru_cache(maxsize=16)
-def _loglik_program(pool: Pool, kernel: Kernel):
-    likelihood = _likelihood(pool, kernel)
+def _corrected(told, key):
+    """Draws of the joint posterior weighted for their steps cut in half: (indices (n,), share that counts, share failed).
 
-    def one(u, b, data, substeps):
-        return jnp.sum(finite(likelihood(jax.vmap(lambda b: pool.person(kernel, u, b))(b), data, substeps)))
-
-    return jax.jit(jax.vmap(one, (0, 0, None, None)))
-
-
-def _corrected(pool, groups, datas, u, effects, substeps, key):
-    """Draws of the joint posterior weighted for their steps cut in half: (indices (n,), share that counts, share failed)."""
-    n = len(u)
-    if all(group.kernel.stepper.refined() is None for group in groups):
-        return np.arange(n), 1.0, 0.0
-    totals = np.zeros((2, n))
-    for group, data, b in zip(groups, datas, effects, strict=True):
-        program = _loglik_program(pool, group.kernel)
-        for i in range(0, n, 32):
-            rows = np.minimum(np.arange(i, i + 32), n - 1)
-            for k in (0, 1):
-                found = np.asarray(program(u[rows], b[rows], data, np.int32(substeps * 2**k)))
-                totals[k, i : i + 32] += found[: n - i]
-    usable = np.isfinite(totals).all(axis=0)
+    `told`: of each group, `own.asked` under the steps and under half of them.
+    """
+    totals = np.array([sum(np.sum(pair[k][0], axis=1) for pair in told) for k in (0, 1)])
+    n, usable = totals.shape[1], np.isfinite(totals).all(axis=0)
     weights = weights_of(np.where(usable, totals[1] - totals[0], -np.inf))
     share = float(1 / np.sum(weights**2) / n)
     if share >= 0.999:
@@ -372,21 +425,22 @@ def sampled(pool: Pool, groups: list[Group], ids, method, key, tell):
     """The population and a `Fit` for everybody, by NUTS on the joint posterior."""
     from hybridtwin.inference import hierarchy
 
-    marginal = Marginal(pool, groups, penalized=True)
+    marginal = Marginal(pool, groups, penalized=True, arrived=_ROUGH)
     marginal.substeps = np.int32(hierarchy.substeps_for(marginal, pool.start))
-    found = focei.maximize(marginal, lambda done, total: tell(0.3 * done / total, 1.0, ""))
+    found = focei.maximize(marginal, lambda done, total: tell(0.3 * done / total, 1.0, ""), near=_CLOSE)
     substeps = marginal.substeps
     frame, datas = _frame(pool, marginal, found), marginal.datas
 
     def report(done, total, diverging):
         tell(0.3 + 0.65 * done / total, 1.0, f"{diverging} diverging")
 
-    run = _sample(pool, groups, datas, frame, substeps, method, key, report)
+    run = (_turned if isinstance(method, HMC) else _sample)(pool, groups, datas, frame, substeps, method, key, report)
     chains, count = run.y.shape[:2]
     u, effects, _ = _unwhitened(pool)(run.frame, jnp.asarray(run.y.reshape(chains * count, -1)))
     u, effects = np.array(u), [np.array(b) for b in effects]
-    pick, share, failed = _corrected(pool, groups, datas, u, effects, substeps, key)
-    u, effects = u[pick], [b[pick] for b in effects]
+    told = [_told_of(pool, *one, u, substeps) for one in zip(groups, datas, effects, strict=True)]
+    pick, share, failed = _corrected(told, key)
+    u, told = u[pick], jax.tree.map(lambda a: a[pick], told)
     draws, stats = u.reshape(chains, count, -1), run.stats | {"mesh_share": share, "failed": failed}
     center = u.mean(axis=0)
     modes = tuple(marginal.settle(center))
@@ -396,7 +450,13 @@ def sampled(pool: Pool, groups: list[Group], ids, method, key, tell):
     by = {name: v.reshape(1, chains, count) for name, v in (population.samples or {}).items()}
     mixing = {word: {name: float(getattr(diagnostics, word)(v)[0]) for name, v in by.items()} for word in _MIXING}
     population = dataclasses.replace(population, stats=stats | mixing)
-    return population, _people(population, effects, u, (chains, count), key)
+    return population, _people(population, told, (chains, count), key)
+
+
+def _told_of(pool, group, data, b, u, substeps):
+    """`own.asked` of the draws under the steps and under half of them."""
+    coarse = asked(pool, group, data, u, b, int(substeps))
+    return coarse, coarse if group.kernel.stepper.refined() is None else asked(pool, group, data, u, b, 2 * int(substeps))
 
 
 def _judged(pool, draws, stats):
@@ -418,36 +478,22 @@ def _judged(pool, draws, stats):
     return judge.part
 
 
-@functools.lru_cache(maxsize=16)
-def _own(pool: Pool, kernel: Kernel, own: Kernel):
-    """Compiled: draws (u (n, p), b (n, d)) of one person as coordinates (n, k) of the model of a person of this population."""
-
-    def one(u, b):
-        values = pool.constrain(kernel, pool.person(kernel, u, b))
-        parts = {site.name: to_coordinate(site.prior, values[site.name]) for site in own.sites}
-        parts = unmixed(own.model.correlated, parts)
-        return jnp.concatenate([jnp.atleast_1d(parts[site.name]) for site in own.sites])
-
-    return jax.jit(jax.vmap(one))
-
-
-def _people(population: Population, effects, u, shape, key):
+def _people(population: Population, told, shape, key):
     """Fits of everybody from the joint draws."""
-    from hybridtwin.inference.hierarchy import finished, own_problems
-
     problems, fits = own_problems(population), {}
     shared = {k: v for k, v in population.stats.items() if k in ("divergent", "bfmi", "interrupted", "leapfrogs")}
-    for group, b, modes in zip(population.groups, effects, population.modes, strict=True):
-        drawn = []
+    for group, pair, modes in zip(population.groups, told, population.modes, strict=True):
+        drawn, kernel = [], problems[group.rows[0]].kernel
+        z = coordinates(kernel, pair[0][2])
+        people, size = z.shape[1:]
+        by = np.moveaxis(z, 0, -1).reshape(people * size, *shape)
+        mixing = {word: getattr(diagnostics, word)(by).reshape(people, size) for word in _MIXING}
         for p, place in enumerate(group.rows):
-            problem = problems[place]
-            z = np.array(_own(population.pool, group.kernel, problem.kernel)(u, b[:, p])).reshape(*shape, -1)
-            by = np.moveaxis(z, -1, 0)
-            stats = {word: getattr(diagnostics, word)(by) for word in _MIXING}
-            center = z.reshape(-1, z.shape[-1]).mean(axis=0)
-            spread = np.cov(z.reshape(-1, z.shape[-1]).T).reshape(len(center), len(center))
+            own, problem = z[:, p], problems[place]
+            center, spread = own.mean(axis=0), np.cov(own.T).reshape(size, size)
             joint = -modes.joint[p] - 0.5 * problem.n_readings * LOG_2PI
-            fit = laplace(center, np.linalg.inv(spread + 1e-10 * np.eye(len(center))), joint)
-            drawn.append(Sampled(z, stats | shared | {"rivals": 0.0, "gradient": 0.0}, [fit], problem.kernel.untempered()))
-        fits |= finished(population, group, [problems[i] for i in group.rows], drawn, key)
+            fit = laplace(center, np.linalg.inv(spread + 1e-10 * np.eye(size)), joint)
+            stats = {word: v[p] for word, v in mixing.items()} | shared | {"rivals": 0.0, "gradient": 0.0}
+            drawn.append(Sampled(own.reshape(*shape, size), stats, [fit], problem.kernel.untempered()))
+        fits |= finished(population, group, drawn, pair, key)
     return fits

@@ -114,6 +114,34 @@ class NUTS(AbstractMethod):
 
 
 @dataclasses.dataclass(frozen=True)
+class HMC(AbstractMethod):
+    """Hamiltonian Monte Carlo for pooled models, the default there: quarter turns on coordinates that undo the pooling.
+
+    On coordinates that make the joint posterior of a population and its people nearly standard normal, the normal part of the
+    motion is exact and only what is left is stepped, in as few steps as `target` of the proposals are accepted with
+    (`stats["leapfrogs"]`). Each of `chains` keeps `draws`, and where they have not mixed goes on to up to `most` times as many.
+    `NUTS` is the way where trajectories need lengths of their own.
+    """
+
+    draws: int = 250
+    chains: int = 4
+    warmup: int = 100
+    most: int = 4
+    starts: int = 1
+    target: float = 0.9
+
+    def __post_init__(self):
+        if self.draws < 20 or self.chains < 2 or self.warmup < 50 or self.most < 1 or not 0.4 <= self.target <= 0.99:
+            raise ParameterError(
+                "HMC needs draws >= 20, chains >= 2, warmup >= 50, most >= 1 and a target between 0.4 and 0.99. "
+                "Leave them out for the defaults."
+            )
+
+    def draw(self, setting):
+        raise ParameterError("HMC pools a cohort; for one person use ht.Auto() or ht.NUTS().")
+
+
+@dataclasses.dataclass(frozen=True)
 class ShortChains(AbstractMethod):
     """Many short Hamiltonian chains in step, their trajectories of one learned length (ChEES; Hoffman et al. 2021).
 

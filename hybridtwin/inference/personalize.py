@@ -20,7 +20,7 @@ from hybridtwin.fit import Fit
 from hybridtwin.inference import kept, modes
 from hybridtwin.inference.finish import finish, needs_finer
 from hybridtwin.inference.kept import Sampled
-from hybridtwin.inference.methods import FOCEI, NUTS, Auto
+from hybridtwin.inference.methods import FOCEI, HMC, Auto
 from hybridtwin.inference.modes import REACHED, missed, search
 from hybridtwin.inference.sampling import Setting
 from hybridtwin.model import Model, bind
@@ -210,10 +210,10 @@ def personalize(model, data, method=None, *, key, temper=1.0, keep=None, progres
         raise ParameterError(
             f"temper={temper} is below 1: a likelihood cannot count for more than it says. Use temper=1 or more."
         )
-    if isinstance(method, FOCEI) or (isinstance(data, Cohort) and any(m.pools for m in models)):
+    if isinstance(method, FOCEI | HMC) or (isinstance(data, Cohort) and any(m.pools for m in models)):
         from hybridtwin.inference import hierarchy
 
-        return hierarchy.personalize(models, data, method or NUTS(), key=key, temper=temper, progress=progress)
+        return hierarchy.personalize(models, data, method or HMC(), key=key, temper=temper, progress=progress)
     method = method or Auto()
     people = [data] if isinstance(data, Person) else list(data.values())
     prepare()  # before the key starts a backend
