@@ -67,20 +67,23 @@ def _pool(process: int, count: int) -> ThreadPoolExecutor:  # a child of `fork` 
     return ThreadPoolExecutor(count, "hybridtwin")
 
 
-def side_by_side(calls: Iterable[Callable[[], Any]], most: int | None = None) -> list[Any]:
+def side_by_side(
+    calls: Iterable[Callable[[], Any]], most: int | None = None, stop: threading.Event | None = None
+) -> list[Any]:
     """What some calls return, in their order, computed on all cores (`most` at once at most).
 
     XLA runs an integration on one thread, and JAX lets go of Python's lock meanwhile: calls of compiled programs, and whatever
     else does not hold that lock, then run at the same time, each in double precision. What a call returns must not depend on
-    when it runs. Calls made from inside one run one after the other, so that nothing waits for itself. The first error, in the
-    order of the calls, reaches the caller once those under way have ended, and none is begun after it; so does Ctrl-C.
+    when it runs. Calls made from inside one run one after the other, so that nothing waits for itself. The first error reaches
+    the caller once those under way have ended, and none is begun after it; so does Ctrl-C. `stop` is set when that happens: long
+    calls may look at it.
     """
     calls, count = list(calls), min(cores(), most or cores())
     if len(calls) < 2 or count < 2 or getattr(_WORKER, "busy", False):
         return [call() for call in calls]
-    stop, lock, left = threading.Event(), threading.Lock(), iter(range(len(calls)))
+    stop, lock, left = stop or threading.Event(), threading.Lock(), iter(range(len(calls)))
     found: dict[int, Any] = {}
-    errors: dict[int, BaseException] = {}
+    errors: list[BaseException] = []
 
     def share():
         """The work of one core: whatever call is next."""
@@ -95,7 +98,7 @@ def side_by_side(calls: Iterable[Callable[[], Any]], most: int | None = None) ->
                     with double():  # each thread has its own
                         found[at] = calls[at]()
                 except BaseException as error:  # raised again in the caller's thread
-                    errors[at] = error
+                    errors.append(error)
                     stop.set()
         finally:
             _WORKER.busy = False
@@ -108,7 +111,7 @@ def side_by_side(calls: Iterable[Callable[[], Any]], most: int | None = None) ->
         wait(shares)
         raise
     if errors:
-        raise errors[min(errors)]
+        raise errors[0]
     return [found[at] for at in range(len(calls))]
 
 
@@ -121,6 +124,7 @@ class Lanes:
 
     def __init__(self, f, axes):
         self._f, self._axes, self._one = f, axes, jax.jit(jax.vmap(f, axes))
+        self.called = False  # has it been compiled, for some shapes?
 
     @functools.cached_property
     def _many(self):
@@ -134,4 +138,6 @@ class Lanes:
     def __call__(self, *args):
         batched = next(a for a, axis in zip(args, self._axes, strict=True) if axis is not None)
         lanes, share = np.shape(jax.tree.leaves(batched)[0])[0], devices()
-        return (self._many if share > 1 and lanes % share == 0 else self._one)(*args)
+        found = (self._many if share > 1 and lanes % share == 0 else self._one)(*args)
+        self.called = True
+        return found

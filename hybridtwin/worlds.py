@@ -21,7 +21,7 @@ from hybridtwin.simulate.mesh import FIRST, LAST, bucket, lay, layout_of, overri
 from hybridtwin.simulate.noise import NOISY, NOISY_STEPS, keys_of
 from hybridtwin.simulate.pilot import Choice, Pilot
 from hybridtwin.simulate.rules import acts_of
-from hybridtwin.simulate.run import Solved, solve_draws
+from hybridtwin.simulate.run import Solved, solve_draws, tile
 from hybridtwin.simulate.solve import states
 from hybridtwin.simulate.steppers import RK4, Exact, Repeated
 from hybridtwin.simulate.stiff import Rosenbrock
@@ -75,7 +75,7 @@ def reading_times(worlds, spec, span, at=None) -> list[tuple[float, int]]:
 
 @functools.lru_cache(maxsize=64)
 def _program(kernel: Kernel, names: tuple[str, ...], given_start: bool):
-    """Compiled: (draws (TILE, ...), world, sub-steps) -> `Course` with leading axis TILE."""
+    """Compiled: (draws (n, ...), world, sub-steps) -> `Course` with leading axis n."""
 
     def lane(draw, data, substeps):
         values = draw["values"]
@@ -184,7 +184,8 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         each = [lanes | {"overrides": overrides[:, w]} for w in range(len(worlds))]
         program, refine = _program(kernel, names, given_start), kernel.stepper.refined() is not None
         stable = functools.partial(_program, dataclasses.replace(kernel, stepper=Rosenbrock()), names, given_start)
-        solved: Solved = solve_draws(program, each, datas, refine=refine, tol=tol, instead=stable)
+        width = tile(len(spec.states))
+        solved: Solved = solve_draws(program, each, datas, refine=refine, tol=tol, instead=stable, width=width)
     rows = failures(
         solved,
         person=day.bound.person,

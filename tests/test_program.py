@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from small import MESH, mesh_person
 
+import hybridtwin as ht
 from hybridtwin import engine
 from hybridtwin.engine import double, side_by_side
 from hybridtwin.errors import ParameterError
-from hybridtwin.model import bind
+from hybridtwin.inference import personalize
+from hybridtwin.model import bind, lived_world
 from hybridtwin.program import WIDTHS, Packing, Program, backward
+from hybridtwin.simulate import pilot
 
 
 def bowl(z, numbers):
@@ -159,3 +162,47 @@ def test_ctrl_c_in_a_thread_reaches_the_caller():
 
     with pytest.raises(KeyboardInterrupt):
         side_by_side([stop, lambda: 1, lambda: 2])
+
+
+def test_simulated_draws_and_a_cohort_have_the_same_bits_on_one_thread_and_on_two(monkeypatch):
+    needs_two()
+    people = ht.Cohort([mesh_person(f"p{i}") for i in range(40)])
+
+    def both():
+        course = ht.simulate(MESH.system, mesh_person(), at=[1.0, 7.0, 12.0], draws=300, key=0)
+        twins = ht.personalize(MESH, people, ht.Laplace(draws=50, starts=2), key=0, progress=False)
+        return [course["C"], *(twins[name].fits[0].z for name in twins)]
+
+    side_by_side_runs = both()
+    monkeypatch.setenv("HYBRIDTWIN_THREADS", "1")
+    for two, one in zip(side_by_side_runs, both(), strict=True):
+        np.testing.assert_array_equal(two, one)
+
+
+def test_ctrl_c_stops_the_other_tiles_of_a_cohort(monkeypatch):
+    needs_two()
+    people, seen = ht.Cohort([mesh_person(f"p{i}") for i in range(160)]), []
+    tile = personalize._tile
+
+    def watched(problems, *rest):
+        seen.append(len(problems))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return tile(problems, *rest)
+
+    monkeypatch.setattr(personalize, "_tile", watched)
+    with pytest.raises(KeyboardInterrupt):
+        ht.personalize(MESH, people, ht.Laplace(draws=50, starts=2), key=0, progress=False)
+    assert 3 <= len(seen) <= 5, "tiles were begun after Ctrl-C"
+
+
+def test_people_who_live_the_same_day_share_a_pilot_and_others_do_not():
+    first, same, other = (mesh_person("a"), mesh_person("b"), mesh_person("c", weight=90.0))
+    worlds = [lived_world(bind(MESH, p).bound) for p in (first, same, other)]
+    with double():
+        days = [pilot._Day(MESH.system, world, "free") for world in worlds]
+    assert days[0] == days[1] and hash(days[0]) == hash(days[1]) and days[0] != days[2]
+    assert pilot._Day(MESH.system, worlds[0], "free") != days[0], "single precision taken for double"
+    with double():
+        for day in days:
+            np.testing.assert_array_equal(pilot._coarse(day), pilot._coarse.__wrapped__(day))

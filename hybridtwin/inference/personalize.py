@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin import progress as bars
-from hybridtwin.engine import devices, double, prepare
+from hybridtwin.engine import cores, devices, double, prepare, side_by_side
 from hybridtwin.errors import DeclarationError, ParameterError
 from hybridtwin.fit import Fit
 from hybridtwin.inference import kept, modes
@@ -149,6 +148,7 @@ def _fit_all(model, people, alone, key, method, temper, folder, workers, report)
     tiles = [rows[i : i + width] for rows in alike.values() for i in range(0, len(rows), width)]
     found: dict[int, Fit] = {}
     job, progress = _Job(method, temper, folder, width), np.zeros((len(tiles), 2))  # share done and diverging, of each tile
+    stop = threading.Event()
 
     def told():
         failed = sum(round(fit.stats["failed"] * fit.count) for fit in list(found.values()))
@@ -159,6 +159,8 @@ def _fit_all(model, people, alone, key, method, temper, folder, workers, report)
         rows = tiles[number]
 
         def tell(done, total, diverging):
+            if stop.is_set():  # Ctrl-C, or an error elsewhere: nobody waits for this tile
+                raise KeyboardInterrupt
             progress[number] = done / total, max(diverging, progress[number, 1])
             told()
 
@@ -169,9 +171,7 @@ def _fit_all(model, people, alone, key, method, temper, folder, workers, report)
             told()
 
     fit(0)  # alone, so that its programs are compiled once
-    with ThreadPoolExecutor(workers) as pool:
-        for future in [pool.submit(fit, number) for number in range(1, len(tiles))]:
-            future.result()
+    side_by_side([functools.partial(fit, number) for number in range(1, len(tiles))], most=workers, stop=stop)
     return [found[i] for i in range(len(people))]
 
 
@@ -231,7 +231,7 @@ def personalize(model, data, method=None, *, key, temper=1.0, keep=None, progres
                 method,
                 float(temper),
                 None if keep is None else Path(keep),
-                max(1, (os.cpu_count() or 1) // len(models)),
+                max(1, cores() // len(models)),
                 functools.partial(tally.report, i),
             )
             for i, m in enumerate(models)

@@ -19,7 +19,7 @@ from jax.flatten_util import ravel_pytree
 
 from hybridtwin.priors import quantile
 from hybridtwin.simulate.mesh import Layout, lay, layout_of
-from hybridtwin.simulate.solve import Extras, _here, _inputs, _inputs_at, _scales
+from hybridtwin.simulate.solve import _SEEN, Extras, _here, _inputs, _inputs_at, _scales
 from hybridtwin.simulate.steppers import AbstractStepper
 from hybridtwin.simulate.stiff import GAMMA, NODES, PARTS, SLOPES, STATES
 
@@ -87,7 +87,7 @@ class _Day:
         self.values = np.array([[float(body[p]) for p in paths] for body in bodies]).reshape(len(bodies), len(paths))
         self.overrides = np.zeros((len(bodies), len(layout.overridden)))
         self._probe = _probe(tree, Layout(overridden=layout.overridden), start, paths)
-        self._mesh, self.t = mesh, mesh.t
+        self._mesh, self.t, self._precision = mesh, mesh.t, jnp.result_type(float)  # a record may be bound outside any verb
         places = {path: i for i, path in enumerate(spec.states)}
         scales, count = _scales(spec), len(spec.states)
         self.jump, self.flow = np.zeros((len(mesh.t), count)), np.zeros((len(mesh.t), count))
@@ -101,10 +101,24 @@ class _Day:
                 name = spec.routes[route] if spec.routes else ""
                 self.jump[k, places[spec.doses[name].into]] += scales[name] * amount if real else 0.0
 
+    @functools.cached_property
+    def key(self):
+        """All that a rough solve depends on: in a cohort many live the same day, and one solve tells for all of them."""
+        arrays = [*self.leaves, self.values, self.overrides, self.jump, self.flow]
+        arrays = [np.asarray(a) for a in (*arrays, *(getattr(self._mesh, name) for name in _SEEN))]
+        plain = all(a.dtype != object for a in arrays)
+        return self._probe, self._precision, tuple((a.shape, a.dtype.str, a.tobytes()) for a in arrays) if plain else id(self)
+
+    def __hash__(self):
+        return hash(self.key)
+
+    def __eq__(self, other):
+        return isinstance(other, _Day) and self.key == other.key
+
     def rates(self, k, t, x):
         """(x, dx/dt, Jacobian) of every body in the stretch that begins at node k; `x` None: as the day begins."""
         mesh = self._mesh
-        node = {name: getattr(mesh, name)[k] for name in ("t", "signal", "slope", "covariate", "occasion", "override")}
+        node = {name: getattr(mesh, name)[k] for name in _SEEN}
         fresh = x is None
         x = np.zeros((len(self.values), self.jump.shape[1])) if x is None else x
         found = self._probe(self.leaves, self.values, self.overrides, node, np.float64(t), x, fresh)
@@ -128,6 +142,7 @@ def _fastest(jacobians):
     return np.where(fine, np.max(np.abs(np.linalg.eigvals(np.where(fine[..., None, None], jacobians, 0.0))), axis=-1), 0.0)
 
 
+@functools.lru_cache(maxsize=256)
 def _coarse(day: _Day) -> np.ndarray:
     """Fastest rate of each body at any stop (B,)."""
     stops = np.unique(np.linspace(0, len(day.t) - 1, min(len(day.t), _STOPS + 1)).round().astype(int))
@@ -161,6 +176,7 @@ def _solved(matrices, right):
         return np.full_like(right, np.nan)
 
 
+@functools.lru_cache(maxsize=64)
 def _adaptive(day: _Day) -> tuple[float, ...] | None:
     """Times at which an adaptive Rosenbrock solve of all bodies together stops; None where it does not get through."""
     x, stops, eye, size = None, [], np.eye(day.jump.shape[1]), 0.0

@@ -1,6 +1,6 @@
 """Solve many draws in many worlds, check the error by halving the steps, and refine the lanes that need it.
 
-Draws are lanes of one compiled program of fixed width (`TILE`). The embedded error estimates of
+Draws are lanes of one compiled program of fixed width (`tile`). The embedded error estimates of
 Runge-Kutta pairs flag nearly every lane of such systems; comparing the outputs of n and 2n sub-steps gives 0.8 to 1.9
 times the true error (DESIGN 6.1), so that is what is compared, lane by lane, and the finer of the two is what is
 returned.
@@ -9,24 +9,31 @@ That holds where steps are short enough to converge. Two solutions that are both
 compared too, at nodes over the whole mesh and not only where an output is read, with a hundred times the tolerance.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from hybridtwin.engine import devices
+from hybridtwin.engine import devices, side_by_side
 from hybridtwin.simulate.course import Course
 from hybridtwin.simulate.events import Acts
 from hybridtwin.simulate.failures import FINE, LOOSE, NOT_FINITE, OVERFLOW, UNSETTLED
 
 TILE = 64  # lanes of one call on one device; fixed, because the bits of a lane can change with the number of lanes
+_SMALL = 8  # states; the arrays of a tile of larger systems leave the first cache, which costs a third (`benchmarks.simglucose`)
 _REFINEMENTS = 5
 _STATES = 0.01  # how much a difference of a state counts beside that of an output
 _HOPELESS = 8  # sub-steps of the second method after which a lane that is not finite is given up
 _LOST = 1e-2  # error, relative to the largest value anywhere, above which numbers are masked
 _ROUNDING = 1e-13  # share of a draw's largest number that is no more than rounding: an action at rest is zero but for that
 _TAIL = 1e-12  # share of that largest value below which what is read is nothing
+
+
+def tile(states: int) -> int:
+    """Lanes of one call on one device, for a system with so many states."""
+    return TILE if states <= _SMALL else TILE // 2
 
 
 class Solved(NamedTuple):
@@ -78,28 +85,39 @@ def _compare(coarse: Course, fine: Course) -> _Check:
     return _Check(largest(moved), largest(gross), np.stack([most // outputs, most % outputs], axis=1))
 
 
-def solve_draws(program, draws, worlds, *, refine, tol=1e-4, instead: Callable[[], Any] | None = None) -> Solved:
+def solve_draws(
+    program, draws, worlds, *, refine, tol=1e-4, instead: Callable[[], Any] | None = None, width: int = TILE
+) -> Solved:
     """Solve every draw in every world.
 
-    **Arguments:** `program`: a compiled function (draws (TILE, ...), world, sub-steps) -> `Course` with leading axis TILE;
-    `draws`: for each world a tree with leading axis L; `worlds`: a tree for each world, all of one shape;
+    **Arguments:** `program`: a compiled function, such as `Lanes`: (draws (width, ...), world, sub-steps) -> `Course` with
+    leading axis `width`; `draws`: for each world a tree with leading axis L; `worlds`: a tree for each world, all of one shape;
     `refine`: can steps be halved? `tol`: largest accepted change of any output when the steps are halved, relative to that
-    output's largest value; `instead`: makes a second program, of a stable method, for the lanes that do not settle.
+    output's largest value; `instead`: makes a second program, of a stable method, for the lanes that do not settle;
+    `width`: lanes of one call on one device, `tile` of the system.
 
     Worlds are solved one after the other by one program: what a world is does not depend on those it is compared with, to the
     last bit, and another number of worlds does not compile again.
     """
     count = len(jax.tree.leaves(draws[0])[0])
 
+    worlds = jax.device_put(list(worlds))  # once, and not with every tile
+
     def solved(program, lanes, substeps) -> Course:
-        """The courses (W, L, ...) of some lanes; all tiles are under way before the first is waited for."""
-        width = TILE * devices()
-        tiles = [np.resize(lanes[i : i + width], width) for i in range(0, len(lanes), width)]
-        under_way = [
-            [program(jax.tree.map(lambda a, at=at: np.asarray(a)[at], tree), world, np.int32(substeps)) for at in tiles]
-            for tree, world in zip(draws, worlds, strict=True)
+        """The courses (W, L, ...) of some lanes: tiles of one width, side by side on all cores."""
+        wide = width * devices()
+        tiles = [np.resize(lanes[i : i + wide], wide) for i in range(0, len(lanes), wide)]
+
+        def part(tree, world, at):
+            return jax.tree.map(np.asarray, program(jax.tree.map(lambda a: np.asarray(a)[at], tree), world, np.int32(substeps)))
+
+        calls = [
+            functools.partial(part, tree, world, at) for tree, world in zip(draws, worlds, strict=True) for at in tiles
         ]
-        return stack([jax.tree.map(lambda *a: np.concatenate(a)[: len(lanes)], *found) for found in under_way])
+        first = [] if getattr(program, "called", False) else [calls.pop(0)()]  # alone, so that it is compiled once
+        found = first + side_by_side(calls, most=1 if devices() > 1 else None)
+        each = [found[i : i + len(tiles)] for i in range(0, len(found), len(tiles))]
+        return stack([jax.tree.map(lambda *a: np.concatenate(a)[: len(lanes)], *one) for one in each])
 
     everyone, refined = np.arange(count), 0
     best = solved(program, everyone, 1)

@@ -18,7 +18,7 @@ from hybridtwin.simulate.mesh import LAST, Layout, Mesh, bucket, lay, layout_of,
 from hybridtwin.simulate.noise import NOISY, NOISY_STEPS, keys_of
 from hybridtwin.simulate.pilot import Choice, Pilot
 from hybridtwin.simulate.rules import acts_of, overflowed, told
-from hybridtwin.simulate.run import solve_draws
+from hybridtwin.simulate.run import solve_draws, tile
 from hybridtwin.simulate.solve import Extras, first, states
 from hybridtwin.simulate.steppers import RK4, Adaptive, Exact, Repeated
 from hybridtwin.simulate.stiff import Rosenbrock
@@ -80,7 +80,8 @@ def simulate(
         body = {"mesh": mesh, "leaves": [np.asarray(a) for a in leaves]}
         refine = choice.stepper.refined() is not None
         stable = None if isinstance(choice.stepper, Rosenbrock) else functools.partial(program, Rosenbrock())
-        solved = solve_draws(program(choice.stepper), [lanes], [body], refine=refine, tol=tol, instead=stable)
+        width = tile(len(spec.states))
+        solved = solve_draws(program(choice.stepper), [lanes], [body], refine=refine, tol=tol, instead=stable, width=width)
     units = {name: (spec.outputs.get(name) or spec.states[name]).unit for name in names}
     time = np.array([t for t, _ in reads], float)
     acts = acts_of(world, layout, jax.tree.map(lambda a: a[0], solved.acts), mesh.t)
@@ -253,7 +254,7 @@ def _lanes(system, priors, bound, world, layout: Layout, count, key) -> dict[str
 
 @functools.lru_cache(maxsize=128)
 def _program(tree, layout: Layout, stepper, names, start, paths):
-    """Compiled: (lanes (TILE, ...), world, sub-steps) -> `Course` with leading axis TILE.
+    """Compiled: (lanes (n, ...), world, sub-steps) -> `Course` with leading axis n.
 
     Static is only what shapes the program; every number, those of fixed parameters too, is an argument.
     """
