@@ -595,7 +595,7 @@ def test_interrupted_work_goes_on_to_the_same_bits(monkeypatch, tmp_path):
     monkeypatch.setattr(NUTS, "people_per_call", lambda self: 1)  # what is kept is kept by the call
     whole = fit()
     monkeypatch.setattr(personalizing, "_tile", dies)
-    monkeypatch.setattr(personalizing.os, "cpu_count", lambda: 1)
+    monkeypatch.setenv("HYBRIDTWIN_THREADS", "1")
     with pytest.raises(KeyboardInterrupt):
         fit(keep=tmp_path)
     assert len(list(tmp_path.glob("*.npz"))) >= 1

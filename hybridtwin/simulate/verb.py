@@ -78,10 +78,9 @@ def simulate(
             return _program(tree, layout, stepper, names, start, tuple(lanes["values"]))
 
         body = {"mesh": mesh, "leaves": [np.asarray(a) for a in leaves]}
-        refine = choice.stepper.refined() is not None
+        how: dict[str, Any] = {"refine": choice.stepper.refined() is not None, "tol": tol, "width": tile(len(spec.states))}
         stable = None if isinstance(choice.stepper, Rosenbrock) else functools.partial(program, Rosenbrock())
-        width = tile(len(spec.states))
-        solved = solve_draws(program(choice.stepper), [lanes], [body], refine=refine, tol=tol, instead=stable, width=width)
+        solved = solve_draws(program(choice.stepper), [lanes], [body], instead=stable, **how)
     units = {name: (spec.outputs.get(name) or spec.states[name]).unit for name in names}
     time = np.array([t for t, _ in reads], float)
     acts = acts_of(world, layout, jax.tree.map(lambda a: a[0], solved.acts), mesh.t)
