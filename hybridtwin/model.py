@@ -342,10 +342,11 @@ def choose(model, world) -> Choice:
         return Choice(solver, (1.2 if isinstance(solver, Chebyshev) else 0.7) / rate, f"as asked; {said}", rate=rate)
     accurate = pilot.stable(0.7 / rate, 2.5)  # Runge-Kutta's steps are stable to 2.8 time constants
     if solver is None and accurate * _ACCURATE >= span:
-        return Choice(RK4(1), accurate, said, rate=rate)
+        return Choice(RK4(1), accurate, said, rate=rate, far=pilot.far)
     # Stable while a draw's fastest rate is under thirteen times the typical one. Under eight (four stages) trajectories of the
     # sampler ran into bodies whose stomach empties too fast for the steps: 1.5 % of them diverged, and none with five.
-    stable = Choice(Chebyshev(5), pilot.stable(1.2 / rate, 15.0), f"{said} under {span:.3g} {spec.time}: stable steps", rate=rate)
+    why = f"{said} under {span:.3g} {spec.time}: stable steps"
+    stable = Choice(Chebyshev(5), pilot.stable(1.2 / rate, 15.0), why, rate=rate, far=pilot.far)
     many = span / stable.step
     if solver is None and many <= _STABLE:
         return stable

@@ -98,8 +98,11 @@ def _choice(fit: Fit, day: Day, exact: bool, watched: bool) -> Choice:
     found = fit.problem.choice if day.lived else choose(model, day.world)
     if isinstance(found.stepper, Rosenbrock) or (asked is not None and (exact or not isinstance(asked, Exact))):
         return found
-    rate = found.rate or Pilot(model.system, day.world, model.start).rate
-    step, said = min(0.35 / rate, model.spec.grid or np.inf), f"fastest rate {rate:.3g}/{model.spec.time}"
+    rate, far = found.rate, found.far
+    if not (rate and far):
+        pilot = Pilot(model.system, day.world, model.start)
+        rate, far = pilot.rate, pilot.far
+    step, said = min(0.35 / rate, 2.5 / far, model.spec.grid or np.inf), f"fastest rate {rate:.3g}/{model.spec.time}"
     return Choice(Exact.of(model.spec) if exact else RK4(1), step, said, rate=rate)
 
 

@@ -109,7 +109,7 @@ def test_the_pilot_sees_the_day_and_not_only_its_first_moment():
     with package.engine.double():
         pilot = Pilot(Saturable(), world)
     assert pilot.rate == pytest.approx(30.0 / (4.0 * 30.0), rel=0.15)  # VM / (KM V), reached at the end
-    assert len(pilot.rates) == 4 and np.ptp(pilot.rates) > 0.01
+    assert len(pilot.rates) == 13 and np.ptp(pilot.rates) > 0.01
 
 
 def test_inference_is_asked_the_same_way():

@@ -23,7 +23,9 @@ from hybridtwin.simulate.solve import _SEEN, Extras, _here, _inputs, _inputs_at,
 from hybridtwin.simulate.steppers import AbstractStepper
 from hybridtwin.simulate.stiff import GAMMA, NODES, PARTS, SLOPES, STATES
 
-_BODIES = 3  # drawn bodies beside the typical one
+_BODIES = 12  # drawn bodies beside the typical one
+_FOLLOWED = 4  # bodies that the second look follows
+_FAR = 4.0  # standard deviations above the typical rate: how fast a body may be that the steps must still carry
 _STOPS = 24  # stretches of the day that the first look visits
 _STEPS = 2000  # steps after which the second look gives up
 _TOLERANCE = 1e-4  # of the second look
@@ -33,13 +35,16 @@ _QUICK = {"xla_backend_optimization_level": 0}  # called a hundred times: compil
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """How to integrate: the stepper, the longest segment (system time), why, further nodes, fastest rate (0: unknown)."""
+    """How to integrate: the stepper, the longest segment (system time), why, further nodes; fastest rate of the typical body,
+    and of bodies far from it (0: unknown).
+    """
 
     stepper: AbstractStepper
     step: float
     why: str
     knots: tuple[float, ...] = ()
     rate: float = 0.0
+    far: float = 0.0
 
     def told(self, unit: str) -> str:
         """In words."""
@@ -127,10 +132,13 @@ class _Day:
 
 
 def bodies_of(priors, typical) -> list[dict[str, float]]:
-    """The body of medians and a few drawn from the priors, always the same ones (without priors copies: one program)."""
+    """The body of medians and a few drawn from the priors, always the same ones (without priors copies: one program).
+
+    Ranks are stratified, each parameter's by itself: a dozen bodies then show how far the priors reach.
+    """
     rng, bodies = np.random.default_rng(20), [{path: float(value) for path, value in typical.items() if np.ndim(value) == 0}]
-    for _ in range(_BODIES):
-        ranks = rng.uniform(0.02, 0.98, len(priors))
+    strata = np.array([rng.permutation(_BODIES) for _ in priors]).reshape(len(priors), _BODIES)
+    for ranks in ((strata + 0.5) / _BODIES).T:
         drawn = {path: quantile(prior, float(q)) for (path, prior), q in zip(priors.items(), ranks, strict=True)}
         bodies.append(bodies[0] | {path: value for path, value in drawn.items() if value is not None})
     return bodies
@@ -178,7 +186,7 @@ def _solved(matrices, right):
 
 @functools.lru_cache(maxsize=64)
 def _adaptive(day: _Day) -> tuple[float, ...] | None:
-    """Times at which an adaptive Rosenbrock solve of all bodies together stops; None where it does not get through."""
+    """Times at which an adaptive Rosenbrock solve of a few bodies together stops; None where it does not get through."""
     x, stops, eye, size = None, [], np.eye(day.jump.shape[1]), 0.0
     step = 1e-6 * (day.t[-1] - day.t[0])
     with np.errstate(all="ignore"):
@@ -190,8 +198,8 @@ def _adaptive(day: _Day) -> tuple[float, ...] | None:
                 left = end - at
                 h = left if step > 0.9 * left else min(step, 0.5 * left)
                 new, error = _step(day, k, at, h, x, eye)
-                here = np.maximum(np.abs(x), np.abs(new))
-                grown = np.max(np.abs(error) / (_TOLERANCE * np.maximum(here, 1e-3 * size) + 1e-300))
+                here = np.maximum(np.abs(x), np.abs(new))[:_FOLLOWED]
+                grown = np.max(np.abs(error[:_FOLLOWED]) / (_TOLERANCE * np.maximum(here, 1e-3 * size) + 1e-300))
                 if not np.isfinite(grown) or len(stops) > _STEPS or h < 1e-13 * max(abs(at), end - begin):
                     if not np.isfinite(grown) and h > 1e-13 * max(abs(at), end - begin):
                         step = 0.1 * h
@@ -237,9 +245,21 @@ class Pilot:
         """Fastest rate of the typical body at any time of the day, per system time."""
         return max(float(self.rates[0]), 1e-12)
 
+    @functools.cached_property
+    def far(self) -> float:
+        """Fastest rate of a body four standard deviations from the typical one, as those drawn above it spread.
+
+        Where steps are too long for a body its readings explode and its density vanishes: a sampler then meets a wall
+        that the posterior does not have. So steps must be stable well beyond what readings are likely to say.
+        """
+        above = np.log(np.maximum(self.rates, self.rate) / self.rate)
+        above = above[above > 0]
+        spread = math.sqrt(float(np.mean(above**2))) if len(above) else 0.0
+        return max(self.rate * math.exp(_FAR * spread), float(np.max(self.rates)))
+
     def stable(self, step: float, most: float) -> float:
-        """A step, shortened where a drawn body's fastest rate would make it longer than `most` of its time constants."""
-        return min(step, most / max(float(np.max(self.rates)), 1e-12))
+        """A step, shortened where it would be longer than `most` time constants of a body far from the typical one."""
+        return min(step, most / self.far)
 
     @functools.cached_property
     def stops(self) -> tuple[float, ...] | None:
