@@ -140,3 +140,19 @@ def test_a_stiff_system_is_personalized():
     low, high = np.quantile(fit.values["slow"], [0.005, 0.995])
     assert low < 0.05 < high and high - low < 0.01 and fit.stats["mesh_share"] > 0.99
     assert "Rosenbrock" in twin.simulate().solver
+
+
+def test_steps_carry_bodies_far_from_the_typical_one():
+    """One day is short enough for steps of one's choice: a stomach that empties in a minute must not meet their end."""
+    day = package.datasets.virtual_adult().between(None, 1440.0)
+    model = Model(T1DMinimal(), cgm=sensors.CGM("G_isf"))
+    with package.engine.double():
+        choice = choose(model, lived_world(day.bind(model.spec)))
+        problem = model.bind(day)
+        data = problem.data
+        z = np.zeros((2, problem.kernel.size))
+        place = [site.name for site in problem.kernel.sites].index("gut.kemp")
+        z[1, place] = 3.5
+        found = [float(problem.kernel.log_density(one, data, problem.kernel.untempered())) for one in z]
+    assert choice.far > 4 * choice.rate
+    assert np.isfinite(found).all() and found[1] > found[0] - 1000
