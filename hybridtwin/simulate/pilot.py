@@ -26,6 +26,7 @@ from hybridtwin.simulate.stiff import GAMMA, NODES, PARTS, SLOPES, STATES
 _BODIES = 12  # drawn bodies beside the typical one
 _FOLLOWED = 4  # bodies that the second look follows
 _FAR = 4.0  # standard deviations above the typical rate: how fast a body may be that the steps must still carry
+_FARTHEST = 6.0  # logarithm of how much faster at most
 _STOPS = 24  # stretches of the day that the first look visits
 _STEPS = 2000  # steps after which the second look gives up
 _TOLERANCE = 1e-4  # of the second look
@@ -151,10 +152,10 @@ def _fastest(jacobians):
 
 
 @functools.lru_cache(maxsize=256)
-def _coarse(day: _Day) -> np.ndarray:
-    """Fastest rate of each body at any stop (B,)."""
+def _coarse(day: _Day) -> tuple[np.ndarray, np.ndarray]:
+    """Fastest rate of each body at any stop (B,): in its own states, and in those of the typical body."""
     stops = np.unique(np.linspace(0, len(day.t) - 1, min(len(day.t), _STOPS + 1)).round().astype(int))
-    x, seen, eye, longest = None, [], np.eye(day.jump.shape[1]), (day.t[-1] - day.t[0]) / (3 * _STOPS)
+    x, seen, alike, eye, longest = None, [], [], np.eye(day.jump.shape[1]), (day.t[-1] - day.t[0]) / (3 * _STOPS)
     with np.errstate(all="ignore"):
         for a, b in itertools.pairwise(stops):
             x = day.rates(a, day.t[a], x)[0] + day.jump[a:b].sum(axis=0)
@@ -167,13 +168,14 @@ def _coarse(day: _Day) -> np.ndarray:
                 step = step if step < 0.6 * left else left
                 if at == day.t[a] or step >= longest or step == left:
                     seen.append(jacobian)
+                    alike.append(day.rates(a, at, np.broadcast_to(x[:1], x.shape))[2])
                 move = _solved(eye - step * np.where(np.isfinite(jacobian), jacobian, 0.0), step * dx)
                 far = np.max(np.abs(x + move), axis=1, keepdims=True)
                 most = _RUNAWAY * np.maximum(np.max(np.abs(x), axis=1, keepdims=True), np.abs(day.jump).max() + 1.0)
                 x = np.where(far < most, x + move, x)  # a body that runs away stands still: it has no steps to be found
                 left, at = left - step, at + step
         seen.append(day.rates(stops[-1], day.t[-1], x)[2])
-    return np.max(_fastest(np.array(seen)), axis=0)
+    return np.max(_fastest(np.array(seen)), axis=0), np.max(_fastest(np.array(alike)), axis=0)
 
 
 def _solved(matrices, right):
@@ -237,7 +239,7 @@ class Pilot:
     def __init__(self, system, world, start="free"):
         self._day = _Day(system, world, start)
         self.span = float(world.stop - world.start)
-        self.rates = _coarse(self._day)
+        self.rates, self._alike = _coarse(self._day)
         self.states = self._day.jump.shape[1]
 
     @property
@@ -249,13 +251,13 @@ class Pilot:
     def far(self) -> float:
         """Fastest rate of a body four standard deviations from the typical one, as those drawn above it spread.
 
+        Spread is that of parameters: rates are taken in the states of the typical body, for one that runs away has any rate.
         Where steps are too long for a body its readings explode and its density vanishes: a sampler then meets a wall
         that the posterior does not have. So steps must be stable well beyond what readings are likely to say.
         """
-        above = np.log(np.maximum(self.rates, self.rate) / self.rate)
-        above = above[above > 0]
-        spread = math.sqrt(float(np.mean(above**2))) if len(above) else 0.0
-        return max(self.rate * math.exp(_FAR * spread), float(np.max(self.rates)))
+        faster = self._alike[1:][self._alike[1:] > self._alike[0]] / max(float(self._alike[0]), 1e-12)
+        spread = math.sqrt(float(np.mean(np.log(faster) ** 2))) if len(faster) else 0.0
+        return max(self.rate * math.exp(min(_FAR * spread, _FARTHEST)), float(np.quantile(self.rates, 0.84)))
 
     def stable(self, step: float, most: float) -> float:
         """A step, shortened where it would be longer than `most` time constants of a body far from the typical one."""
