@@ -1,14 +1,20 @@
-"""A population pharmacokinetic model: hybridtwin's pooled NUTS beside plain NumPyro, in one run, on the same simulated people.
+"""A population pharmacokinetic model: hybridtwin's pooled HMC beside plain NumPyro, in one run, on the same simulated people.
 
 One compartment by mouth, additive error, everybody with one dose and eight samples; typical values, between-person spread and
-error with the same priors on both sides, random effects non-centered on both. NumPyro is what a competent user writes: the
-closed form of the concentration over all people and times at once, default NUTS (diagonal mass matrix, acceptance 0.8), begun at
-prior medians (from its own default a chain stays in the mirror mode where ka and CL / V change places, and does not mix), four
-chains one after the other (its default on a CPU: side by side they would wait for each other's trees). hybridtwin is not told
-the closed form: it has the rates of change and a record for every person, and also makes a twin of each, which is counted.
+error with the same priors on both sides, random effects non-centered on both. Two peers:
 
-Told is the minimum effective sample size a second, over the population and everybody's own three parameters, warm-up counted,
-both sides compiled (a first run of each, with another key, is told apart as `cold`). Sides take turns.
+- *closed form*, the harder one, behind `ess_ratio_60`: the concentration over all people and times at once, default NUTS
+  (diagonal mass matrix, acceptance 0.8), begun at prior medians (from its own default a chain stays in the mirror mode where ka
+  and CL / V change places, and does not mix), four chains one after the other (its default on a CPU: side by side they would wait
+  for each other's trees).
+- *equations*, behind `ess_ratio_60_ode`: the same program with diffrax (Tsit5, PID at 1e-5, reverse mode) under `vmap` over
+  people, what a user writes as soon as a model has no closed form. It has the same posterior on the same coordinates, so it takes
+  the same trajectories; it would take hours. So its gradient is timed in turns with that of the closed form, and what it costs
+  more is added to the closed form's seconds, for each leapfrog of the draws and as many for the warm-up (whose trees are deeper).
+
+hybridtwin is not told the closed form: it has the rates of change and a record for every person, and also makes a twin of each,
+which is counted. Told is the minimum effective sample size a second, over the population and everybody's own three parameters,
+warm-up counted, both sides compiled (a first run of each, with another key, is told apart as `cold`). Sides take turns.
 
     python -m benchmarks.pooling [--people 12,60,120] [--draws 500] [--repeats 3] [--json] [--device cpu|gpu]
 """
@@ -64,12 +70,14 @@ def ours(readings):
     return run
 
 
-def plain(readings):
-    """The same by NumPyro alone."""
-    import jax
+def program(mean=None):
+    """The model in NumPyro; mean((P, 3)) -> (P, 8), by default the closed form."""
     import jax.numpy as jnp
     import numpyro
     import numpyro.distributions as dist
+
+    def closed(own):
+        return concentration(own[:, 0:1], own[:, 1:2], own[:, 2:3], jnp.asarray(TIMES), jnp)
 
     def model(y):
         loc, scale = jnp.log(jnp.asarray(TYPICAL)), jnp.asarray(PRIOR_SD)
@@ -78,9 +86,18 @@ def plain(readings):
         sd = numpyro.sample("sd", dist.LogNormal(0.0, 1.0))
         eta = numpyro.sample("eta", dist.Normal(jnp.zeros((y.shape[0], 3)), 1.0).to_event(2))
         own = jnp.exp(theta + omega * eta)
-        mean = concentration(own[:, 0:1], own[:, 1:2], own[:, 2:3], jnp.asarray(TIMES), jnp)
-        numpyro.sample("y", dist.Normal(mean, sd).to_event(2), obs=y)
+        numpyro.sample("y", dist.Normal((mean or closed)(own), sd).to_event(2), obs=y)
 
+    return model
+
+
+def plain(readings):
+    """The same by NumPyro alone, with the closed form."""
+    import jax
+    import jax.numpy as jnp
+    import numpyro
+
+    model = program()
     made, arrays = {}, []
 
     def run(key, draws):
@@ -103,6 +120,40 @@ def plain(readings):
         return found, float(extra["diverging"].mean()), float(extra["num_steps"].mean())
 
     return run
+
+
+def slower(readings, repeats):
+    """Seconds of one gradient of NumPyro's potential at a typical place: by the closed form, by diffrax."""
+    import diffrax
+    import jax
+    import jax.numpy as jnp
+    from numpyro.infer import init_to_median
+    from numpyro.infer.util import initialize_model
+
+    def solved(own):
+        def rates(t, x, args):
+            ka, cl, v = own
+            return jnp.stack([-ka * x[0], ka * x[0] - cl / v * x[1]])
+
+        begin, saved = jnp.array([DOSE, 0.0]), diffrax.SaveAt(ts=jnp.asarray(TIMES))
+        control = diffrax.PIDController(rtol=1e-5, atol=1e-5)
+        found = diffrax.diffeqsolve(diffrax.ODETerm(rates), diffrax.Tsit5(), 0.0, TIMES[-1], None, begin, saveat=saved,
+                                    stepsize_controller=control, max_steps=256, throw=False)  # fmt: skip
+        return found.ys[:, 1] / own[2]
+
+    with jax.enable_x64(True):
+        y, sides, values = jnp.asarray(readings), {}, []
+        for name, mean in (("closed form", None), ("equations", jax.vmap(solved))):
+            started = initialize_model(jax.random.key(0), program(mean), model_args=(y,), init_strategy=init_to_median())
+            place = jax.tree.map(lambda a: 0.2 * jnp.sin(1.0 + jnp.arange(a.size, dtype=float)).reshape(a.shape) + 0.0 * a,
+                                 started.param_info.z)  # fmt: skip
+            place["theta"] = jnp.log(jnp.asarray(TYPICAL))
+            gradient = jax.jit(jax.value_and_grad(started.potential_fn))
+            values.append(float(gradient(place)[0]))
+            sides[name] = lambda gradient=gradient, place=place: gradient(place)
+        assert abs(values[0] - values[1]) < 0.05, values  # one posterior
+        times = measure.interleaved(sides, repeats=max(repeats, 5), at_least=0.2)
+    return times["closed form"].median, times["equations"].median
 
 
 def judged(found):
@@ -140,6 +191,12 @@ def compare(people, draws, repeats):
         if n.startswith("population")
     ]
     result["apart"] = float(max(apart))
+    closed, equations = slower(readings, repeats)
+    side = result["NumPyro"]
+    leapfrogs = 2 * 4 * draws * side["leapfrogs"]  # four chains, warm-up as long as the draws
+    seconds = side["seconds"] + leapfrogs * (equations - closed)
+    result["NumPyro + diffrax"] = {"seconds": seconds, "ess": side["ess"], "per_second": side["ess"] / seconds,
+                                   "gradient_closed": closed, "gradient_equations": equations}  # fmt: skip
     return result
 
 
@@ -156,11 +213,15 @@ def main():
     for people in map(int, given.people.split(",")):
         found = results[str(people)] = compare(people, given.draws, given.repeats)
         claims[f"ess_ratio_{people}"] = found["hybridtwin"]["per_second"] / found["NumPyro"]["per_second"]
+        claims[f"ess_ratio_{people}_ode"] = found["hybridtwin"]["per_second"] / found["NumPyro + diffrax"]["per_second"]
         claims[f"apart_{people}"] = found["apart"]
         for name in ("hybridtwin", "NumPyro"):
             side = found[name]
             rows.append((f"{name}, {people} people", side["seconds"], side["ess"], side["per_second"], side["leapfrogs"],
                          side["rhat"], 100 * side["diverging"], side["cold_seconds"]))  # fmt: skip
+        side = found["NumPyro + diffrax"]
+        rows.append((f"NumPyro + diffrax, {people} people (by its gradient)", side["seconds"], side["ess"], side["per_second"],
+                     *("",) * 4))  # fmt: skip
     heads = ("", "seconds", "min ESS", "ESS/s", "leapfrogs", "R-hat", "% diverging", "cold seconds")
     print(measure.table(rows, heads))
     measure.report("pooling", given, claims=claims, results=results)

@@ -4,7 +4,11 @@ For each system and method: bodies drawn from the prior, readings of their own a
 draws (`ht.calibrate`). Told: the smallest p-value over all quantities, log likelihood and log prior among them, after Bonferroni.
 With many rows a few small values are chance: the last line holds all of them together against uniform (Fisher).
 
-    python -m benchmarks.sbc [--systems oral,bergman] [--methods Auto,NUTS,SMC] [--replicates 256] [--json]
+`hierarchical` draws populations from their hyperpriors, twelve people of each, and readings by the closed form in NumPy (nothing
+of ours); ranked are the population's seven numbers, one person's three, and the log likelihood of everybody. It is fitted by the
+pooled methods among `--methods` (`HMC`, `NUTS`), else by `HMC`.
+
+    python -m benchmarks.sbc [--systems oral,hierarchical] [--methods Auto,NUTS,SMC] [--replicates 256] [--cohorts 64] [--json]
 """
 
 import math
@@ -14,6 +18,7 @@ import numpy as np
 
 import hybridtwin as ht
 from benchmarks import measure
+from benchmarks.pooling import DOSE, concentration
 from hybridtwin.physiology import BergmanMinimal, OneCompartmentOral, T1DMinimal
 from hybridtwin.system import Input, Scalar, State, System
 
@@ -91,6 +96,54 @@ def stiff():
 
 
 SYSTEMS = {f.__name__: f for f in (oral, bergman, t1d, stiff)}
+PEOPLE, DRAWN = 12, 99  # of one cohort; posterior draws among which a truth is ranked
+HYPER = {"ka": (1.2, 0.3), "CL": (3.0, 0.2), "V": (30.0, 0.2)}  # typical values: median and sd of the logarithm
+OMEGA, ERROR = (0.35, 0.3), (0.4, 0.3)  # between-person sds, the error's sd: alike
+SAMPLED = np.array([0.5, 1.0, 2.0, 4.0, 8.0, 16.0])
+
+
+def hierarchical(method, cohorts, seed=0):
+    """`ht.Calibration` of a pooled method on cohorts of their own populations."""
+    names = tuple(HYPER)
+    rng, ranks, red = np.random.default_rng(seed), {}, 0
+    body = OneCompartmentOral(tlag=0.0, **{name: ht.lognormal(median, 0.4) for name, (median, _) in HYPER.items()})
+    typical = {name: ht.lognormal(*numbers) for name, numbers in HYPER.items()}
+    pooling = ht.Pooling(omega={name: ht.lognormal(*OMEGA) for name in HYPER}, typical=typical)
+    model = ht.Model(body, C=ht.sensors.Gaussian("C", sd=ht.lognormal(*ERROR)), pooling=pooling)
+    dose = ht.Regimen.bolus(DOSE, "mg", at=0.0)
+
+    def drawn(median, sd):
+        return median * np.exp(sd * rng.normal())
+
+    for number in range(cohorts):
+        truth = {name: drawn(*numbers) for name, numbers in HYPER.items()}
+        truth |= {f"omega.{name}": drawn(*OMEGA) for name in HYPER} | {"C.sd": drawn(*ERROR)}
+        own = {n: truth[n] * np.exp(truth[f"omega.{n}"] * rng.normal(size=PEOPLE)) for n in HYPER}
+        mean = concentration(*(own[n][:, None] for n in names), SAMPLED)
+        seen = mean + truth["C.sd"] * rng.normal(size=mean.shape)
+        people = [ht.Person.of(str(i), start=0.0, stop=16.0, time="h", doses={"oral": dose},
+                               readings={"C": (SAMPLED, row, "mg/L")}) for i, row in enumerate(seen)]  # fmt: skip
+        twins = ht.personalize(model, ht.Cohort(people), method, key=number, progress=False)
+        population = twins.population
+        red += population.computed.level == "DO NOT USE"
+        rows = np.linspace(0, len(population.samples["ka"]) - 1, DRAWN).round().astype(int)
+        found = {name: population.samples[name][rows] for name in truth}
+        each = {n: np.stack([t.fits[0].values[n].reshape(-1)[rows] for t in twins.values()]) for n in HYPER}
+        found |= {f"{n} of one person": each[n][0] for n in HYPER}
+        truth |= {f"{n} of one person": own[n][0] for n in HYPER}
+        fitted = concentration(*(each[n][:, None] for n in names), SAMPLED[:, None])
+        found["log likelihood"] = _gaussian(seen[..., None], fitted, found["C.sd"])
+        truth["log likelihood"] = _gaussian(seen[..., None], mean[..., None], truth["C.sd"])[0]
+        for name, value in truth.items():
+            ranks.setdefault(name, []).append(int(np.sum(found[name] < value)))
+    columns = {name: np.array(column) for name, column in ranks.items()}
+    return ht.Calibration("hierarchical", type(method).__name__, columns, DRAWN, 0, red)
+
+
+def _gaussian(seen, mean, sd):
+    """Log likelihood (n,) of readings (P, N, 1) at means (P, N, n)."""
+    return np.sum(-0.5 * ((seen - mean) / sd) ** 2 - np.log(sd), axis=(0, 1))
+POOLED = {"HMC": ht.HMC(draws=200), "NUTS": ht.NUTS(draws=150, warmup=150)}
 METHODS = {
     "Auto": ht.Auto(draws=400, starts=4),
     "NUTS": ht.NUTS(draws=150, warmup=150, starts=4),
@@ -100,7 +153,8 @@ METHODS = {
     "Variational": ht.Variational(),
     "Laplace": ht.Laplace(draws=1000, starts=4),
 }
-EXACT = ("Auto", "NUTS", "SMC", "ShortChains")  # claim to sample the posterior itself; the others tell how far off they are
+# these claim to sample the posterior itself; the others tell how far off they are
+EXACT = ("Auto", "NUTS", "HMC", "SMC", "ShortChains")
 
 
 def fisher(p):
@@ -112,17 +166,25 @@ def fisher(p):
 
 def main():
     parser = measure.arguments(__doc__)
-    parser.add_argument("--systems", default=",".join(SYSTEMS))
+    parser.add_argument("--systems", default=",".join([*SYSTEMS, "hierarchical"]))
     parser.add_argument("--methods", default="Auto")
     parser.add_argument("--replicates", type=int, default=256)
+    parser.add_argument("--cohorts", type=int, default=64, help="replicates of the hierarchical model")
     given = parser.parse_args()
     measure.use(given.device)
     rows, all_p, claims, details = [], [], {}, {}
     for name in given.systems.split(","):
-        model, person = SYSTEMS[name]()
-        for method in given.methods.split(","):
+        methods = given.methods.split(",")
+        if name == "hierarchical":
+            methods = [m for m in methods if m in POOLED] or ["HMC"]
+        else:
+            methods, (model, person) = [m for m in methods if m in METHODS], SYSTEMS[name]()
+        for method in methods:
             began = time.monotonic()
-            found = ht.calibrate(model, person, METHODS[method], key=0, replicates=given.replicates)
+            if name == "hierarchical":
+                found = hierarchical(POOLED[method], given.cohorts)
+            else:
+                found = ht.calibrate(model, person, METHODS[method], key=0, replicates=given.replicates)
             p = found.p_values()
             worst = min(p, key=p.__getitem__)
             adjusted = min(1.0, p[worst] * len(p))
