@@ -26,7 +26,8 @@ class Report:
 
     outputs: name -> (unit, doc); routes: dose -> the parts it has; graph: edges between "x.state", "u.input",
     "parameter" and "y.output"; unchecked: what it could not follow; linear: rates affine in the states and the same
-    at all times; noise: states with process noise, and whether its size depends on the state itself.
+    at all times; unforced: and known to be 0 where all states are;
+    noise: states with process noise, and whether its size depends on the state itself.
     """
 
     outputs: dict[str, tuple[str, str]]
@@ -34,6 +35,7 @@ class Report:
     graph: tuple[tuple[str, str], ...]
     unchecked: tuple[str, ...]
     linear: bool
+    unforced: bool
     noise: tuple[tuple[str, bool], ...] = ()
 
 
@@ -47,7 +49,7 @@ class _Tracer:
         inputs = {**spec.covariates, **spec.signals}
         self.terms = {
             "p": {p: Term(parse(f.unit), p, deps=frozenset([p])) for p, f in declared.items()},
-            "x": {p: Term(parse(f.unit), p, deps=frozenset([f"x.{p}"]), degree=1) for p, f in spec.states.items()},
+            "x": {p: Term(parse(f.unit), p, deps=frozenset([f"x.{p}"]), degree=1, pure=True) for p, f in spec.states.items()},
             "u": {p: Term(parse(f.unit), p, deps=frozenset([f"u.{p}"])) for p, f in inputs.items()},
             "t": Term(parse(spec.time), "t", deps=frozenset(["t"])),
         }
@@ -259,6 +261,7 @@ def check(system, spec=None) -> Report:
         tuple(sorted(tracer.edges)),
         tuple(sorted(tracer.unchecked)),
         all(term.degree < 2 and "t" not in term.deps for term in rates.values()),
+        all(term.degree == 1 and term.pure and "t" not in term.deps for term in rates.values()),
         noise,
     )
 

@@ -324,6 +324,7 @@ class Spec:
     edges: tuple[tuple[str, str], ...] = ()
     unchecked: tuple[str, ...] = ()
     linear: bool = False  # rates affine in the states, and the same at all times
+    unforced: bool = False  # and known to be 0 where all states are
     routes: tuple[str, ...] = ()  # doses in declared order
     moving: tuple[str, ...] = ()  # doses whose time or rate depends on a parameter (lag, rate, duration)
     noise: tuple[tuple[str, bool], ...] = ()  # states with process noise: (path, does its size depend on the state itself?)
@@ -540,6 +541,7 @@ def _spec(system: System) -> Spec:
         edges=report.graph,
         unchecked=report.unchecked,
         linear=report.linear if cls.linear is None else cls.linear,
+        unforced=report.unforced,
         routes=tuple(spec.doses),
         noise=report.noise,
         moving=tuple(n for n in spec.doses if set(report.routes.get(n, ())) - {"fraction"}),

@@ -80,6 +80,7 @@ class Term:
     degree: int = 0  # 0 free of states, 1 affine, 2 anything else
     free: bool = False  # zero, inf or nan: fits any unit
     number: float | None = None  # the value of a bare literal
+    pure: bool = False  # known to be 0 where all states are 0, for degree 1: nothing is added that is free of states
 
     @property
     def quoted(self) -> str:
@@ -168,7 +169,7 @@ def _alike(verb, symbol=None, affine=False):
             kept = terms[0] if terms[1].free else terms[1]
             return _join(terms, unit, kept.text, kept.rank, degree, free=free)
         text = symbol.join(_inside(t, 0 if i == 0 or symbol == " + " else 1) for i, t in enumerate(terms))
-        return _join(terms, unit, text, 0, degree, free=free)
+        return _join(terms, unit, text, 0, degree, free=free, pure=affine and all(t.pure for t in terms))
 
     return rule
 
@@ -176,10 +177,11 @@ def _alike(verb, symbol=None, affine=False):
 def _mul(eqn, terms):
     a, b = terms
     degree = a.degree + b.degree
+    pure = (a.pure and b.degree == 0) or (b.pure and a.degree == 0)
     text = f"{_inside(a, 1)} * {_inside(b, 1)}"
     if a.free or b.free:
         return _join(terms, None, text, 1, degree, free=True)
-    return _join(terms, None if a.unit is None or b.unit is None else a.unit * b.unit, text, 1, degree)
+    return _join(terms, None if a.unit is None or b.unit is None else a.unit * b.unit, text, 1, degree, pure=pure)
 
 
 def _div(eqn, terms):
@@ -188,7 +190,8 @@ def _div(eqn, terms):
     text = f"{_inside(a, 1)} / {_inside(b, 2)}"
     if a.free:
         return _join(terms, None, text, 1, degree, free=True)
-    return _join(terms, None if a.unit is None or b.unit is None or b.free else a.unit / b.unit, text, 1, degree)
+    unit = None if a.unit is None or b.unit is None or b.free else a.unit / b.unit
+    return _join(terms, unit, text, 1, degree, pure=a.pure and b.degree == 0)
 
 
 def _power(exponent, name=None):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 import pytest
+from small import Drip
 
 import hybridtwin.system as ht
 from hybridtwin.physiology import OneCompartment, OneCompartmentOral, TwoCompartment
@@ -114,3 +115,46 @@ def test_a_group_of_two_that_oscillates_after_all_is_not_answered():
     with jax.enable_x64(True):
         a = jnp.array([[0.0, 1.0], [-1.0, 0.0]])
         assert np.isnan(linear.closed_form(a, jnp.zeros(2), jnp.asarray(1.0), jnp.ones(2), ((0, 1),))).any()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_where_nothing_flows_in_one_eigenvalue_less_gives_the_same(name):
+    """Values and gradients with and without the eigenvalue 0 of a constant input that is 0."""
+    a, blocks = CASES[name]
+    x = np.array([3.0, 1.0, 2.0])[: len(a)]
+
+    def taken(a, h, x, b):
+        return linear.closed_form(a, b, h, x, blocks)
+
+    with jax.enable_x64(True):
+        for h in (1e-6, 0.3, 4.0, 40.0):
+            numbers = (jnp.asarray(a), jnp.asarray(h), jnp.asarray(x))
+            shorter, longer = (jax.jit(lambda *n, b=b: taken(*n, b)) for b in (None, jnp.zeros(len(a))))
+            np.testing.assert_allclose(shorter(*numbers), longer(*numbers), rtol=1e-10, atol=1e-13)
+            for one, two in zip(*(jax.jacfwd(f, (1, 2))(*numbers) for f in (shorter, longer)), strict=True):
+                np.testing.assert_allclose(one, two, rtol=1e-9, atol=1e-12)
+
+
+def test_what_flows_in_is_read_off_the_rates():
+    class Made(ht.System):
+        """Production and elimination."""
+
+        time = "h"
+
+        class State(ht.State):
+            x: Scalar = ht.state("mg")
+
+        k: Scalar = ht.parameter(ht.typical(0.3, cv=0.3), "1/h", "elimination")
+        made: Scalar = ht.parameter(ht.typical(2.0, cv=0.3), "mg/h", "production")
+
+        def rates(self, t, x, u):
+            return self.State(x=self.made - self.k * x.x)
+
+        def outputs(self, x, u):
+            return {"x": ht.output(x.x, "mg")}
+
+    for made in (OneCompartment, OneCompartmentOral, TwoCompartment):
+        assert made().spec.unforced
+    assert Made().spec.linear
+    assert not Made().spec.unforced
+    assert not Drip().spec.unforced  # a pump

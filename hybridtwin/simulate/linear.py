@@ -50,19 +50,20 @@ def blocks_of(spec) -> tuple[tuple[int, ...], ...] | None:
 
 
 def closed_form(a, b, h, x, blocks):
-    """x(h) for A `a` (n, n), `b` (n,) and `x` (n,); NaN where a group of two turns out to oscillate."""
-    points = [jnp.zeros_like(h)]
+    """x(h) for A `a` (n, n), `b` (n,) or None where it is 0, and `x` (n,); NaN where a group of two turns out to oscillate."""
+    points = [] if b is None else [jnp.zeros_like(h)]
     for group in blocks:
         points += _eigenvalues(a, h, group)
     points = _sorted(points)
-    n = len(points) - 1
-    rows = [[a[i, j] * h for j in range(n)] + [b[i] * h] for i in range(n)]
-    vector = [*(x[i] for i in range(n)), jnp.ones_like(h)]
+    n = x.shape[0]
+    rows = [[a[i, j] * h for j in range(n)] + ([] if b is None else [b[i] * h]) for i in range(n)]
+    vector = [*(x[i] for i in range(n)), *([] if b is None else [jnp.ones_like(h)])]
     result = [jnp.zeros_like(h)] * n
     for k, weight in enumerate(divided_differences(points)):
         result = [r + weight * v for r, v in zip(result, vector, strict=False)]
-        if k < n:
-            product = [sum(m * v for m, v in zip(row, vector, strict=True)) for row in rows] + [jnp.zeros_like(h)]
+        if k < len(points) - 1:
+            product = [sum(m * v for m, v in zip(row, vector, strict=True)) for row in rows]
+            product += [] if b is None else [jnp.zeros_like(h)]
             vector = [p - points[k] * v for p, v in zip(product, vector, strict=True)]
     return jnp.stack(result)
 

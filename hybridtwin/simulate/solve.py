@@ -16,6 +16,7 @@ from hybridtwin.simulate.events import Acts, Care, Segment, cross, look, settle,
 from hybridtwin.simulate.failures import FINE, NOT_FINITE, OVERFLOW
 from hybridtwin.simulate.mesh import Layout, Mesh
 from hybridtwin.simulate.noise import milstein, wander, wiener
+from hybridtwin.simulate.steppers import unforced
 from hybridtwin.units import factor
 
 
@@ -407,6 +408,8 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
     nodes, place = _nodes(system, layout, mesh, extras)
     if layout.steady:
         steady, unravel = _steady_states(system, layout, stepper, mesh, extras, x0)
+    if spec.unforced and not (layout.rates or layout.moving_infused or layout.clamped or layout.noise):
+        stepper = unforced(stepper)
     gaps = {"h": jnp.append(jnp.diff(nodes["t"]), 0.0)}
     packed = _Packed({name: a for name, a in {**nodes, **gaps}.items() if name not in _idle(layout)})
 

@@ -192,6 +192,7 @@ class Exact(AbstractStepper):
     """
 
     blocks: tuple[tuple[int, ...], ...] | None = eqx.field(static=True, default=None)
+    forced: bool = eqx.field(static=True, default=True)  # False: nothing flows in from outside, see `unforced`
     order: ClassVar[int | None] = None
 
     @classmethod
@@ -206,13 +207,20 @@ class Exact(AbstractStepper):
             return ravel_pytree(f(t, unravel(v)))[0]
 
         origin = jnp.zeros_like(flat)
-        a, b = jax.jacfwd(g)(origin), g(origin)
+        a, b = jax.jacfwd(g)(origin), g(origin) if self.forced else None
         if self.blocks is None:
             return unravel(linear.by_matrix_exponential(a, b, h, flat))
         return unravel(linear.closed_form(a, b, h, flat, self.blocks))
 
     def refined(self):
         return None
+
+
+def unforced(stepper: AbstractStepper) -> AbstractStepper:
+    """The same steps where rates are 0 at the origin: the closed form has one eigenvalue less, and these are what it costs."""
+    if isinstance(stepper, Exact) and stepper.blocks is not None:
+        return Exact(stepper.blocks, False)
+    return Repeated(unforced(stepper.stepper), stepper.count) if isinstance(stepper, Repeated) else stepper
 
 
 class Adaptive(AbstractStepper):
