@@ -10,7 +10,8 @@ error with the same priors on both sides, random effects non-centered on both. T
 - *equations*, behind `ess_ratio_60_ode`: the same program with diffrax (Tsit5, PID at 1e-5, reverse mode) under `vmap` over
   people, what a user writes as soon as a model has no closed form. It has the same posterior on the same coordinates, so it takes
   the same trajectories, and many minutes for them. So its gradient is timed in turns with that of the closed form, and what it
-  costs more is added to the closed form's seconds, for each leapfrog of the draws and as many for the warm-up (whose trees are deeper).
+  costs more is added to the closed form's seconds, for each leapfrog of the draws and as many for the warm-up (whose trees are
+  deeper).
 
 hybridtwin is not told the closed form: it has the rates of change and a record for every person, and also makes a twin of each,
 which is counted. Told is the minimum effective sample size a second, over the population and everybody's own three parameters,
