@@ -137,11 +137,13 @@ def bar(title: str, *, enabled: bool = True):
         yield lambda done, total, note="": None
         return
     shown = _Notebook(title) if _in_notebook() else _Terminal(title) if sys.stderr.isatty() else _Lines(title)
-    lock, finished = threading.Lock(), False
+    lock, finished, furthest = threading.Lock(), False, 0.0
 
     def tell(done: float, total: float, note: str = "") -> None:
-        with lock:
-            shown.tell(min(max(done / total, 0.0), 1.0) if total else 0.0, note)
+        nonlocal furthest
+        with lock:  # work may turn out to be longer than it looked: then the bar stands still, and never goes back
+            furthest = max(furthest, min(done / total, 1.0)) if total else furthest
+            shown.tell(furthest, note)
 
     try:
         yield tell

@@ -1,15 +1,20 @@
-"""The cascade: modes, Laplace, adaptive importance sampling, and, for those whose weights are not to be trusted, chains; and
-where there are several modes between which the chains do not mix, tempered populations.
+"""The cascade: modes, Laplace, adaptive importance sampling, and, for those whose weights are not to be trusted, chains that jump
+by what importance sampling learned and walk where it does not reach; where they do not mix, the No-U-Turn sampler, or, where
+there are several modes, tempered populations.
 
 The chains start from what importance sampling learned: at draws of it, in coordinates in which its weighted draws have unit
 covariance. So they have no mode to find and no metric to learn, and their warm-up is only for the step size.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybridtwin.inference import diagnostics, nuts, smc
+from hybridtwin.engine import double
+from hybridtwin.inference import diagnostics, nuts, smc, walk
 from hybridtwin.inference.importance import Weighted, weigh
 from hybridtwin.inference.methods import NUTS, SMC
 from hybridtwin.inference.modes import distance
@@ -17,31 +22,73 @@ from hybridtwin.inference.psis import USABLE, resampled
 from hybridtwin.inference.readings import generator
 from hybridtwin.inference.sampling import Drawn, Setting
 
-ROUNDS, BATCH = 6, 1024
+ROUNDS, BATCH = 5, 1024
 _HOPELESS = 0.15  # share of a batch that counts, under which no last batch is drawn
+_SHARES = (0.25, 0.75, 1.0)  # how far the work has come when a stage is over, for the bar
 
 
 def draw(setting: Setting, method) -> list[Drawn]:
     """Draws of every person wanted, each from the first stage that can be trusted."""
-    weighted = weigh(setting, method.draws, ROUNDS, BATCH, quit_below=_HOPELESS)[: setting.wanted]
+    weighted = weigh(_part(setting, 0), method.draws, ROUNDS, BATCH, quit_below=_HOPELESS)[: setting.wanted]
     needy = [p for p, one in enumerate(weighted) if not one.trusted]
-    chains = _chains(setting, method, weighted, needy) if needy else {}
+    walked = _walks(_part(setting, 1), method, weighted, needy)
+    stuck = [p for p in needy if not _mixed(walked[p]) and not walked[p].stats["interrupted"]]
+    last = _part(setting, 2)
+    chains = _chains(last, method, weighted, [p for p in stuck if len(setting.modes[p]) == 1])
     found = []
     for p, one in enumerate(weighted):
         told = _reason(one)
-        if p in chains and len(setting.modes[p]) > 1 and not _mixed(chains[p]):
-            drawn = smc.draw(_alone(setting, p), SMC())[0]
-            stats = drawn.stats | {"stage": "SMC", "why": f"chains did not mix between several modes; {told}"}
-        elif p in chains:
-            drawn = chains[p]
-            stats = drawn.stats | {"stage": "NUTS", "why": f"importance sampling was not enough: {told}"}
-            if one.stats["khat"] < USABLE and "log_evidence" in one.stats:
-                stats |= {name: one.stats[name] for name in ("log_evidence", "log_evidence_se")}
-        else:
+        if p not in needy:
             drawn = one.drawn(generator(setting.keys[p], 3), method.draws)
             stats = drawn.stats | {"stage": "importance", "why": told}
+        else:
+            drawn, stage, why = walked[p], "jumps and walks", "importance sampling was not enough"
+            if p in chains and _worst(chains[p]) < _worst(drawn):
+                drawn, stage, why = chains[p], "NUTS", "chains of jumps and walks did not mix"
+            elif p in stuck and len(setting.modes[p]) > 1:
+                drawn, stage, why = smc.draw(_alone(last, p), SMC())[0], "SMC", "chains did not mix between several modes"
+            stats = drawn.stats | {"stage": stage, "why": f"{why}: {told}"}
+            if stage != "SMC" and one.stats["khat"] < USABLE and "log_evidence" in one.stats:
+                stats |= {name: one.stats[name] for name in ("log_evidence", "log_evidence_se")}
         found.append(Drawn(drawn.z, stats | _shares(setting.modes[p], drawn.z)))
     return found
+
+
+def _part(setting: Setting, stage) -> Setting:
+    """The setting of one stage, which tells its progress as a part of the whole."""
+    first, last = (0.0, *_SHARES)[stage], _SHARES[stage]
+
+    def report(done, total, diverging):
+        setting.report(first + (last - first) * min(done / total, 1.0), 1.0, diverging)
+
+    return setting._replace(report=report)
+
+
+def _walks(setting: Setting, method, weighted, needy) -> dict[int, Drawn]:
+    """Chains that jump and walk of those who need them, in as many threads as there are cores."""
+    done = [0.0] * len(needy)
+
+    def of(i):
+        p = needy[i]
+
+        def report(some, total, diverging):
+            done[i] = some / total
+            setting.report(sum(done), len(needy), diverging)
+
+        with double():
+            frame, _ = _frame(weighted[p], setting.modes[p], setting.keys[p], method.chains)
+            return walk.draw(_alone(setting, p)._replace(report=report), weighted[p], frame, method.draws, method.most)
+
+    drawn = [of(0)] if needy else []  # alone, so that its programs are compiled once
+    if len(needy) > 1:
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            drawn += list(pool.map(of, range(1, len(needy))))
+    return dict(zip(needy, drawn, strict=True))
+
+
+def _worst(drawn: Drawn) -> float:
+    """Largest R-hat, infinite where one is no number."""
+    return float(np.max(np.where(np.isfinite(drawn.stats["rhat"]), drawn.stats["rhat"], np.inf)))
 
 
 def _mixed(drawn: Drawn) -> bool:
@@ -71,7 +118,9 @@ def _shares(fits, z):
 
 
 def _chains(setting: Setting, method, weighted, needy) -> dict[int, Drawn]:
-    """Chains of those who need them, by what importance sampling learned."""
+    """NUTS of those who need it, by what importance sampling learned."""
+    if not needy:
+        return {}
     kept = max(20, -(-method.draws // method.chains))
     sampler = NUTS(draws=kept, chains=method.chains, warmup=method.warmup, most=method.most, starts=method.starts)
     frames, starts = [], []

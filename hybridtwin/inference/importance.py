@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from hybridtwin.inference import bent
 from hybridtwin.inference.modes import LaplaceFit
 from hybridtwin.inference.psis import kish, limit, psis, resampled
 from hybridtwin.inference.readings import densities, generator
@@ -21,8 +22,10 @@ from hybridtwin.inference.sampling import Drawn, Setting
 
 _NU = 6.0  # degrees of freedom: tails well above a Gaussian's, variance still finite in every weight that matters
 _WIDE, _SPREAD = 0.1, 1.6  # share and width of the wide part of each component
+_STRAIGHT, _BENT, _PER = 2, 0.4, 4  # rounds of ellipsoids alone; share from which they do; draws a coordinate for more
+_TRUST, _LAST = 0.8, 4  # most of the draws that a bent map may have; proposals that a last batch is drawn from
 _EXTRA, _SWEEPS = 3, 3  # components beside those of the modes, and sweeps of expectation and maximization a round
-_AGAIN = 2  # times that who is near goes on learning before chains are asked
+_AGAIN = 1  # times that whoever is near goes on learning before chains are asked
 _STILL = 0.1  # adaptations that move no mean or spread by more (sd) agree
 SHARE, FEW = 0.3, 150  # of a batch that must count, and effective draws, before it is taken for the posterior
 
@@ -69,6 +72,45 @@ class Mixture:
         return np.logaddexp.reduce(self.log_parts(self.far(z)), axis=1)
 
 
+@dataclasses.dataclass(frozen=True)
+class Blend:
+    """Several proposals, each with its share of the draws."""
+
+    parts: tuple[Any, ...]
+    share: np.ndarray
+
+    def draw(self, rng, count):
+        """Draws (count, d)."""
+        return np.concatenate([q.draw(rng, n) for q, n in zip(self.parts, rng.multinomial(count, self.share), strict=True)])
+
+    def log_density(self, z):
+        """Log density at z (n, d): (n,)."""
+        return np.logaddexp.reduce([np.log(s) + q.log_density(z) for q, s in zip(self.parts, self.share, strict=True)], axis=0)
+
+
+def _blended(mixture: Mixture, rng, z, weights, count) -> Blend:
+    """The mixture and a map fitted to the same draws, each with the share that the draws give it."""
+    # who weighs little is taken by chance, and then weighs as much as an even draw would
+    even = 1 / len(weights)
+    kept = rng.random(len(weights)) < weights / even
+    z, weights = z[kept], np.maximum(weights[kept], even)
+    weights = weights / weights.sum()
+    found, share = bent.fit(z, weights, count), 0.5
+    ratio = mixture.log_density(z) - found.log_density(z)
+    for _ in range(10):
+        with np.errstate(over="ignore"):
+            share = float(np.clip(weights @ (1 / (1 + (1 - share) / share * np.exp(ratio))), 0.1, _TRUST))
+    return Blend((found, mixture), np.array([share, 1 - share]))
+
+
+def fitted(mixture: Mixture, rng, z, weights, count) -> Blend:
+    """A mixture and a map fitted to weighted draws z (n, d), from an older mixture."""
+    new = _grown(mixture, z, rng, np.log(np.maximum(weights, 1e-300)))
+    for _ in range(2 * _SWEEPS):
+        new = _moved(new, z, weights)
+    return _blended(new, rng, z, weights, count)
+
+
 def from_modes(fits: list[LaplaceFit]) -> Mixture:
     """The mixture of the Laplace approximations of one person, each with its evidence as share."""
     shares = np.exp(np.array([f.log_evidence for f in fits]) - max(f.log_evidence for f in fits))
@@ -78,7 +120,8 @@ def from_modes(fits: list[LaplaceFit]) -> Mixture:
     return Mixture(shares / shares.sum(), np.stack([f.mode for f in fits]), np.stack(roots))
 
 
-def _moments(z, weights):
+def moments(z, weights):
+    """Means and spreads of weighted draws z (n, d)."""
     mean = weights @ z
     return mean, np.sqrt(weights @ np.square(z - mean))
 
@@ -87,39 +130,52 @@ class Learner:
     """The mixture of one person as it learns: `propose` a batch, `learn` from its log densities."""
 
     def __init__(self, rng, fits):
-        self.rng, self.mixtures, self.settled, self.round = rng, [from_modes(fits)], False, 0
+        self.rng, self.mixture, self.settled, self.round = rng, from_modes(fits), False, 0
+        self.proposals: list[Mixture | Blend] = [self.mixture]
         self.z, self.log_density, self.sources = np.zeros((0, len(fits[0].mode))), np.zeros(0), np.zeros(0)
         self.log_weights, self.share, self.moments = np.zeros(0), 0.0, None
+        self.sizes: list[int] = []  # draws of each proposal so far
 
     def propose(self, count):
-        """A batch of draws (count, d) of the present mixture; the last batch again once it has settled."""
-        if not self.settled:
-            self.batch = self.mixtures[-1].draw(self.rng, count)
+        """A batch of draws (count, d) of the present proposal; one draw, again and again, once it has settled."""
+        if self.settled:
+            return np.repeat(self.z[:1], count, axis=0)
+        self.batch = self.proposals[-1].draw(self.rng, count)
         return self.batch
 
     def learn(self, log_density):
         """Weigh all batches and move the components."""
         if self.settled:
             return
-        old, new = self.mixtures[-1], len(self.z)
+        old, new = self.proposals[-1], len(self.z)
         own = old.log_density(self.batch)
         self.share = float(kish(log_density - own)) / len(own)
-        # densities of all draws under all mixtures they came from, kept as running sums
-        before = [np.logaddexp.reduce([m.log_density(self.batch) for m in self.mixtures[:-1]], axis=0)] if new else []
-        grown = np.logaddexp(self.sources, old.log_density(self.z)) if new else self.sources
-        self.sources = np.concatenate([grown, np.logaddexp(own, before[0]) if new else own])
+        # densities of all draws under all proposals they came from, kept as running sums
+        size = np.log(len(own))
+        sums = [size + own, *(np.log(n) + q.log_density(self.batch) for q, n in zip(self.proposals, self.sizes, strict=False))]
+        grown = np.logaddexp(self.sources, size + old.log_density(self.z)) if new else self.sources
+        self.sizes.append(len(own))
+        self.sources = np.concatenate([grown, np.logaddexp.reduce(sums, axis=0)])
         self.z = np.concatenate([self.z, self.batch])
         self.log_density = np.concatenate([self.log_density, log_density])
         self.log_weights = psis(self.log_density - self.sources)[0]
         weights = np.exp(self.log_weights)
-        moments, before = _moments(self.z, weights), self.moments
-        self.moments, self.round = moments, self.round + 1
-        mixture = old if new else _grown(old, self.z, self.rng, self.log_weights)
+        found, before = moments(self.z, weights), self.moments
+        self.moments, self.round = found, self.round + 1
+        mixture = self.mixture if new else _grown(self.mixture, self.z, self.rng, self.log_weights)
         for _ in range(_SWEEPS):
             mixture = _moved(mixture, self.z, weights)
-        self.mixtures.append(mixture)
+        self.mixture, d = mixture, self.z.shape[1]
+        bends = self.round >= _STRAIGHT and self.share < _BENT and self.count > _PER * d and d > 2
+        bends = bends or isinstance(old, Blend)
+        self.proposals.append(_blended(mixture, self.rng, self.z, weights, self.count) if bends else mixture)
         if before is not None and self.round > 2:
-            self.settled = drift(before, moments) < _STILL
+            self.settled = drift(before, found) < _STILL and self.share > SHARE
+
+    def answer(self):
+        """The proposal of a last batch: the last few together, of which each makes up for what another misses."""
+        few = self.proposals[max(1, len(self.proposals) - _LAST) :]
+        return Blend(tuple(few), np.full(len(few), 1 / len(few))) if isinstance(few[-1], Blend) else few[-1]
 
     @property
     def count(self) -> float:
@@ -190,7 +246,7 @@ class Weighted:
     @property
     def near(self) -> bool:
         """May a few more rounds be enough?"""
-        return bool(self.stats["share"] >= SHARE / 2)
+        return bool(self.stats["share"] >= 0.7 * SHARE)
 
     def drawn(self, rng, count) -> Drawn:
         """Draws of equal weight."""
@@ -216,7 +272,6 @@ def weigh(setting: Setting, draws: int, rounds: int, batch: int, quit_below: flo
         _teach(setting, learners, rounds // 2, batch)
         second = _answered(setting, learners, draws, batch, quit_below)
         found = [new if more else old for old, new, more in zip(found, second, again, strict=True)]
-    setting.report(1, 1, 0)
     return found
 
 
@@ -234,7 +289,7 @@ def _teach(setting, learners, rounds, batch):
 def _answered(setting, learners, draws, batch, quit_below) -> list["Weighted"]:
     """A last batch of everybody who is not hopeless."""
     wanted = [0 if one.hope < quit_below else _length(one.hope, draws, batch) for one in learners]
-    batches = [one.mixtures[-1].draw(one.rng, n) if n else one.batch[:1] for one, n in zip(learners, wanted, strict=True)]
+    batches = [one.answer().draw(one.rng, n) if n else one.batch[:1] for one, n in zip(learners, wanted, strict=True)]
     if not any(wanted):
         return [_learned(one) for one in learners]
     longest = max(len(z) for z in batches)
@@ -252,13 +307,13 @@ def _length(share, draws, batch):
 
 
 def _weighted(learner, z, log_density) -> Weighted:
-    raw = log_density - learner.mixtures[-1].log_density(z)
+    raw = log_density - learner.answer().log_density(z)
     smoothed, khat = psis(raw)
     count = float(kish(smoothed))
     top = raw.max()
     mean = np.exp(raw - top).mean() if np.isfinite(top) else 0.0
     noise = 3 * np.sqrt(1 / max(count, 1.0) + 1 / max(learner.count, 1.0))
-    moved = drift(learner.moments, _moments(z, np.exp(smoothed)))
+    moved = drift(learner.moments, moments(z, np.exp(smoothed)))
     stats = {
         "khat": float(khat),
         "ess": count,
