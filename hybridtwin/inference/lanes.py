@@ -46,12 +46,20 @@ class Moved(NamedTuple):
 def _parts(kernel: Kernel, z, data, temper):
     """(log prior, what the readings add) at z (d,), and their gradients (2, d); what is not finite has a slope of 0."""
 
-    def both(z):
+    def reads(z):
         like = finite(kernel.log_likelihood_of(kernel.constrain(z), data)) / temper.power
-        out = jnp.stack([kernel.log_prior(z), like - 0.5 * jnp.sum(temper.misses(z[kernel.scales]) ** 2)])
-        return out, out
+        return like - 0.5 * jnp.sum(temper.misses(z[kernel.scales]) ** 2)
 
-    slopes, values = (jax.jacfwd if kernel.size <= FORWARD else jax.jacrev)(both, has_aux=True)(z)
+    if kernel.size <= FORWARD:
+
+        def both(z):
+            out = jnp.stack([kernel.log_prior(z), reads(z)])
+            return out, out
+
+        slopes, values = jax.jacfwd(both, has_aux=True)(z)
+    else:  # each by itself: the Jacobian of both would go backwards through the integration twice
+        parts = [jax.value_and_grad(f)(z) for f in (kernel.log_prior, reads)]
+        values, slopes = (jnp.stack(part) for part in zip(*parts, strict=True))
     return values, jnp.where(jnp.isfinite(slopes), slopes, 0.0)
 
 
