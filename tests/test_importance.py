@@ -8,7 +8,7 @@ from small import MESH, mesh_person
 from test_inference import LINE, Banana, closed_form, line_person
 
 import hybridtwin as ht
-from hybridtwin.inference import diagnostics, importance
+from hybridtwin.inference import auto, bent, diagnostics, importance, walk
 from hybridtwin.inference import finish as finishing
 from hybridtwin.inference import personalize as personalizing
 from hybridtwin.inference.methods import Auto, Importance
@@ -103,9 +103,61 @@ def test_what_weights_cannot_reach_is_sampled_by_chains(monkeypatch):
     monkeypatch.setattr(importance, "SHARE", 1.1)
     twin = personalize(LINE, line_person(), Auto(draws=400, warmup=50, starts=2), key=1, progress=False)
     fit, (middle, covariance, _) = twin.fits[0], closed_form()
-    assert fit.stage == "NUTS" and fit.z.shape[0] == 4 and "importance sampling was not enough" in repr(twin)
+    assert fit.stage == "jumps and walks" and fit.z.shape[0] == 64 and "importance sampling was not enough" in repr(twin)
     assert np.all(np.abs(of(fit).mean(axis=1) - middle) < 4 * np.sqrt(np.diag(covariance) / fit.stats["ess_bulk"]))
     assert twin.verdict.parts["computed"].level == "OK"
+
+
+def test_chains_that_do_not_mix_are_left_for_nuts(monkeypatch):
+    monkeypatch.setattr(importance, "SHARE", 1.1)
+    monkeypatch.setattr(auto, "_mixed", lambda drawn: False)
+    monkeypatch.setattr(auto, "_worst", lambda drawn: len(drawn.z))  # so that the four chains are the better ones
+    fit = personalize(LINE, line_person(), Auto(draws=400, warmup=50, starts=2, most=1), key=1, progress=False).fits[0]
+    assert fit.stage == "NUTS" and fit.z.shape[0] == 4 and "did not mix" in fit.told()
+
+
+def banana(rng, count):
+    """Draws of a ridge that bends, beside a skewed coordinate of another width."""
+    a, b, c = rng.standard_normal((3, count))
+    return np.stack([2 * a, 0.6 * (a**2 - 1) + 0.2 * b, 0.3 * np.exp(0.5 * c)], axis=1)
+
+
+def banana_density(z):
+    a, size = z[:, 0] / 2, np.maximum(z[:, 2], 1e-300)
+    e, c = (z[:, 1] - 0.6 * (a**2 - 1)) / 0.2, np.log(size / 0.3) / 0.5
+    logs = -0.5 * (a**2 + e**2 + c**2) - 1.5 * np.log(2 * np.pi) - np.log(2 * 0.2 * 0.5 * size)
+    return np.where(z[:, 2] > 0, logs, -np.inf)
+
+
+def test_a_bent_proposal_knows_its_density_and_follows_a_bend():
+    rng = np.random.default_rng(2)
+    z = banana(rng, 1500)
+    even = np.full(len(z), 1 / len(z))
+    found = bent.fit(z, even, len(z))
+    drawn = found.draw(rng, 20000)
+    ratio = banana_density(drawn) - found.log_density(drawn)
+    assert np.exp(ratio).mean() == pytest.approx(1.0, abs=0.02)  # both integrate to one
+    assert kish(ratio) / len(ratio) > 0.6
+    root = np.linalg.cholesky(np.cov(z.T))
+    ellipsoid = importance.Mixture(np.ones(1), z.mean(axis=0)[None], root[None])
+    drawn = ellipsoid.draw(rng, 20000)
+    assert kish(banana_density(drawn) - ellipsoid.log_density(drawn)) / len(drawn) < 0.3  # of which one is not enough
+
+
+@pytest.mark.parametrize("reach", [1.0, 0.4])
+def test_jumps_and_walks_keep_the_posterior_whatever_the_proposal(monkeypatch, reach):
+    """Also by a proposal that covers less than half of every direction: then it is the walks that reach the rest."""
+    monkeypatch.setattr(importance, "SHARE", 1.1)
+    if reach < 1:
+        narrow = importance.Mixture(np.ones(1), np.zeros((1, 2)), reach * np.eye(2)[None])
+        monkeypatch.setattr(importance.Learner, "answer", lambda self: narrow)
+        monkeypatch.setattr(walk, "_learn", lambda *given: None)
+    model, person = ridge(1.0)
+    fit = personalize(model, person, Auto(draws=2000, starts=2), key=3, progress=False).fits[0]
+    assert fit.stage == "jumps and walks"
+    ess = fit.stats["ess_bulk"].min()
+    assert np.mean(fit.values["b"] ** 2) == pytest.approx(quadrature(1.0)[0], abs=5 / np.sqrt(ess))
+    assert abs(fit.values["b"].mean()) < 5 / np.sqrt(ess)
 
 
 def test_a_narrow_funnel_of_weights_is_a_caution():

@@ -6,14 +6,13 @@ The chains start from what importance sampling learned: at draws of it, in coord
 covariance. So they have no mode to find and no metric to learn, and their warm-up is only for the step size.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybridtwin.engine import double
+from hybridtwin.engine import side_by_side
 from hybridtwin.inference import diagnostics, nuts, smc, walk
 from hybridtwin.inference.importance import Weighted, weigh
 from hybridtwin.inference.methods import NUTS, SMC
@@ -65,7 +64,7 @@ def _part(setting: Setting, stage) -> Setting:
 
 
 def _walks(setting: Setting, method, weighted, needy) -> dict[int, Drawn]:
-    """Chains that jump and walk of those who need them, in as many threads as there are cores."""
+    """Chains that jump and walk of those who need them, on all cores."""
     done = [0.0] * len(needy)
 
     def of(i):
@@ -75,14 +74,11 @@ def _walks(setting: Setting, method, weighted, needy) -> dict[int, Drawn]:
             done[i] = some / total
             setting.report(sum(done), len(needy), diverging)
 
-        with double():
-            frame, _ = _frame(weighted[p], setting.modes[p], setting.keys[p], method.chains)
-            return walk.draw(_alone(setting, p)._replace(report=report), weighted[p], frame, method.draws, method.most)
+        frame, _ = _frame(weighted[p], setting.modes[p], setting.keys[p], method.chains)
+        return walk.draw(_alone(setting, p)._replace(report=report), weighted[p], frame, method.draws, method.most)
 
     drawn = [of(0)] if needy else []  # alone, so that its programs are compiled once
-    if len(needy) > 1:
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            drawn += list(pool.map(of, range(1, len(needy))))
+    drawn += side_by_side([functools.partial(of, i) for i in range(1, len(needy))])
     return dict(zip(needy, drawn, strict=True))
 
 

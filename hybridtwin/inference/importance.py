@@ -3,6 +3,7 @@
 Every round draws from the mixture, weighs what has been drawn so far against all mixtures it came from (Cornuet, Marin, Mira
 and Robert 2012, doi:10.1111/j.1467-9469.2011.00756.x), and moves each component to the weighted moments of its share (Cappe
 et al. 2008, doi:10.1007/s11222-008-9059-x). A tenth of every component is drawn half as wide again, where a ridge would hide.
+Where too few draws count, a map that bends joins the mixture (`bent.py`).
 The answer comes from a last batch, independent of all that taught the mixture; what the two say of the posterior must agree.
 
 Log densities of all people of a tile are one compiled program; the mixtures are small and live on the host.
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hybridtwin.inference import bent
-from hybridtwin.inference.modes import LaplaceFit
+from hybridtwin.inference.modes import LaplaceFit, profiles
 from hybridtwin.inference.psis import kish, limit, psis, resampled
 from hybridtwin.inference.readings import densities, generator
 from hybridtwin.inference.sampling import Drawn, Setting
@@ -142,6 +143,16 @@ class Learner:
             return np.repeat(self.z[:1], count, axis=0)
         self.batch = self.proposals[-1].draw(self.rng, count)
         return self.batch
+
+    def widen(self, points, roots, heights):
+        """Propose next beside the modes: components at points (K, d) of log density `heights` (K,), which stay among the others."""
+        volume = np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(axis=1)
+        share = np.exp(0.5 * (heights + volume - (heights + volume).max()))
+        more = Mixture(share / share.sum(), points, roots)
+        old, self.settled, self.proposals[-1] = self.mixture, False, more
+        self.mixture = Mixture(
+            *(np.concatenate(pair) for pair in ((0.5 * old.share, 0.5 * more.share), (old.mean, points), (old.root, roots)))
+        )
 
     def learn(self, log_density):
         """Weigh all batches and move the components."""
@@ -273,6 +284,17 @@ def weigh(setting: Setting, draws: int, rounds: int, batch: int, quit_below: flo
         second = _answered(setting, learners, draws, batch, quit_below)
         found = [new if more else old for old, new, more in zip(found, second, again, strict=True)]
     return found
+
+
+def look_aside(setting: Setting, learner: Learner, batch: int, rounds: int = 2):
+    """Let the learner of one person (the only one of `setting`) see what lies beside the modes, and learn on."""
+    for fit in setting.modes[0]:
+        points, roots, heights = profiles(setting.kernel, fit, setting.data, setting.tempers)
+        if len(points):
+            learner.widen(points, roots, heights)
+            _teach(setting, [learner], 1, batch)
+    learner.settled = False
+    _teach(setting, [learner], rounds, batch)
 
 
 def _teach(setting, learners, rounds, batch):

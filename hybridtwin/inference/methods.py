@@ -34,7 +34,8 @@ class AbstractMethod(abc.ABC):
 @dataclasses.dataclass(frozen=True)
 class Auto(AbstractMethod):
     """The cascade: modes, Laplace approximations, adaptive importance sampling from them, and where its answer is not to be
-    trusted, the No-U-Turn sampler started from what it learned.
+    trusted, chains that jump by what it learned and walk where it does not reach, for up to `most` rounds; where they do not mix,
+    the No-U-Turn sampler (`chains`, `warmup`), or, with several modes, tempered populations.
 
     About `draws` draws of each person. `stats["stage"]` of a fit says which stage answered, `stats["why"]` why.
     """

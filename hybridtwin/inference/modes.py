@@ -233,6 +233,52 @@ def search(kernel, data, keys, starts, temper, most=_MODES):
     return kept, left
 
 
+_ASIDE, _LOW, _TURNS = (1.5, 3.0), 12.0, 8  # prior sd from the mode; log units under it that still matter; steps
+
+
+def profiles(kernel, fit: LaplaceFit, data, temper):
+    """What lies beside a mode of one person, where its curvature does not see: (points (K, d), roots (K, d, d), log densities).
+
+    Each coordinate in turn is held aside of the mode, on both sides, and the others climb (Gauss-Newton). Where the density is
+    then not far under the mode's, a plateau or a branch may begin; its width is that of the Gauss-Newton curvature there.
+    `data` and `temper` have a leading axis of 1.
+    """
+    d = len(fit.mode)
+    held = np.tile(np.arange(d), 2 * len(_ASIDE))
+    z = np.tile(fit.mode, (len(held), 1))
+    lanes = np.arange(len(held))
+    z[lanes, held] += np.concatenate([np.full(d, sign * far) for far in _ASIDE for sign in (1, -1)])
+    spread = np.sqrt(np.sum(fit.scale**2, axis=1))
+    told = np.abs(z[lanes, held] - fit.mode[held]) > 2.0 * spread[held]  # nearer, the approximation knows already
+    z, held = z[told], held[told]
+    if not len(z):
+        return z, np.zeros((0, d, d)), np.zeros(0)
+    lanes, damp = np.arange(len(z)), np.full(len(z), 1e-2)
+
+    def at(z):
+        value, grad, curve = (a[0] for a in evaluate(kernel, z[None], data, temper))
+        return np.where(np.isfinite(value), value, -np.inf), grad, curve
+
+    value, grad, curve = at(z)
+    for _ in range(_TURNS):
+        slope, bend = grad.copy(), curve.copy()
+        slope[lanes, held], bend[lanes, held], bend[lanes, :, held] = 0.0, 0.0, 0.0
+        diagonal = np.einsum("sii->si", curve)
+        bend[lanes, held, held] = 1.0
+        step = _solve(bend + (damp[:, None] * diagonal)[..., None] * np.eye(d), slope)
+        step *= np.minimum(1.0, 2.0 / np.maximum(np.abs(step).max(-1, keepdims=True), 1e-30))
+        new = at(z + step)
+        better = new[0] > value
+        z = np.where(better[:, None], z + step, z)
+        old = (value, grad, curve)
+        value, grad, curve = (
+            np.where(better.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(new, old, strict=True)
+        )
+        damp = np.where(better, np.maximum(damp * 0.2, 1e-8), damp * 6.0)
+    kept = value > fit.log_density - _LOW
+    return z[kept], np.linalg.cholesky(np.linalg.inv(curve[kept])), value[kept]
+
+
 def distance(z, fit):
     """Distance of a point from a mode in standard deviations of its Laplace approximation."""
     return float(np.linalg.norm(np.linalg.solve(fit.scale, z - fit.mode)))

@@ -10,28 +10,31 @@ Chains begin at weighted draws, in groups that begin at one point each, and nest
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import numpy as np
 
+from hybridtwin.engine import side_by_side
 from hybridtwin.inference import diagnostics
 from hybridtwin.inference.chains import judged
-from hybridtwin.inference.importance import Blend, Weighted, drift, fitted, moments
-from hybridtwin.inference.lanes import Lanes, Mover, whitened
+from hybridtwin.inference.importance import Blend, Weighted, drift, fitted, look_aside, moments
+from hybridtwin.inference.lanes import Mover, whitened
 from hybridtwin.inference.psis import resampled
 from hybridtwin.inference.readings import densities, generator
 from hybridtwin.inference.sampling import Drawn, Setting
 
-CHAINS, GROUPS = 64, 16  # chains, and points that they begin at
+CHAINS, GROUPS, TEAMS = 64, 16, 2  # chains, points that they begin at, and calls that share them: one a core
+BATCH = 1024  # draws of a round of learning
 JUMPS = 8  # draws of the proposal that one jump chooses among
-_WARM, _FIRST = 8, 4  # transitions before any is kept, of which the first only find the step
-_ACCEPT = 0.8  # acceptance of the walks
-_TURN = np.pi / 2  # a quarter of the period of a standard normal
+_WARM, _FIRST, _AGAIN = 8, 4, 2  # transitions before any is kept, of which the first only find the step; and before each round
+_ACCEPT = 0.88  # acceptance of the walks
+_TURN = np.pi / 2  # a quarter of the period of a standard normal: walks go a part of it, for jumps go all the way
 _LONGEST = 24  # leapfrogs of one walk
 _EVEN = 0.4  # what one draw of a chain teaches, in that of an independent one
 _MORE = 1.2  # times the effective draws that pass without a word
-_STILL = 0.15  # sd by which the halves of what is kept may differ beyond noise
+_ROUND = 200  # effective draws of a round whose moments may be compared
 _MANY = 4096  # draws that the proposal is fitted to, of all that chains have made
 
 
@@ -40,15 +43,31 @@ class _Chains:
     """The chains of one person, their proposal and their pace."""
 
     setting: Setting  # of this person alone
-    mover: Mover
+    movers: list[Mover]
     rng: np.random.Generator
-    lanes: Lanes
     proposal: Any
     frame: tuple[np.ndarray, np.ndarray]
+    lanes: Any = None  # lanes.Lanes of all chains
     step: float = 0.4
     moved: float = 0.0  # share of the chains that jumped
     leapfrogs: int = 0
     diverging: int = 0
+
+    def _each(self, call):
+        """`call` for every team of chains at once; what it returns, joined."""
+        calls = [functools.partial(call, mover, i) for i, mover in enumerate(self.movers)]
+        return jax.tree.map(lambda *a: np.concatenate(a), *side_by_side(calls))
+
+    def at(self, z):
+        """Put the chains at z (C, d)."""
+        size = len(z) // len(self.movers)
+
+        def known(mover, i):
+            return jax.tree.map(np.asarray, mover.known(z[i * size : (i + 1) * size]))
+
+        if self.lanes is None:  # one team alone first, so that the program is compiled once
+            known(self.movers[0], 0)
+        self.lanes = self._each(known)
 
     def jump(self):
         """Every chain chooses among where it is and `JUMPS` draws of the proposal."""
@@ -63,13 +82,19 @@ class _Chains:
         self.moved = float(np.mean(which > 0))
         taken = np.where((which > 0)[:, None], new.reshape(count, JUMPS, d)[np.arange(count), which - 1], z)
         if which.any():
-            self.lanes = self.mover.known(taken)
+            self.at(taken)
 
     def walk(self, rate=0.0):
         """One Hamiltonian transition of every chain; the step learns at `rate`."""
-        turn = _TURN * self.rng.uniform(0.5, 1.2)
+        turn = _TURN * self.rng.uniform(0.3, 0.9)
         number = int(np.clip(np.ceil(turn / self.step), 1, _LONGEST))
-        moved = self.mover.move(self.lanes, *self.frame, self.step, number)
+        size = CHAINS // len(self.movers)
+
+        def go(mover, i):
+            team = self.lanes.picked(slice(i * size, (i + 1) * size))
+            return jax.tree.map(np.asarray, mover.move(team, *self.frame, self.step, number))
+
+        moved = self._each(go)
         self.lanes, self.leapfrogs = moved.lanes, self.leapfrogs + number
         self.diverging += int(np.sum(np.asarray(moved.diverging)))
         if rate:
@@ -97,25 +122,33 @@ def draw(setting: Setting, one: Weighted, frame, draws: int, most: int) -> Drawn
     """
     key = setting.keys[0]
     data, temper = (jax.tree.map(lambda a: a[0], part) for part in (setting.data, setting.tempers))
-    mover, rng = Mover(setting.kernel, data, temper, jax.random.fold_in(key, 5)), generator(key, 8)
-    starts = one.learner.z[resampled(rng, one.learner.log_weights, GROUPS)]
-    chains = _Chains(setting, mover, rng, mover.known(np.repeat(starts, CHAINS // GROUPS, axis=0)), one.learner.answer(), frame)
+    movers = [Mover(setting.kernel, data, temper, jax.random.fold_in(jax.random.fold_in(key, 5), i)) for i in range(TEAMS)]
+    rng, learner = generator(key, 8), one.learner
+    look_aside(setting._replace(report=lambda *told: None), learner, BATCH)
+    # half of the groups begin where weights are flattened: further out, so that what they come to agree about they have found
+    rows = [resampled(rng, power * learner.log_weights, GROUPS // 2) for power in (1.0, 0.5)]
+    starts = learner.z[np.concatenate(rows)]
+    chains = _Chains(setting, movers, rng, learner.answer(), frame)
+    chains.at(np.repeat(starts, CHAINS // GROUPS, axis=0))
     length, done = max(10, -(-draws // CHAINS)), [0]
 
     def tell():
         done[0] += 1
-        total = _WARM + length * (2 * most - 1)
+        total = _WARM + _AGAIN * most + length * (2 * most - 1)
         setting.report(done[0], total, chains.diverging)
 
     z, interrupted = np.zeros((CHAINS, 0, len(starts[0]))), False
     try:
         chains.go(_FIRST, tell, rate=2.0)
         seen = [chains.go(_WARM - _FIRST, tell, rate=0.5)]
+        said, count = moments(learner.z, np.exp(learner.log_weights)), learner.count
         for number in range(1, most + 1):
             _learn(chains, one, seen)
+            chains.go(_AGAIN, tell, rate=0.5)  # other coordinates, another step
             z = chains.go(length * min(number, 2), tell)
             stats = judged(z, GROUPS)
-            if number == most or _settled(stats, z):
+            before, (said, count) = (said, count), _said(stats, z)
+            if number == most or (_enough(stats) and _agree(before, (said, count))):
                 break
             seen.append(z)
     except KeyboardInterrupt:
@@ -136,15 +169,25 @@ def draw(setting: Setting, one: Weighted, frame, draws: int, most: int) -> Drawn
     )
 
 
-def _settled(stats, z) -> bool:
-    """Have the groups forgotten their starts, are there draws enough, and do both halves of them say the same?"""
+def _enough(stats) -> bool:
+    """Have the groups forgotten their starts, and are there draws enough?"""
     low = np.minimum(stats["ess_bulk"], stats["ess_tail"])
-    if not (np.all(stats["rhat"] < diagnostics.RHAT) and np.all(low > _MORE * diagnostics.ESS)):
-        return False
-    half = z.shape[1] // 2
-    parts = [part.reshape(-1, z.shape[2]) for part in (z[:, :half], z[:, half:])]
-    first, second = (moments(part, np.full(len(part), 1 / len(part))) for part in parts)
-    return drift(first, second) < _STILL + 3 * np.sqrt(4 / low.min())
+    return bool(np.all(stats["rhat"] < diagnostics.RHAT) and np.all(low > _MORE * diagnostics.ESS))
+
+
+def _said(stats, z):
+    """Moments of what was kept, and how many draws stand behind them."""
+    flat = z.reshape(-1, z.shape[2])
+    return moments(flat, np.full(len(flat), 1 / len(flat))), float(np.min(stats["ess_bulk"]))
+
+
+def _agree(before, now) -> bool:
+    """Do two rounds say the same of every mean and spread? The weighted draws are the round before the first.
+
+    A branch that is still filling up passes R-hat, for all chains fill it at one pace; it moves the moments from round to round.
+    """
+    (first, few), (second, many) = before, now
+    return min(few, many) > _ROUND and drift(first, second) < 3 * np.sqrt(1 / few + 1 / many)
 
 
 def _learn(chains: _Chains, one: Weighted, seen):
