@@ -115,6 +115,34 @@ def side_by_side(
     return [found[at] for at in range(len(calls))]
 
 
+class _Quiet:
+    """One thread for the host's linear algebra while anybody is inside; the last one out restores what was."""
+
+    def __init__(self):
+        self._lock, self._inside, self._limits = threading.Lock(), 0, None
+
+    def __enter__(self):
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                try:
+                    from threadpoolctl import threadpool_limits
+                except ImportError:  # it comes with scikit-learn; without it only speed is lost
+                    return
+                self._limits = threadpool_limits(1, "blas")
+
+    def __exit__(self, *error):
+        with self._lock:
+            self._inside -= 1
+            if not self._inside and self._limits is not None:
+                self._limits.restore_original_limits()
+                self._limits = None
+
+
+# BLAS spins on all cores for matrices of a few hundred columns: beside the threads that integrate it then takes ten times as long.
+quiet = _Quiet()
+
+
 class Lanes:
     """`f` over a batch of lanes: compiled once, and spread over all devices where their number divides that of the lanes.
 

@@ -145,7 +145,7 @@ class Learner:
         return self.batch
 
     def widen(self, points, roots, heights):
-        """Propose next beside the modes: components at points (K, d) of log density `heights` (K,), which stay among the others."""
+        """Propose next beside the modes: components at points (K, d) of log density `heights` (K,), to be kept."""
         volume = np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(axis=1)
         share = np.exp(0.5 * (heights + volume - (heights + volume).max()))
         more = Mixture(share / share.sum(), points, roots)

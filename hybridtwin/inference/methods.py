@@ -8,6 +8,7 @@ import dataclasses
 
 import jax
 
+from hybridtwin.engine import quiet
 from hybridtwin.errors import ParameterError
 
 PEOPLE = 16  # in one call of a compiled program on a CPU: enough to hide what the host does, few enough to fill up
@@ -56,7 +57,8 @@ class Auto(AbstractMethod):
     def draw(self, setting):
         from hybridtwin.inference import auto
 
-        return auto.draw(setting, self)
+        with quiet:
+            return auto.draw(setting, self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +84,8 @@ class Importance(AbstractMethod):
     def draw(self, setting):
         from hybridtwin.inference import importance
 
-        return importance.draw(setting, self)
+        with quiet:
+            return importance.draw(setting, self)
 
 
 @dataclasses.dataclass(frozen=True)
