@@ -139,7 +139,7 @@ class _Quiet:
                 self._limits = None
 
 
-# BLAS spins on all cores for matrices of a few hundred columns: beside the threads that integrate it then takes ten times as long.
+# BLAS spins on all cores for matrices of some hundred columns: beside the threads that integrate it takes ten times as long.
 quiet = _Quiet()
 
 
