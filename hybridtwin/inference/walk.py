@@ -34,6 +34,7 @@ _TURN = np.pi / 2  # a quarter of the period of a standard normal: walks go a pa
 _LONGEST = 24  # leapfrogs of one walk
 _EVEN = 0.4  # what one draw of a chain teaches, in that of an independent one
 _MORE = 1.2  # times the effective draws that pass without a word
+_CLOSE = 0.2  # sd by which two rounds may differ
 _ROUND = 200  # effective draws of a round whose moments may be compared
 _MANY = 4096  # draws that the proposal is fitted to, of all that chains have made
 
@@ -187,7 +188,7 @@ def _agree(before, now) -> bool:
     A branch that is still filling up passes R-hat, for all chains fill it at one pace; it moves the moments from round to round.
     """
     (first, few), (second, many) = before, now
-    return min(few, many) > _ROUND and drift(first, second) < 3 * np.sqrt(1 / few + 1 / many)
+    return min(few, many) > _ROUND and drift(first, second) < max(_CLOSE, 3 * np.sqrt(1 / few + 1 / many))
 
 
 def _learn(chains: _Chains, one: Weighted, seen):
