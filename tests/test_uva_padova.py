@@ -77,7 +77,7 @@ def grouped(table):
     return found
 
 
-@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.heavy), 6])
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.heavy), 11])
 def test_all_states_of_the_simulator_are_met(folder, patients, every):
     inputs = json.loads((folder / "full_state_inputs.json").read_text())
     runs = grouped(rows(folder / "full_state_reference.csv.gz"))
