@@ -10,7 +10,7 @@ import numpy as np
 
 from hybridtwin import cli, datasets, outcomes
 from hybridtwin.causal.contrast import contrast
-from hybridtwin.inference.methods import NUTS
+from hybridtwin.inference.methods import Auto
 from hybridtwin.inference.personalize import personalize
 from hybridtwin.model import Model
 from hybridtwin.physiology import T1DMinimal, T1DTwoPool
@@ -49,7 +49,7 @@ def _embedded(report: Path) -> int:
     cli.prepare()
     person = datasets.virtual_adult()
     sys.stdout.write(f"{person!r}\n\n")
-    twin = personalize(models(), person, NUTS(draws=100, warmup=100, starts=4, most=2), key=0, temper=3)
+    twin = personalize(models(), person, Auto(draws=400, starts=4), key=0, temper=3)
     twin = dataclasses.replace(twin, draws=120)  # of each structure in the simulations below: enough for a look
     sys.stdout.write(f"{twin.verdict!r}\n\n")
     asked = [("mean", outcomes.mean, np.mean), ("peak", outcomes.peak, np.max), ("nadir", outcomes.nadir, np.min)]
