@@ -125,10 +125,8 @@ class _Quiet:
         with self._lock:
             self._inside += 1
             if self._inside == 1:
-                try:
-                    from threadpoolctl import threadpool_limits
-                except ImportError:  # it comes with scikit-learn; without it only speed is lost
-                    return
+                from threadpoolctl import threadpool_limits
+
                 self._limits = threadpool_limits(1, "blas")
 
     def __exit__(self, *error):
