@@ -116,9 +116,14 @@ def by_nuts(model, person):
     return personalize(model, person, NUTS(draws=300, warmup=100, starts=2), key=1, progress=False).fits[0]
 
 
-@pytest.mark.parametrize("name", list(METHODS))
-@pytest.mark.parametrize("which", ["linear", "mesh"])
-def test_draws_are_those_of_nuts(name, which):
+CASES = [(which, name) for which in ("linear", "mesh") for name in METHODS]
+SLOW = pytest.mark.heavy  # its twelve seconds are compiling
+
+
+@pytest.mark.parametrize(
+    ("which", "name"), [pytest.param(*case, marks=[SLOW] * (case == ("mesh", "SMC"))) for case in CASES]
+)
+def test_draws_are_those_of_nuts(which, name):
     model, person = {"linear": (DRIP, drip_person()), "mesh": (MESH, mesh_person())}[which]
     theirs = by_nuts(model, person)
     ours = personalize(model, person, METHODS[name], key=2, progress=False)
