@@ -55,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     systems = commands.add_parser("systems", help="list the systems, or show one")
     systems.add_argument("name", nargs="?", metavar="NAME", help="show this system: equations, parameters, sources")
     systems.add_argument("--names", action="store_true", help="names only, one a line")
+    systems.add_argument("--evidence", action="store_true",
+                         help="with NAME: simulate a typical body and hold it against what was published")
     commands.add_parser("doctor", help="versions, devices, precision, cache")
     return top
 
@@ -302,12 +304,14 @@ def _outcomes(args, lived, twins):
 def _do_systems(args) -> int:
     import inspect
 
-    from hybridtwin import grammar
-    from hybridtwin.physiology import REGISTRY
+    from hybridtwin import drawing, grammar
+    from hybridtwin.physiology import REGISTRY, evidence
 
     if args.name:
         for cls in grammar.systems(args.name, REGISTRY):
             _tell(f"{cls.__name__}\n\n{inspect.getdoc(cls)}\n\n{cls()!r}\n")
+            if args.evidence:
+                _tell(f"{evidence(cls)!r}\n")
     elif args.names:
         _tell("\n".join(REGISTRY))
         return 0
@@ -320,6 +324,7 @@ def _do_systems(args) -> int:
             told = [f"{group} " + ", ".join(f"{n} ({f.unit})" for n, f in fields.items())
                     for group, fields in groups.items() if fields]
             _tell(f"{'':<{wide}}  time in {spec.time}; {'; '.join(told)}")
+            _tell(f"{'':<{wide}}  source: {drawing.source(cls())}")
         _tell(f"{'T1D':<{wide}}  T1DMinimal and T1DTwoPool, pooled\n\nOne of them in full: hybridtwin systems NAME")
     _tell(f"\n{NOTICE}.")
     return 0

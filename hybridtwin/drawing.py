@@ -1,5 +1,6 @@
 """How a declared system shows itself: text, table and graph. Knows a `Spec` only by its attributes."""
 
+import re
 from html import escape
 
 from hybridtwin.priors import describe
@@ -11,6 +12,12 @@ def headline(system) -> str:
     own = (type(system).__doc__ or "").strip()
     made_up = own.startswith(f"{type(system).__name__}(")  # dataclasses write the signature where there is no docstring
     return "" if made_up or not own else own.splitlines()[0].strip()
+
+
+def source(system) -> str:
+    """What the author's docstring says behind "Source:", in one line; empty where it says nothing."""
+    said = re.search(r"Sources?(?: of the model)?: (.*?)(?:\.\s|\.?$)", " ".join((type(system).__doc__ or "").split()))
+    return said.group(1) if said else ""
 
 
 def _named(fields) -> list[str]:

@@ -449,6 +449,8 @@ class System(Parametric, metaclass=_SystemMeta):
     linear: ClassVar[bool | None] = None
     horizon: ClassVar[str | None] = None
     grid: ClassVar[str | None] = None
+    protocol: ClassVar[Any] = None  # a typical day, and what was published: see physiology/reference.py
+    references: ClassVar[tuple] = ()
     State: ClassVar[Any] = State  # the author's own subclasses
     Input: ClassVar[Any] = Input
 

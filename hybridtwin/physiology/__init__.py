@@ -1,43 +1,58 @@
-"""Systems ready to personalize, each with equations, units, priors and sources in its docstring.
+"""Systems ready to personalize, each with equations, units, priors and sources in its docstring, and held against what
+was published of it (`evidence`).
 
-`REGISTRY` holds them by name (the names of the command line); a system of your own needs no entry.
+`REGISTRY` holds them by name (the names of the command line) and loads each when it is first asked for. A new system is
+a file and a line here; a system of your own needs no entry.
 """
 
-from hybridtwin.physiology.bergman import BergmanMinimal
-from hybridtwin.physiology.glucose import T1DMinimal, T1DTwoPool
-from hybridtwin.physiology.pharmacokinetics import (
-    OneCompartment,
-    OneCompartmentOral,
-    TwoCompartment,
-    TwoCompartmentOral,
-)
-from hybridtwin.physiology.uva_padova import UVAPadova
-from hybridtwin.physiology.warfarin import Warfarin
+from collections.abc import Iterator, Mapping
+from importlib import import_module as _import
 
-__all__ = [
-    "REGISTRY",
-    "BergmanMinimal",
-    "OneCompartment",
-    "OneCompartmentOral",
-    "T1DMinimal",
-    "T1DTwoPool",
-    "TwoCompartment",
-    "TwoCompartmentOral",
-    "UVAPadova",
-    "Warfarin",
-]
-
-REGISTRY = {
-    system.__name__: system
-    for system in (
-        T1DMinimal,
-        T1DTwoPool,
-        UVAPadova,
-        BergmanMinimal,
-        OneCompartment,
-        OneCompartmentOral,
-        TwoCompartment,
-        TwoCompartmentOral,
-        Warfarin,
-    )
+_HOME = {
+    "T1DMinimal": "glucose",
+    "T1DTwoPool": "glucose",
+    "UVAPadova": "uva_padova",
+    "BergmanMinimal": "bergman",
+    "OneCompartment": "pharmacokinetics",
+    "OneCompartmentOral": "pharmacokinetics",
+    "TwoCompartment": "pharmacokinetics",
+    "TwoCompartmentOral": "pharmacokinetics",
+    "Warfarin": "warfarin",
 }
+_EVIDENCE = ("Protocol", "Reference", "evidence")
+
+__all__ = sorted([*_HOME, *_EVIDENCE, "REGISTRY"])
+
+
+class _Registry(Mapping):
+    """System classes by name; a class is imported, and its units checked, when it is looked up."""
+
+    def __getitem__(self, name: str):
+        return getattr(_import(f"{__name__}.{_HOME[name]}"), name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_HOME)
+
+    def __len__(self) -> int:
+        return len(_HOME)
+
+    def __repr__(self):
+        return f"REGISTRY: {', '.join(_HOME)}"
+
+
+REGISTRY = _Registry()
+
+
+def __getattr__(name):
+    if name in _HOME:
+        found = REGISTRY[name]
+    elif name in _EVIDENCE:
+        found = vars(_import(f"{__name__}.reference"))[name]
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}. Systems: {', '.join(_HOME)}")
+    globals()[name] = found
+    return found
+
+
+def __dir__():
+    return __all__

@@ -1,5 +1,9 @@
 """The minimal model of glucose after an injection into a vein."""
 
+import numpy as np
+
+from hybridtwin.physiology.reference import Protocol, Reference
+from hybridtwin.signals import Regimen, Signal
 from hybridtwin.system import (
     Input,
     Scalar,
@@ -41,6 +45,21 @@ class BergmanMinimal(System):
     time = "min"
     grid = "1 min"
     horizon = "24 h"
+    protocol = Protocol(
+        240.0, "0.3 g/kg of glucose into a vein, the insulin of a healthy adult", shows=("G",),
+        doses={"glucose_iv": Regimen.bolus(21.0, "g", at=0.0)}, covariates={"weight": (70.0, "kg")},
+        signals={"insulin": Signal.linear([0, 3, 5, 10, 20, 30, 60, 90, 120, 180, 240],
+                                          [6, 50, 60, 45, 32, 28, 20, 13, 9, 6.5, 6], "m[IU]/L")},
+    )  # fmt: skip
+    references = (
+        Reference("glucose at rest", "mg/dL", (70.0, 99.0), "ADA Standards of Care 2024, doi:10.2337/dc24-S002",
+                  lambda lived: lived.again(doses={}, signals={})["G"][-1]),
+        Reference("insulin sensitivity SI, healthy", "L/m[IU]/min", (2e-4, 9e-4), "Bergman 1989, doi:10.1210/edrv-6-1-45",
+                  lambda lived: lived.body.SI),
+        Reference("disappearance of glucose KG, 10 to 40 min", "1/min", (0.01, 0.035),
+                  "Bergman 1979, doi:10.1152/ajpendo.1979.236.6.E667",
+                  lambda lived: np.log(lived.at("G", 10.0) / lived.at("G", 40.0)) / 30.0),
+    )  # fmt: skip
 
     class State(State):
         glucose: Scalar = state("g", "glucose in its volume of distribution")

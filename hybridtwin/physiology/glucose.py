@@ -7,7 +7,10 @@ key=0)`.
 """
 
 import jax
+import numpy as np
 
+from hybridtwin.physiology.reference import Protocol, Reference
+from hybridtwin.signals import Regimen, Signal
 from hybridtwin.system import (
     Input,
     Scalar,
@@ -142,6 +145,26 @@ def usual_basal(inputs, start, stop):
     return inputs["basal"].integral(start, stop) / (stop - start) + usual_slow(inputs, start, stop)
 
 
+def _moved(lived, dose, amount, unit):
+    """Largest change of glucose [mg/dL] by one dose at rest."""
+    quiet = {"cob": 1e-6, "iob": 1e-6, "G0": float(lived.body.Gb)}
+    alone = lived.again(parameters=quiet, doses={dose: Regimen.bolus(amount, unit, at=0.0)})["G"]
+    return np.abs(alone - alone[0]).max()
+
+
+_REFERENCES = (
+    Reference("rise of glucose by 20 g of carbohydrate alone, 70 kg", "mg/dL", (60.0, 100.0),
+              "Walsh and Roberts, Pumping Insulin, 6th edition: 3 to 5 mg/dL for each gram",
+              lambda lived: _moved(lived, "meal", 20.0, "g")),
+    Reference("fall of glucose by 1 U, total of about 45 U a day", "mg/dL", (25.0, 60.0),
+              "Davidson 2008, doi:10.1089/dia.2007.0232: 1700 over the total of a day",
+              lambda lived: _moved(lived, "bolus", 1.0, "[IU]")),
+    Reference("time of the peak of rapid insulin in plasma", "min", (30.0, 90.0),
+              "insulin lispro, US prescribing information, section 12.3",
+              lambda lived: lived.time[np.argmax(lived["insulin"])] - 60.0),
+)  # fmt: skip
+
+
 class T1DInput(Input):
     """Inputs of both type 1 diabetes systems."""
 
@@ -182,6 +205,13 @@ class T1DMinimal(System):
     time = "min"
     grid = "5 min"
     horizon = "14 d"
+    protocol = Protocol(
+        480.0, "60 g of carbohydrate and 6 U at once, usual basal 1 U/h", shows=("G", "insulin"),
+        doses={"meal": Regimen.bolus(60.0, "g", at=60.0), "bolus": Regimen.bolus(6.0, "[IU]", at=60.0)},
+        signals={"basal": Signal.constant(1.0, "[IU]/h")},
+        covariates={"weight": (70.0, "kg"), "usual_basal": (1.0, "[IU]/h")},
+    )  # fmt: skip
+    references = _REFERENCES
 
     class State(State):
         gut: Gut.State
@@ -265,6 +295,13 @@ class T1DTwoPool(System):
     time = "min"
     grid = "5 min"
     horizon = "14 d"
+    protocol = Protocol(
+        480.0, "60 g of carbohydrate and 6 U at once, usual basal 1 U/h", shows=("G", "insulin"),
+        doses={"meal": Regimen.bolus(60.0, "g", at=60.0), "bolus": Regimen.bolus(6.0, "[IU]", at=60.0)},
+        signals={"basal": Signal.constant(1.0, "[IU]/h")},
+        covariates={"weight": (70.0, "kg"), "usual_basal": (1.0, "[IU]/h")},
+    )  # fmt: skip
+    references = _REFERENCES
 
     class State(State):
         gut: Gut.State

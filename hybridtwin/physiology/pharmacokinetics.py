@@ -5,11 +5,16 @@ one example drug, named in each docstring: for another drug give its own, `OneCo
 V=...)`, or write a system of your own with covariates (a clearance that grows with body weight, say), as in the README.
 """
 
+import numpy as np
+
+from hybridtwin.physiology.reference import Protocol, Reference, area, half_life
+from hybridtwin.signals import Regimen
 from hybridtwin.system import Input, Scalar, State, System, constant, dose, output, parameter, route, state, typical
 
 _ACOP = "Schoemaker, simulated data sets of ACoP 2016 (nlmixr2data), spread widened from 30 %"
 _GOTI = "Goti 2018, vancomycin, doi:10.1097/FTD.0000000000000490"
 _THEOPH = "theophylline, 12 adults: nlmixr2 SAEM 1.59, 2.75, 31.8 (CV 71, 27, 13 %), widened"
+_LABEL = "theophylline, US prescribing information, table of healthy nonsmoking adults (Hendeles)"
 _LAG = "spans no visible lag to half an hour, tablets"
 
 
@@ -23,6 +28,11 @@ class OneCompartment(System):
     """
 
     time = "h"
+    protocol = Protocol(48.0, "500 mg into a vein", doses={"iv": Regimen.bolus(500.0, "mg", at=0.0)})
+    references = (
+        Reference("area under the curve of 500 mg", "mg*h/L", 125.0, _ACOP + ": 500 mg / 4 L/h",
+                  lambda lived: area(lived, "C", slope_from=24.0)),
+    )  # fmt: skip
 
     class State(State):
         central: Scalar = state("mg", "amount in plasma and what mixes with it at once")
@@ -54,6 +64,15 @@ class OneCompartmentOral(System):
     """
 
     time = "h"
+    protocol = Protocol(
+        24.0, "320 mg of theophylline by mouth", shows=("C",), doses={"oral": Regimen.bolus(320.0, "mg", at=0.0)}
+    )
+    references = (
+        Reference("half-life of theophylline", "h", (6.1, 12.8), _LABEL,
+                  lambda lived: half_life(lived, "C", 12.0, 24.0)),
+        Reference("time of the peak, rapid release", "h", (1.0, 2.5), _LABEL + "; 1 to 2 h, meals add half an hour",
+                  lambda lived: lived.time[np.argmax(lived["C"])]),
+    )  # fmt: skip
 
     class State(State):
         depot: Scalar = state("mg", "amount at the site of absorption")
@@ -92,6 +111,16 @@ class TwoCompartment(System):
     """
 
     time = "h"
+    protocol = Protocol(
+        72.0, "vancomycin, 1 g over an hour every 12 h", shows=("C",),
+        doses={"iv": Regimen.infusion(1000.0, "mg", at=0.0, over=1.0).every("12 h", times=6)},
+    )  # fmt: skip
+    references = (
+        Reference("area under the curve of a day, third day", "mg*h/L", (400.0, 600.0),
+                  "Rybak 2020, target, doi:10.1093/ajhp/zxaa036", lambda lived: area(lived, "C", 48.0, 72.0)),
+        Reference("half-life, normal kidneys", "h", (4.0, 11.0), "Rybak 2009, doi:10.2146/ajhp080434: 6 to 12 h",
+                  lambda lived: half_life(lived, "C", 66.0, 72.0)),
+    )  # fmt: skip
 
     class State(State):
         central: Scalar = state("mg", "amount in plasma and what mixes with it at once")
@@ -127,6 +156,11 @@ class TwoCompartmentOral(System):
     """
 
     time = "h"
+    protocol = Protocol(72.0, "500 mg by mouth", shows=("C",), doses={"oral": Regimen.bolus(500.0, "mg", at=0.0)})
+    references = (
+        Reference("area under the curve of 500 mg", "mg*h/L", 125.0, _ACOP + ": 500 mg / 4 L/h",
+                  lambda lived: area(lived, "C", slope_from=48.0)),
+    )  # fmt: skip
 
     class State(State):
         depot: Scalar = state("mg", "amount at the site of absorption")

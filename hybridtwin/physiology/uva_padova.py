@@ -2,6 +2,8 @@
 
 import jax.numpy as jnp
 
+from hybridtwin.physiology.reference import Protocol, Reference, area
+from hybridtwin.signals import Regimen, Signal
 from hybridtwin.system import (
     Input,
     Scalar,
@@ -69,6 +71,18 @@ class UVAPadova(System):
     time = "min"
     grid = "5 min"
     horizon = "30 d"
+    protocol = Protocol(
+        600.0, "60 g of carbohydrate and 4 U at once", shows=("G", "insulin", "appearance"),
+        doses={"meal": Regimen.bolus(60.0, "g", at=60.0), "bolus": Regimen.bolus(4.0, "[IU]", at=60.0)},
+        signals={"basal": Signal.constant(1.25, "[IU]/h")}, covariates={"weight": (70.0, "kg")},
+    )  # fmt: skip
+    references = (
+        Reference("plasma glucose at rest, adults", "mg/dL", (120.0, 160.0), _ADULTS, lambda lived: lived["G"][0]),
+        Reference("basal insulin that holds it", "[IU]/h", (0.7, 2.0), _ADULTS,
+                  lambda lived: lived.body.resting_basal(lived.body.Input(basal=0.0, weight=70.0))),
+        Reference("share of carbohydrate that has appeared after 4 h", "1", (0.75, 1.0), _MAN,
+                  lambda lived: area(lived, "appearance", 60.0, 300.0) * 70.0 / 60e3 / float(lived.body.f)),
+    )  # fmt: skip
 
     class State(State):
         qsto1: Scalar = state("mg", "solid glucose in the stomach")

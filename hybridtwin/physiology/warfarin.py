@@ -1,7 +1,12 @@
 """Warfarin: how much is in the blood, and what it does to clotting."""
 
+import numpy as np
+
+from hybridtwin.physiology.reference import Protocol, Reference, half_life
+from hybridtwin.signals import Regimen
 from hybridtwin.system import Input, Scalar, State, System, dose, logitnormal, lognormal, output, parameter, state
 
+_LABEL = "warfarin sodium tablets, US prescribing information 2017, section 12.3"
 _MONOLIX = "Monolix 2021R1 on 32 people of O'Reilly 1963 and 1968 (babelmixr2, pk.turnover.emax3)"
 
 
@@ -15,11 +20,24 @@ class Warfarin(System):
     [L/h], V [L], ec50 [mg/L], E0 [%], emax [1] between 0 and 1 (normal on the logit scale); time in h. At rest without
     the drug E = E0.
 
-    Doses: `oral` (NONMEM compartment 1). Priors: the population fit of Monolix 2021R1 to the data of O'Reilly
-    (J Clin Invest 1963, 42:1542; Circulation 1968, 38:169), all random effects diagonal, no covariates.
+    Doses: `oral` (NONMEM compartment 1). Priors: the population fit of Monolix 2021R1, all random effects diagonal, no
+    covariates. Source: O'Reilly 1963, doi:10.1172/JCI104839, and 1968, doi:10.1161/01.CIR.38.1.169; turnover of
+    Dayneka 1993, doi:10.1007/BF01061691.
     """
 
     time = "h"
+    protocol = Protocol(
+        240.0, "100 mg by mouth, as in O'Reilly 1963 (1.5 mg/kg)", shows=("cp", "pca"),
+        doses={"oral": Regimen.bolus(100.0, "mg", at=0.0)},
+    )  # fmt: skip
+    references = (
+        Reference("half-life in plasma", "h", (20.0, 60.0), _LABEL,
+                  lambda lived: half_life(lived, "cp", 96.0, 144.0)),
+        Reference("time of the peak in plasma", "h", (1.0, 9.0), "O'Reilly 1963, doi:10.1172/JCI104839",
+                  lambda lived: lived.time[np.argmax(lived["cp"])]),
+        Reference("time of the largest effect of one dose", "h", (36.0, 72.0), "O'Reilly 1968, doi:10.1161/01.CIR.38.1.169",
+                  lambda lived: lived.time[np.argmin(lived["pca"])]),
+    )  # fmt: skip
 
     class State(State):
         depot: Scalar = state("mg", "swallowed and not yet dissolved")

@@ -124,7 +124,10 @@ def _is_glucose(name: str, unit: str) -> bool:
 
 
 def _band(ax, time, draws, color, label, *, alpha=0.25, line: str | None = "-", text="90 % of draws"):
-    """Median and 90 % band of (draws, N)."""
+    """Median and 90 % band of (draws, N); the line alone where there is one draw."""
+    if len(draws) == 1:
+        ax.plot(time, draws[0], line or "-", color=color, label=label)
+        return
     low, middle, high = np.nanquantile(draws, [0.05, 0.5, 0.95], axis=0)
     ax.fill_between(time, low, high, color=color, alpha=alpha, linewidth=0, label=f"{label}, {text}" if text else None)
     if line is not None:

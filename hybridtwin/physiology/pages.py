@@ -1,0 +1,73 @@
+"""`docs/physiology/`: a page a system, written from what the system itself carries.
+
+    python -m hybridtwin.physiology.pages docs/physiology [NAME ...]
+
+A page holds the docstring, what goes in and comes out, the parameters with unit, prior and source, the table of
+references with today's values, and a picture of the typical day.
+"""
+
+import inspect
+import io
+import sys
+from pathlib import Path
+
+from hybridtwin.drawing import headline
+from hybridtwin.physiology import REGISTRY
+from hybridtwin.physiology.reference import Evidence, evidence
+from hybridtwin.priors import describe
+from hybridtwin.units import bracketed
+
+
+def _table(head, rows) -> list[str]:
+    return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(r) + " |" for r in rows), ""]
+
+
+def said(system) -> list[str]:
+    """What a page says that needs no simulation: docstring, inputs, states, outputs, parameters."""
+    spec, leaves = system.spec, {p: v for p, _, v in system.fields()}
+    lines = [f"# {spec.name}", "", headline(system), "", "```text", inspect.getdoc(type(system)) or "", "```", ""]
+    kinds = {"dose": spec.doses, "signal": spec.signals, "covariate": spec.covariates, "state": spec.states,
+             "output": spec.outputs}  # fmt: skip
+    rows = [(kind, f"`{name}`", bracketed(f.unit), f.doc) for kind, fields in kinds.items() for name, f in fields.items()]
+    lines += _table(("kind", "name", "unit", "description"), rows)
+    rows = [(f"`{p}`", bracketed(f.unit), describe(leaves[p]), f.doc, f.source)
+            for p, f in {**spec.parameters, **spec.constants}.items()]  # fmt: skip
+    lines += ["## Parameters", "", *_table(("name", "unit", "prior: median (90 %)", "description", "source"), rows)]
+    targets = ", ".join(f"`{name}`" for fields in (spec.doses, spec.signals) for name in fields)
+    acts = f"`do` acts on {targets}" if targets else "`do` acts on"
+    return [*lines, "## Interventions", "", f"{acts}{' and' if targets else ''} every parameter and state above.", ""]
+
+
+def page(system, found: Evidence) -> str:
+    """The page of a system (with its priors) as Markdown."""
+    lines = said(system)
+    lines += ["## Held against what was published", "", found.markdown() if found.rows else "Nothing yet.", ""]
+    name = found.name
+    lines += [f"## A typical day: {found.lived.protocol.doc}", "", f"![{name}: {found.lived.protocol.doc}]({name}.svg)", ""]
+    return "\n".join([*lines, f"Solved by {found.lived.course.solver}. Research use; not a medical device.", ""])
+
+
+def picture(found: Evidence) -> str:
+    """The typical day as SVG, the same bytes for the same values."""
+    import matplotlib
+
+    out = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": found.name, "path.simplify_threshold": 0.5}):
+        found.plot().savefig(out, format="svg", metadata={"Date": None})
+    return out.getvalue()
+
+
+def write(folder: Path, names=()) -> None:
+    """Write the pages of these systems (all by default) and the index."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names or REGISTRY:
+        found = evidence(REGISTRY[name])
+        (folder / f"{name}.md").write_text(page(REGISTRY[name](), found))
+        (folder / f"{name}.svg").write_text(picture(found))
+    rows = [(f"[{name}]({name}.md)", headline(cls()), cls.spec.time) for name, cls in REGISTRY.items()]
+    index = ["# The library of physiologies", "", "Written by `python -m hybridtwin.physiology.pages docs/physiology`.", ""]
+    (folder / "README.md").write_text("\n".join([*index, *_table(("system", "what it is", "time in"), rows)]))
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]), sys.argv[2:])
