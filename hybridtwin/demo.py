@@ -16,7 +16,7 @@ from hybridtwin.model import Model
 from hybridtwin.physiology import T1DMinimal, T1DTwoPool
 from hybridtwin.sensors import CGM
 
-_WINDOW = ("2026-03-11 06:00", "2026-03-11 16:00")
+WINDOW = ("2026-03-11 06:00", "2026-03-11 16:00")  # breakfast and lunch of the embedded person's third day
 
 
 def models():
@@ -40,8 +40,13 @@ def truth_of(name, measure) -> float:
     """The simulator's own difference between a world and the lived day, inside the window of the demo."""
     truth = datasets.virtual_adult_truth()
     twin_clock = datasets.virtual_adult().clock
-    inside = (truth["time"] >= twin_clock.at(_WINDOW[0])) & (truth["time"] <= twin_clock.at(_WINDOW[1]))
+    inside = (truth["time"] >= twin_clock.at(WINDOW[0])) & (truth["time"] <= twin_clock.at(WINDOW[1]))
     return float(measure(truth[name][inside]) - measure(truth["lived"][inside]))
+
+
+def _in_range(glucose) -> float:
+    """Percent of equally spaced values between 70 and 180 mg/dL."""
+    return 100 * np.mean((glucose >= 70) & (glucose <= 180))
 
 
 def _embedded(report: Path) -> int:
@@ -52,12 +57,17 @@ def _embedded(report: Path) -> int:
     twin = personalize(models(), person, Auto(draws=400, starts=4), key=0, temper=3)
     twin = dataclasses.replace(twin, draws=120)  # of each structure in the simulations below: enough for a look
     sys.stdout.write(f"{twin.verdict!r}\n\n")
-    asked = [("mean", outcomes.mean, np.mean), ("peak", outcomes.peak, np.max), ("nadir", outcomes.nadir, np.min)]
+    asked = [
+        ("mean", outcomes.mean("G", *WINDOW), np.mean),
+        ("peak", outcomes.peak("G", *WINDOW), np.max),
+        ("nadir", outcomes.nadir("G", *WINDOW), np.min),
+        ("% 70-180", outcomes.time_in_range("G", 70, 180, "mg/dL", *WINDOW), _in_range),
+    ]
     effects = []
-    sys.stdout.write(f"glucose on {_WINDOW[0]} to {_WINDOW[1][-5:]}, difference from the lived day (mg/dL)\n")
-    sys.stdout.write(f"{'intervention':<44} {'':<6} {'twin (90 % interval)':>26} {'simulator':>10}\n")
+    sys.stdout.write(f"glucose on {WINDOW[0]} to {WINDOW[1][-5:]}, difference from the lived day (mg/dL, or % of the time)\n")
+    sys.stdout.write(f"{'intervention':<44} {'':<8} {'twin (90 % interval)':>26} {'simulator':>10}\n")
     for fact in datasets.virtual_adult_facts()["interventions"]:
-        effect = contrast(changed(twin, fact), twin, *[make("G", *_WINDOW) for _, make, _ in asked])
+        effect = contrast(changed(twin, fact), twin, *[outcome for _, outcome, _ in asked])
         effects.append(effect)
         for (word, _, measure), row in zip(asked, effect.rows, strict=False):
             title = fact["doc"] if word == "mean" else ""
@@ -66,7 +76,7 @@ def _embedded(report: Path) -> int:
                 if effect.verdict.headline == "DO NOT USE"
                 else f"{row.median:+.0f} ({row.low:+.0f} to {row.high:+.0f})"
             )
-            sys.stdout.write(f"{title[:44]:<44} {word:<6} {answer:>26} {truth_of(fact['name'], measure):>+10.0f}\n")
+            sys.stdout.write(f"{title[:44]:<44} {word:<8} {answer:>26} {truth_of(fact['name'], measure):>+10.0f}\n")
     path = twin.report(report, effects)
     sys.stdout.write(f"\nreport: {path}   ({time.monotonic() - started:.0f} s)\nResearch use; not a medical device.\n")
     return 0

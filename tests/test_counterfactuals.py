@@ -1,12 +1,13 @@
 """Treatment effects against virtual patients of another simulator (models, score and figures: benchmarks/counterfactuals.py)."""
 
+import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import benchmark
 
 import hybridtwin as ht
-from hybridtwin.physiology import T1DMinimal, T1DTwoPool
 
 
 @pytest.fixture(scope="module")
@@ -26,18 +27,35 @@ def test_the_score_is_what_it_says(bench):
     assert found["score"] == pytest.approx(width + 20 * (1.1 + 19.1) / 4)
 
 
+def test_the_truth_of_the_embedded_person_is_the_simulators(bench):
+    """By hand from the table: rows of 06:00 to 16:00, a world less the day as lived."""
+    path = Path(ht.datasets.__file__).parent / "virtual_adult_truth.csv"
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if "06:00" <= row["time"][-5:] <= "16:00"]
+    case = bench.embedded()
+    assert len(case.times) == len(rows) == 121 and case.truth.shape == (3, 4)
+    for arm, found in zip(bench.ARMS, case.truth, strict=True):
+        told = []
+        for world in (arm, "lived"):
+            glucose = [float(row[world]) for row in rows]
+            inside = 100 * sum(70 <= g <= 180 for g in glucose) / len(glucose)
+            told.append([sum(glucose) / len(glucose), max(glucose), min(glucose), inside])
+        np.testing.assert_allclose(found, np.subtract(*told), rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.heavy
 def test_effects_on_virtual_patients_whose_equations_no_twin_shares(bench, shared_data):
+    """The six stored patients and the embedded person: 84 contrasts."""
     root = shared_data("glucose/uva_padova/noisy_cgm_inputs.json").parent
-    data = bench.load(root)
-    truth = {
-        name: np.stack([bench.measured(day[arm][:96, 1]) - bench.measured(day[""][:96, 1]) for arm in bench.ARMS])
-        for name, (_, _, day) in data.items()
-    }
-    models = [ht.Model(s, start="steady", cgm=ht.sensors.CGM("G_isf")) for s in (T1DMinimal(), T1DTwoPool())]
-    found, prior, *_ = bench.answer(models, data, ht.NUTS(draws=150, warmup=100, most=1), 3.0, 0)
-    pooled = bench.score({name: draws for name, (draws, _) in found.items()}, truth)
-    assert pooled["contrasts"] == 72 and pooled["signs"] >= 95 and 80 <= pooled["coverage"] <= 97
+    found, prior, truth = {}, {}, {}
+    for cases, start in ((bench.load(root), "steady"), ({"embedded": bench.embedded()}, "free")):
+        method = ht.NUTS(draws=150, warmup=100, most=1)
+        some, before, *_ = bench.answer(bench.structures(start=start), cases, method, 3.0, 0)
+        found |= {name: draws for name, (draws, _) in some.items()}
+        prior |= before
+        truth |= {name: case.truth for name, case in cases.items()}
+    pooled = bench.score(found, truth)
+    assert pooled["contrasts"] == 84 and pooled["signs"] >= 95 and 80 <= pooled["coverage"] <= 97
     assert pooled["mae"] < 7 and pooled["score"] < 40
     alone = bench.score(prior, truth)
     assert pooled["mae"] < 0.8 * alone["mae"] and pooled["score"] < 0.7 * alone["score"], "the readings teach something"
