@@ -12,12 +12,22 @@ _HOME = {
     "T1DMinimal": "glucose",
     "T1DTwoPool": "glucose",
     "UVAPadova": "uva_padova",
+    "InsulinProducts": "insulin",
     "BergmanMinimal": "bergman",
     "OneCompartment": "pharmacokinetics",
     "OneCompartmentOral": "pharmacokinetics",
     "TwoCompartment": "pharmacokinetics",
     "TwoCompartmentOral": "pharmacokinetics",
+    "ThreeCompartment": "pharmacokinetics",
+    "OneCompartmentTransit": "absorption",
+    "OneCompartmentMM": "saturable",
+    "TwoCompartmentMM": "saturable",
+    "Remifentanil": "remifentanil",
+    "EffectCompartment": "responses",
+    "IndirectResponse": "responses",
     "Warfarin": "warfarin",
+    "Myelosuppression": "myelosuppression",
+    "TargetMediated": "target_mediated",
 }
 _EVIDENCE = ("Protocol", "Reference", "evidence")
 

@@ -1,4 +1,4 @@
-"""Drugs in one and two compartments, given into a vein or by mouth.
+"""Drugs in one, two and three compartments, given into a vein or by mouth.
 
 Every system here is linear in its state, so that it is solved exactly between events. The default priors are those of
 one example drug, named in each docstring: for another drug give its own, `OneCompartment(CL=ht.typical(1.2, cv=0.3),
@@ -15,6 +15,8 @@ _ACOP = "Schoemaker, simulated data sets of ACoP 2016 (nlmixr2data), spread wide
 _GOTI = "Goti 2018, vancomycin, doi:10.1097/FTD.0000000000000490"
 _THEOPH = "theophylline, 12 adults: nlmixr2 SAEM 1.59, 2.75, 31.8 (CV 71, 27, 13 %), widened"
 _LABEL = "theophylline, US prescribing information, table of healthy nonsmoking adults (Hendeles)"
+_BRUNO = "Bruno 1996, docetaxel, doi:10.1007/BF02353487"
+_TAXOTERE = "docetaxel, EU summary of product characteristics, section 5.2: 100 mg/m2 over an hour"
 _LAG = "spans no visible lag to half an hour, tablets"
 
 
@@ -192,3 +194,57 @@ class TwoCompartmentOral(System):
 
     def outputs(self, x, u):
         return {"C": output(x.central / self.Vc, "mg/L", "concentration in plasma")}
+
+
+class ThreeCompartment(System):
+    r"""Three compartments, given into a vein.
+
+    dA/dt = -CL C - Q2 (C - P/V2) - Q3 (C - D/V3)          C = A / V1
+    dP/dt = Q2 (C - P/V2)          dD/dt = Q3 (C - D/V3)
+
+    A `central`, P `shallow`, D `deep` [mg], C [mg/L]; CL, Q2 and Q3 [L/h], V1, V2 and V3 [L], time in h.
+
+    Doses: `iv` (compartment 1). Priors: docetaxel in a person of 1.8 m2 (Bruno 1996, whose rate constants are k10 5.2,
+    k12 1.06, k21 1.51, k13 1.26, k31 .084 1/h and V1 7.4 L). Source of the model: Gabrielsson and Weiner 2016.
+    """
+
+    time = "h"
+    protocol = Protocol(
+        48.0, "docetaxel, 180 mg (100 mg/m2) over an hour", shows=("C",),
+        doses={"iv": Regimen.infusion(180.0, "mg", at=0.0, over=1.0)},
+    )  # fmt: skip
+    references = (
+        Reference("peak, end of the infusion", "mg/L", 3.7, _TAXOTERE,
+                  lambda lived: lived.again(stop=2.0)["C"].max()),
+        Reference("area under the curve", "mg*h/L", 4.6, _TAXOTERE, lambda lived: area(lived, "C", slope_from=36.0)),
+        Reference("last half-life", "h", 11.1, _TAXOTERE, lambda lived: half_life(lived, "C", 36.0, 48.0)),
+        Reference("volume at steady state", "L", 113.0, _TAXOTERE,
+                  lambda lived: lived.body.V1 + lived.body.V2 + lived.body.V3),
+    )  # fmt: skip
+
+    class State(State):
+        central: Scalar = state("mg", "amount in plasma and what mixes with it at once")
+        shallow: Scalar = state("mg", "amount in tissue that exchanges within the hour")
+        deep: Scalar = state("mg", "amount in tissue that exchanges slowly")
+
+    class Input(Input):
+        iv: Scalar = dose("mg", "given into a vein", into="central", cmt=1)
+
+    CL: Scalar = parameter(typical(38.5, cv=0.4), "L/h", "clearance", source=_BRUNO + "; spread about its 45 %")
+    V1: Scalar = parameter(typical(7.4, cv=0.4), "L", "central volume", source=_BRUNO + "; spread assumed")
+    Q2: Scalar = parameter(
+        typical(7.84, cv=0.4), "L/h", "exchange with the shallow compartment", source=_BRUNO + "; spread assumed"
+    )
+    V2: Scalar = parameter(typical(5.19, cv=0.4), "L", "shallow volume", source=_BRUNO + "; spread assumed")
+    Q3: Scalar = parameter(
+        typical(9.32, cv=0.4), "L/h", "exchange with the deep compartment", source=_BRUNO + "; spread assumed"
+    )
+    V3: Scalar = parameter(typical(111.0, cv=0.4), "L", "deep volume", source=_BRUNO + "; spread assumed")
+
+    def rates(self, t, x, u):
+        C = x.central / self.V1
+        shallow, deep = self.Q2 * (C - x.shallow / self.V2), self.Q3 * (C - x.deep / self.V3)
+        return self.State(central=-self.CL * C - shallow - deep, shallow=shallow, deep=deep)
+
+    def outputs(self, x, u):
+        return {"C": output(x.central / self.V1, "mg/L", "concentration in plasma")}

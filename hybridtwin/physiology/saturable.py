@@ -1,0 +1,133 @@
+"""Drugs whose elimination saturates (Michaelis and Menten): twice the dose is more than twice the exposure."""
+
+import numpy as np
+
+from hybridtwin.physiology.reference import Protocol, Reference, area
+from hybridtwin.signals import Regimen
+from hybridtwin.system import Input, Scalar, State, System, constant, dose, output, parameter, route, state, typical
+
+_GRASELA = "Grasela 1983, phenytoin in steady state, doi:10.2165/00003088-198308040-00006"
+_DILANTIN = "extended phenytoin sodium capsules, US prescribing information, section 12.3"
+_ACOP = (
+    "Schoemaker, simulated data sets of ACoP 2016 (nlmixr2data): VM 1000 ug/h, KM 250 ug/L, spread widened from 30 %"
+)
+
+
+class OneCompartmentMM(System):
+    r"""One compartment with saturable elimination and first-order absorption.
+
+    dA_d/dt = -ka A_d          dA/dt = ka A_d - VM C / (KM + C)          C = A / V
+
+    A_d `depot`, A `central` [mg], C [mg/L]; ka [1/h], VM [mg/h], KM [mg/L], V [L], time in h. Far below KM the clearance
+    is VM/KM; under a rate of R < VM into the blood C rests at KM R / (VM - R).
+
+    Doses: `oral` (compartment 1) and `iv` (compartment 2). F is the share of an oral dose that reaches the blood: for
+    capsules of phenytoin sodium the .92 that is phenytoin. Priors: phenytoin in adults of 70 kg (Grasela 1983: VM 415
+    mg/d, KM 5.7 mg/L). Source of the model: Gabrielsson and Weiner, PK/PD data analysis, 5th edition, 2016.
+    """
+
+    time = "h"
+    protocol = Protocol(
+        480.0, "phenytoin sodium, 300 mg by mouth every day for 20 days", shows=("C",),
+        doses={"oral": Regimen.bolus(300.0, "mg", at=0.0).every("24 h", times=20)},
+    )  # fmt: skip
+    references = (
+        Reference("concentration after 20 days", "mg/L", (10.0, 20.0), _DILANTIN + ": control at 10 to 20 mg/L, 300 mg a day",
+                  lambda lived: lived["C"][lived.time >= 456.0].mean()),
+        Reference("time of the peak of a first dose", "h", (4.0, 12.0), _DILANTIN,
+                  lambda lived: lived.time[np.argmax(np.where(lived.time < 24.0, lived["C"], 0.0))]),
+        Reference("half-life at 10 mg/L", "h", (7.0, 42.0), _DILANTIN + ": 22 h on average",
+                  lambda lived: np.log(2.0) * lived.body.V * (lived.body.KM + 10.0) / lived.body.VM),
+    )  # fmt: skip
+
+    class State(State):
+        depot: Scalar = state("mg", "amount at the site of absorption")
+        central: Scalar = state("mg", "amount in plasma and what mixes with it at once")
+
+    class Input(Input):
+        oral: Scalar = dose("mg", "swallowed", into="depot", cmt=1)
+        iv: Scalar = dose("mg", "given into a vein", into="central", cmt=2)
+
+    ka: Scalar = parameter(
+        typical(0.3, cv=0.5), "1/h", "rate of absorption", source="extended capsules; assumed, peak in 4 to 12 h"
+    )
+    VM: Scalar = parameter(
+        typical(17.3, cv=0.25), "mg/h", "largest rate of elimination", source=_GRASELA + "; spread assumed"
+    )
+    KM: Scalar = parameter(
+        typical(5.7, cv=0.5), "mg/L", "concentration at half of the largest rate", source=_GRASELA + "; spread assumed"
+    )
+    V: Scalar = parameter(
+        typical(45.0, cv=0.25), "L", "volume of distribution", source="Winter 2009, .65 L/kg; spread assumed"
+    )
+    F: Scalar = constant(
+        0.92, "1", "share of an oral dose that reaches the blood", source="phenytoin in phenytoin sodium"
+    )
+
+    def dosing(self, u):
+        return {"oral": route(fraction=self.F)}
+
+    def rates(self, t, x, u):
+        C = x.central / self.V
+        absorbed = self.ka * x.depot
+        return self.State(depot=-absorbed, central=absorbed - self.VM * C / (self.KM + C))
+
+    def outputs(self, x, u):
+        return {"C": output(x.central / self.V, "mg/L", "concentration in plasma")}
+
+
+class TwoCompartmentMM(System):
+    r"""Two compartments with saturable elimination and first-order absorption after a lag.
+
+    dA_d/dt = -ka A_d
+    dA/dt = ka A_d - VM C / (KM + C) - Q (C - P/Vp)          dP/dt = Q (C - P/Vp)          C = A / Vc
+
+    A_d `depot`, A `central`, P `peripheral` [mg], C [mg/L]; ka [1/h], VM [mg/h], KM [mg/L], Q [L/h], Vc and Vp [L], time
+    in h. An oral dose of D mg adds F D to the depot `tlag` hours after it was swallowed.
+
+    Doses: `oral` (compartment 1) and `iv` (compartment 2). F is 1 unless given. Priors: an example drug with VM 1 mg/h,
+    KM .25 mg/L, ka 1, V 70, Q 4, V2 50 (Schoemaker, data sets of ACoP 2016). Source of the model: Gabrielsson and Weiner
+    2016.
+    """
+
+    time = "h"
+    protocol = Protocol(120.0, "60 mg into a vein", shows=("C",), doses={"iv": Regimen.bolus(60.0, "mg", at=0.0)})
+    references = (
+        Reference("clearance of 0.6 mg", "L/h", 4.0, _ACOP + ": VM/KM, far below KM",
+                  lambda lived: 0.6 / area(lived.again(doses={"iv": Regimen.bolus(0.6, "mg", at=0.0)}), "C", slope_from=96.0)),
+        Reference("area under the curve of 60 mg without exchange", "mg*h/L", 60.0 * (0.25 + 60.0 / 140.0) / 1.0,
+                  _ACOP + "; D (KM + D / 2 V) / VM, Gibaldi and Perrier 1982",
+                  lambda lived: area(lived.again(parameters={"Q": 1e-9}), "C", slope_from=115.0)),
+    )  # fmt: skip
+
+    class State(State):
+        depot: Scalar = state("mg", "amount at the site of absorption")
+        central: Scalar = state("mg", "amount in plasma and what mixes with it at once")
+        peripheral: Scalar = state("mg", "amount in tissue that exchanges slowly")
+
+    class Input(Input):
+        oral: Scalar = dose("mg", "swallowed", into="depot", cmt=1)
+        iv: Scalar = dose("mg", "given into a vein", into="central", cmt=2)
+
+    ka: Scalar = parameter(typical(1.0, cv=0.5), "1/h", "rate of absorption", source=_ACOP)
+    VM: Scalar = parameter(typical(1.0, cv=0.5), "mg/h", "largest rate of elimination", source=_ACOP)
+    KM: Scalar = parameter(typical(0.25, cv=0.5), "mg/L", "concentration at half of the largest rate", source=_ACOP)
+    Vc: Scalar = parameter(typical(70.0, cv=0.5), "L", "central volume", source=_ACOP)
+    Q: Scalar = parameter(typical(4.0, cv=0.5), "L/h", "exchange with the periphery", source=_ACOP)
+    Vp: Scalar = parameter(typical(50.0, cv=0.5), "L", "peripheral volume", source=_ACOP)
+    tlag: Scalar = parameter(typical(0.1, cv=1.0), "h", "lag before absorption begins",
+                             source="spans no visible lag to half an hour, tablets")  # fmt: skip
+    F: Scalar = constant(1.0, "1", "share of an oral dose that reaches the blood")
+
+    def dosing(self, u):
+        return {"oral": route(lag=self.tlag, fraction=self.F)}
+
+    def rates(self, t, x, u):
+        C = x.central / self.Vc
+        absorbed, exchange = self.ka * x.depot, self.Q * (C - x.peripheral / self.Vp)
+        return self.State(
+            depot=-absorbed, central=absorbed - self.VM * C / (self.KM + C) - exchange, peripheral=exchange
+        )
+
+    def outputs(self, x, u):
+        return {"C": output(x.central / self.Vc, "mg/L", "concentration in plasma")}
