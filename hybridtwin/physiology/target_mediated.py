@@ -95,7 +95,10 @@ class TargetMediated(System):
         """Free drug [mg/L]."""
         total = x.central / self.Vc
         over = total - x.target - self.KSS
-        return 0.5 * (over + jnp.sqrt(over**2 + 4.0 * self.KSS * total))
+        size = jnp.abs(over) + jnp.sqrt(over**2 + 4.0 * self.KSS * total)
+        return jnp.where(
+            over > 0.0, 0.5 * size, 2.0 * self.KSS * total / size
+        )  # the difference of two alike loses digits
 
     def rates(self, t, x, u):
         C = self.free(x)
