@@ -3,7 +3,7 @@
 Theophylline: all twelve personalized from eleven samples, then from the first six; how many samples lie inside the predictive
 bands, with the published population as prior, and with the one that the other eleven people give (`FOCEI`). Warfarin: posterior
 modes beside Monolix's and beside the published one of subject 1. Simulated people (ACoP 2016): how often 90 % intervals hold the
-true parameters. Single patients of other programs are in patients.py.
+true parameters, by mouth (one compartment) and by infusion (two). Single patients of other programs are in patients.py.
 
     python benchmarks/pkpd.py [--only theophylline|warfarin|simulated] [--method nuts|laplace] [--json out.json]
 """
@@ -25,7 +25,7 @@ import numpy as np
 import hybridtwin as ht
 from hybridtwin.engine import double
 from hybridtwin.model import to_coordinate
-from hybridtwin.physiology import OneCompartmentOral, Warfarin
+from hybridtwin.physiology import OneCompartmentOral, TwoCompartment, Warfarin
 
 LEVELS = (0.5, 0.9, 0.95)
 
@@ -173,7 +173,12 @@ def warfarin_model():
 
 def published_warfarin():
     """The population model of `map_subject_1` (nlmixr): three parameters without spread."""
-    spread = {"ktr": (0.106, 1.024695), "ka": (-0.087, 0.9518403), "CL": (-2.03, 0.5300943), "ec50": (0.00724, 0.7204165)}
+    spread = {
+        "ktr": (0.106, 1.024695),
+        "ka": (-0.087, 0.9518403),
+        "CL": (-2.03, 0.5300943),
+        "ec50": (0.00724, 0.7204165),
+    }
     priors = {name: ht.lognormal(math.exp(mean), math.sqrt(variance)) for name, (mean, variance) in spread.items()}
     emax = ht.logitnormal(1 / (1 + math.exp(-3.4)), math.sqrt(0.7134424))
     body = Warfarin(**priors, emax=emax, V=math.exp(2.07), kout=math.exp(-2.9), E0=math.exp(4.57))
@@ -225,30 +230,41 @@ def warfarin():
 
 # ----------------------------------------------------------------------------------------- simulated people
 
-TRUTH = {"ka": "ka", "CL": "cl", "V": "v"}
+
+# Each study's own population: ka 1, CL 4, V 70, Q 4, V2 50, spread 30 %; error 20 % of the concentration (README of the data).
+def _spread(value):
+    return ht.typical(value, cv=0.3)
 
 
-def simulated_people(count=40):
-    """(cohort, id -> true parameters) of the simulated oral study, spread over its four dose levels."""
-    table = rows(folder() / "acop_sim_oral_1cpt.csv.gz")
+STUDIES = {  # name -> (file, our parameter -> its column, the body)
+    "oral": ("acop_sim_oral_1cpt", {"ka": "ka", "CL": "cl", "V": "v"},
+             lambda: OneCompartmentOral(ka=_spread(1.0), CL=_spread(4.0), V=_spread(70.0), tlag=0.0)),
+    "infusion": ("acop_sim_infusion_2cpt", {"CL": "cl", "Vc": "v", "Q": "q", "Vp": "v2"},
+                 lambda: TwoCompartment(CL=_spread(4.0), Vc=_spread(70.0), Q=_spread(4.0), Vp=_spread(50.0))),
+}  # fmt: skip
+
+
+def simulated_people(study="oral", count=40):
+    """(cohort, id -> true parameters) of a simulated study, spread over its four dose levels."""
+    file, truth_of, _ = STUDIES[study]
+    table = rows(folder() / f"{file}.csv.gz")
     for row in table:
         row["ss"] = row["ss"].replace("99", "0")  # 99 is the data set's own mark of the parts without a steady state
-    truth = {row["id"]: {ours: float(row[theirs]) for ours, theirs in TRUTH.items()} for row in table}
-    columns = {name: [row[name] for row in table] for name in ("id", "time", "dv", "mdv", "amt", "evid", "ss", "ii", "cmt")}
+    truth = {row["id"]: {ours: float(row[theirs]) for ours, theirs in truth_of.items()} for row in table}
+    known = ("id", "time", "dv", "mdv", "amt", "rate", "evid", "ss", "ii", "cmt")
+    columns = {name: [row[name] for row in table] for name in known if name in table[0]}
     cohort = ht.Cohort.from_nonmem(columns, units={"TIME": "h", "AMT": "ug", "DV": "ng/mL"}, readings="C")
     chosen = [list(cohort)[i] for i in np.unique(np.linspace(0, len(cohort) - 1, count).round().astype(int))]
     return cohort.subset(chosen), {i: truth[i] for i in chosen}
 
 
-def simulated(method, count=40):
+def simulated(method, study="oral", count=40):
     """How far posterior medians lie from the truth, and how often 90 % intervals hold it."""
-    cohort, truth = simulated_people(count)
-    # The study's own population: ka 1, CL 4, V 70, spread 30 %; error 20 % of the concentration (README of the data).
-    body = OneCompartmentOral(ka=ht.typical(1.0, cv=0.3), CL=ht.typical(4.0, cv=0.3), V=ht.typical(70.0, cv=0.3), tlag=0.0)
-    model = ht.Model(body, C=ht.sensors.Combined1("C", add=0.0, prop=ht.lognormal(0.2, 0.3)))
+    cohort, truth = simulated_people(study, count)
+    model = ht.Model(STUDIES[study][2](), C=ht.sensors.Combined1("C", add=0.0, prop=ht.lognormal(0.2, 0.3)))
     twins = ht.personalize(model, cohort, method, key=0, progress=False)
     found = {"verdicts": [twin.verdict.headline for twin in twins.values()]}
-    for name in TRUTH:
+    for name in STUDIES[study][1]:
         values = {i: twin.fits[0].values[name] for i, twin in twins.items()}
         true = np.array([truth[i][name] for i in twins])
         low, middle, high = np.array([np.quantile(values[i], [0.05, 0.5, 0.95]) for i in twins]).T
@@ -300,11 +316,12 @@ def main():
         for name, apart in found["warfarin"]["subject 1"].items():
             print(f"warfarin, {name:<5} of subject 1 beside the published mode: {100 * apart:+.3f} %")
     if args.only in (None, "simulated"):
-        found["simulated"] = simulated(method)
-        for name in TRUTH:
-            row = found["simulated"][name]
-            print(f"simulated, {name:<3}: {row['inside']} of {row['people']} true values inside the 90 % interval, "
-                  f"median error {100 * row['median error']:.1f} %")  # fmt: skip
+        for study, (_, truth_of, _) in STUDIES.items():
+            found[f"simulated {study}"] = simulated(method, study)
+            for name in truth_of:
+                row = found[f"simulated {study}"][name]
+                told = f"{row['inside']} of {row['people']} true values inside the 90 % interval"
+                print(f"simulated, {study}, {name:<3}: {told}, median error {100 * row['median error']:.1f} %")
     print(f"{time.time() - began:.0f} s")
     if args.json:
         Path(args.json).write_text(json.dumps(found, indent=1))
