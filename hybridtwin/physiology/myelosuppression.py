@@ -98,3 +98,6 @@ class Myelosuppression(System):
     def initial(self, u):
         n = self.Circ0
         return self.State(pk=self.pk.initial(u), proliferating=n, transit1=n, transit2=n, transit3=n, neutrophils=n)
+
+    def steady(self, u):
+        return self.initial(u)

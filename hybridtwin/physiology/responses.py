@@ -185,3 +185,6 @@ class IndirectResponse(System):
 
     def initial(self, u):
         return self.State(depot=0.0, central=0.0, marker=self.R0)
+
+    def steady(self, u):
+        return self.initial(u)

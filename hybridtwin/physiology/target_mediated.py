@@ -124,3 +124,6 @@ class TargetMediated(System):
 
     def initial(self, u):
         return self.State(depot=0.0, central=0.0, peripheral=0.0, target=self.R0)
+
+    def steady(self, u):
+        return self.initial(u)
