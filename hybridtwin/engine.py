@@ -127,14 +127,26 @@ class _Quiet:
             if self._inside == 1:
                 from threadpoolctl import threadpool_limits
 
+                _any_thread_may_limit()
                 self._limits = threadpool_limits(1, "blas")
 
     def __exit__(self, *error):
         with self._lock:
             self._inside -= 1
             if not self._inside and self._limits is not None:
+                _any_thread_may_limit()
                 self._limits.restore_original_limits()
                 self._limits = None
+                _any_thread_may_limit()
+
+
+def _any_thread_may_limit():
+    """From 3.8 on threadpoolctl obeys only the first thread that set a limit; this one is of the process, whoever sets it."""
+    from threadpoolctl import OpenBLASController
+
+    free = getattr(OpenBLASController, "clear_controlling_thread", None)
+    if free is not None:
+        free(force=True)
 
 
 # BLAS spins on all cores for matrices of some hundred columns: beside the threads that integrate it takes ten times as long.

@@ -144,6 +144,24 @@ def test_a_bent_proposal_knows_its_density_and_follows_a_bend():
     assert kish(banana_density(drawn) - ellipsoid.log_density(drawn)) / len(drawn) < 0.3  # of which one is not enough
 
 
+@pytest.mark.parametrize("d", [1, 4, 9])
+def test_the_density_of_a_mixture_is_that_of_scipy_block_by_block_and_never_no_number(monkeypatch, d):
+    from scipy.stats import multivariate_t
+
+    monkeypatch.setattr(importance, "_BLOCK", 64 * 3 * d)
+    rng = np.random.default_rng(d)
+    share, mean = rng.dirichlet(np.ones(3)), 30 + rng.standard_normal((3, d))
+    root = np.tril(0.3 * rng.standard_normal((3, d, d))) + np.eye(d)
+    mixture = importance.Mixture(share, mean, root)
+    z = mixture.draw(rng, 200)
+    wide = [(0.9, 1.0), (0.1, 1.6**2)]
+    truth = sum(s * part * multivariate_t.pdf(z, m, scale * r @ r.T, df=6)
+                for s, m, r in zip(share, mean, root, strict=True) for part, scale in wide)  # fmt: skip
+    np.testing.assert_allclose(mixture.log_density(z), np.log(truth), rtol=0, atol=1e-11)
+    lost = mixture.log_density(np.full((2, d), 1e200))
+    assert np.all(np.isfinite(lost)) and np.all(lost < -500)
+
+
 @pytest.mark.parametrize("reach", [1.0, 0.4])
 def test_jumps_and_walks_keep_the_posterior_whatever_the_proposal(monkeypatch, reach):
     """Also by a proposal that covers less than half of every direction: then it is the walks that reach the rest."""

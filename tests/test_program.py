@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -162,6 +163,23 @@ def test_ctrl_c_in_a_thread_reaches_the_caller():
 
     with pytest.raises(KeyboardInterrupt):
         side_by_side([stop, lambda: 1, lambda: 2])
+
+
+def test_linear_algebra_is_quiet_in_every_thread_and_as_before_once_the_last_has_left():
+    """Since 3.8 threadpoolctl obeys only the first thread that asked; sums of two BLAS threads round otherwise than of one."""
+    from threadpoolctl import threadpool_info
+
+    def threads():
+        return max((lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"), default=1)
+
+    def inside():
+        with engine.quiet:
+            return threads()
+
+    before = threads()
+    with ThreadPoolExecutor(2) as pool:
+        assert [inside(), *pool.map(lambda _: inside(), range(4)), inside()] == [1] * 6
+    assert threads() == before
 
 
 def test_simulated_draws_and_a_cohort_have_the_same_bits_on_one_thread_and_on_two(monkeypatch):

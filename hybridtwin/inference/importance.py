@@ -21,8 +21,10 @@ from hybridtwin.inference.psis import kish, limit, psis, resampled
 from hybridtwin.inference.readings import densities, generator
 from hybridtwin.inference.sampling import Drawn, Setting
 
-_NU = 6.0  # degrees of freedom: tails well above a Gaussian's, variance still finite in every weight that matters
+_NU = 6  # degrees of freedom: tails well above a Gaussian's, variance still finite in every weight that matters
 _WIDE, _SPREAD = 0.1, 1.6  # share and width of the wide part of each component
+_NONE = 1e-300  # a density so far from all components that only its logarithm must stay a number
+_BLOCK = 65_536  # numbers of one array on the host that stay in its second cache
 _STRAIGHT, _BENT, _PER = 2, 0.4, 4  # rounds of ellipsoids alone; share from which they do; draws a coordinate for more
 _TRUST, _LAST = 0.8, 4  # most of the draws that a bent map may have; proposals that a last batch is drawn from
 _EXTRA, _SWEEPS = 3, 3  # components beside those of the modes, and sweeps of expectation and maximization a round
@@ -51,26 +53,48 @@ class Mixture:
             out[mine] = self.mean[k] + noise[mine] @ self.root[k].T
         return out
 
-    def far(self, z):
-        """Squared distance of z (n, d) from every component in its own widths: (n, K)."""
-        out = np.empty((len(z), len(self.share)))
-        for k, back in enumerate(np.linalg.inv(self.root)):
-            y = (z - self.mean[k]) @ back.T
-            out[:, k] = np.einsum("ij,ij->i", y, y)
-        return out
+    def white(self, z):
+        """Draws z (n, d) on the coordinates of every component, y (K, d, n), and their squared lengths (K, n), block by block."""
+        (count, d), back = self.mean.shape, np.linalg.inv(self.root)
+        size, middle = max(_BLOCK // (count * d), 32), self.mean[0]  # far from 0 in its own widths a posterior would lose digits
+        offset = back @ (self.mean - middle)[..., None]
+        for at in range(0, len(z), size):
+            part = (z[at : at + size] - middle).T
+            y = (back.reshape(-1, d) @ part).reshape(count, d, part.shape[1])
+            y -= offset
+            yield y, np.einsum("kdn,kdn->kn", y, y)
 
-    def log_parts(self, far):
-        """Log density of every component, its share counted, from `far` (n, K)."""
+    def parts(self, far):
+        """Density of every component, its share counted, at squared distances `far` (K, n), and the log of their unit.
+
+        Not as logs: a power of a whole number is a few products, and a logarithm or exponential twenty of them.
+        """
         d = self.mean.shape[1]
+        heights = np.log(self.share) - np.log(np.diagonal(self.root, axis1=1, axis2=2)).sum(axis=1)
         constant = math.lgamma((_NU + d) / 2) - math.lgamma(_NU / 2) - 0.5 * d * np.log(_NU * np.pi)
-        heights = np.log(self.share) + constant - np.log(np.diagonal(self.root, axis1=1, axis2=2)).sum(axis=1)
-        narrow = np.log(1 - _WIDE) - 0.5 * (_NU + d) * np.log1p(far / _NU)
-        wide = np.log(_WIDE) - d * np.log(_SPREAD) - 0.5 * (_NU + d) * np.log1p(far / (_SPREAD**2 * _NU))
-        return heights + np.logaddexp(narrow, wide)
+        narrow = (1 - _WIDE) / _power(np.sqrt(1 + far / _NU), _NU + d)
+        wide = _WIDE * _SPREAD**-d / _power(np.sqrt(1 + far / (_SPREAD**2 * _NU)), _NU + d)
+        return np.exp(heights - heights.max())[:, None] * (narrow + wide), heights.max() + constant
 
     def log_density(self, z):
         """Log density at z (n, d): (n,)."""
-        return np.logaddexp.reduce(self.log_parts(self.far(z)), axis=1)
+        found = np.zeros(0)
+        for _, far in self.white(z):
+            parts, unit = self.parts(far)
+            found = np.append(found, np.log(np.maximum(parts.sum(axis=0), _NONE)) + unit)
+        return found
+
+
+def _power(x, whole: int):
+    """`x` to the power of a positive whole number; infinite where that is beyond all numbers."""
+    found = None
+    with np.errstate(over="ignore"):
+        while whole:
+            if whole % 2:
+                found = x if found is None else found * x
+            whole //= 2
+            x = x * x if whole else x
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,7 +226,7 @@ class Learner:
 def _grown(old: Mixture, z, rng, log_weights) -> Mixture:
     """Further components at weighted draws: a bent or skewed posterior is followed by several."""
     at = z[resampled(rng, log_weights, _EXTRA)]
-    nearest = np.argmin(old.far(at), axis=1)
+    nearest = np.concatenate([np.argmin(far, axis=0) for _, far in old.white(at)])
     return Mixture(
         np.concatenate([0.5 * old.share, np.full(_EXTRA, 0.5 / _EXTRA)]),
         np.concatenate([old.mean, at]),
@@ -212,24 +236,29 @@ def _grown(old: Mixture, z, rng, log_weights) -> Mixture:
 
 def _moved(old: Mixture, z, weights) -> Mixture:
     """Every component at the weighted moments of its share, drawn towards what it was as far as 2 d draws would."""
-    far = old.far(z)
-    parts = old.log_parts(far)
-    mine = np.exp(parts - np.logaddexp.reduce(parts, axis=1)[:, None]) * weights[:, None]
-    d, pull, kept = z.shape[1], (_NU + z.shape[1]) / (_NU + far), []
-    for k in range(len(old.share)):
-        total = mine[:, k].sum()
-        if total < 1e-4:
-            continue
-        count = total**2 / np.square(mine[:, k]).sum()
-        own = mine[:, k] * pull[:, k]
-        mean = own @ z / own.sum()
-        cov = (z - mean).T @ ((z - mean) * own[:, None]) / total
-        cov = (count * cov + 2 * d * old.root[k] @ old.root[k].T) / (count + 2 * d)
-        kept.append((total, mean, np.linalg.cholesky(cov)))
-    if not kept:
+    count, d = old.mean.shape
+    total, squares, pulled = np.zeros((3, count, 1))
+    first, second, at = np.zeros((count, d, 1)), np.zeros((count, d, d)), 0
+    for y, far in old.white(z):  # moments on the coordinates of each component, where they are of order 1
+        parts, _ = old.parts(far)
+        mine = parts * (weights[at : at + far.shape[1]] / np.maximum(parts.sum(axis=0), _NONE))
+        own = mine * ((_NU + d) / (_NU + far))
+        total += mine.sum(axis=1, keepdims=True)
+        squares += np.square(mine).sum(axis=1, keepdims=True)
+        pulled += own.sum(axis=1, keepdims=True)
+        first += y @ own[..., None]
+        second += (y * own[:, None]) @ np.swapaxes(y, 1, 2)
+        at += far.shape[1]
+    kept = total[:, 0] >= 1e-4
+    if not kept.any():
         return old
-    shares = np.array([k[0] for k in kept])
-    return Mixture(shares / shares.sum(), np.stack([k[1] for k in kept]), np.stack([k[2] for k in kept]))
+    total, squares, pulled, first, second = (a[kept] for a in (total, squares, pulled, first, second))
+    root, total, pulled = old.root[kept], total[..., None], pulled[..., None]
+    draws, middle = total**2 / squares[..., None], first / pulled
+    square = (second - pulled * middle * np.swapaxes(middle, 1, 2)) / total
+    square = (draws * square + 2 * d * np.eye(d)) / (draws + 2 * d)
+    share, mean = total[:, 0, 0] / total.sum(), old.mean[kept] + (root @ middle)[..., 0]
+    return Mixture(share, mean, np.linalg.cholesky(root @ square @ np.swapaxes(root, 1, 2)))
 
 
 def drift(before, after) -> float:

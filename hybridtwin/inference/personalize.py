@@ -39,7 +39,10 @@ def as_key(key):
 
 def person_key(key, person_id):
     """The key of one person: folded from a stable hash of the id, whoever else is in the cohort."""
-    return jax.random.fold_in(key, zlib.crc32(str(person_id).encode()))
+    return _folded(key, np.uint32(zlib.crc32(str(person_id).encode())))
+
+
+_folded = jax.jit(jax.random.fold_in)  # one call instead of its several operations, for thousands of people
 
 
 class _Tally:

@@ -33,10 +33,10 @@ def _one(x):
     x = x - top
     if not np.any(x < -1e-12):
         return np.full(len(x), -np.log(len(x))), -np.inf
-    order = np.argsort(x)
     many = int(np.ceil(min(len(x) / 5, 3 * np.sqrt(len(x)))))
-    cut = max(x[order[-many - 1]], np.log(np.finfo(float).tiny)) if many < len(x) else -np.inf
-    tail = order[x[order] > cut]
+    cut = max(np.partition(x, -many - 1)[-many - 1], np.log(np.finfo(float).tiny)) if many < len(x) else -np.inf
+    tail = np.flatnonzero(x > cut)
+    tail = tail[np.argsort(x[tail], kind="stable")]
     k = np.inf
     if len(tail) > _TAIL:
         base = np.exp(cut)

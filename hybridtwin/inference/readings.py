@@ -104,13 +104,23 @@ def generator(key, fold: int) -> np.random.Generator:
     return np.random.default_rng(np.append(np.array(jax.random.key_data(key)), fold))
 
 
+@functools.lru_cache(maxsize=64)
+def _prior_program(kernel: Kernel, count: int):
+    """Compiled: key -> coordinates (count, size) of every site whose prior is not made from a normal, by place."""
+    places = [i for i, site in enumerate(kernel.sites) if normal_based(site.prior) is None]
+
+    def draw(key):
+        drawn = {i: kernel.sites[i].prior.sample(jax.random.fold_in(key, i), (count, kernel.sites[i].size)) for i in places}
+        return {i: to_coordinate(kernel.sites[i].prior, values) for i, values in drawn.items()}
+
+    return jax.jit(draw) if places else lambda key: {}
+
+
 def prior_draws(kernel: Kernel, key, count: int) -> np.ndarray:
     """Draws from the prior as coordinates (count, d)."""
-    rng, columns = generator(key, 0), []
-    for i, site in enumerate(kernel.sites):
-        if normal_based(site.prior) is not None:
-            columns.append(rng.standard_normal((count, site.size)))
-        else:
-            k = jax.random.fold_in(key, i)
-            columns.append(np.array(to_coordinate(site.prior, site.prior.sample(k, (count, site.size)))))
+    rng, others = generator(key, 0), _prior_program(kernel, count)(key)
+    columns = [
+        np.asarray(others[i]) if i in others else rng.standard_normal((count, site.size))
+        for i, site in enumerate(kernel.sites)
+    ]
     return np.concatenate(columns, axis=1) if columns else np.zeros((count, 0))

@@ -76,6 +76,30 @@ def _probe(tree, layout: Layout, start: str, paths: tuple[str, ...]):
     return probe
 
 
+class _Same:
+    """A system as a key: this very object, for to compare all its priors would cost what is to be saved."""
+
+    def __init__(self, system):
+        self.system = system
+
+    def __hash__(self):
+        return id(self.system)
+
+    def __eq__(self, other):
+        return isinstance(other, _Same) and other.system is self.system
+
+
+@functools.lru_cache(maxsize=16)
+def _bodies(same: _Same):
+    """The typical body as a tree and its leaves, and what differs in the drawn ones: paths (P,), values (B, P)."""
+    typical = same.system.typical()
+    bodies = bodies_of(same.system.priors(), typical.values())
+    leaves, tree = jax.tree.flatten(typical)
+    paths = tuple(bodies[0])
+    values = np.array([[float(body[p]) for p in paths] for body in bodies]).reshape(len(bodies), len(paths))
+    return tree, [np.asarray(leaf, float) if np.ndim(leaf) == 0 else leaf for leaf in leaves], paths, values
+
+
 class _Day:
     """A lived world as the pilot sees it: stretches between events, what enters at each, and the compiled rates."""
 
@@ -85,13 +109,8 @@ class _Day:
         layout = layout_of([world], spec, latents=1 + max(uncertain, default=-1))
         span = world.stop - world.start
         mesh = lay([world], spec, layout, [], max_step=2 * span)[0]
-        typical = system.typical()
-        bodies = bodies_of(system.priors(), typical.values())
-        leaves, tree = jax.tree.flatten(typical)
-        self.leaves = [np.asarray(leaf, float) if np.ndim(leaf) == 0 else leaf for leaf in leaves]
-        paths = tuple(bodies[0])
-        self.values = np.array([[float(body[p]) for p in paths] for body in bodies]).reshape(len(bodies), len(paths))
-        self.overrides = np.zeros((len(bodies), len(layout.overridden)))
+        tree, self.leaves, paths, self.values = _bodies(_Same(system))
+        self.overrides = np.zeros((len(self.values), len(layout.overridden)))
         self._probe = _probe(tree, Layout(overridden=layout.overridden), start, paths)
         self._mesh, self.t, self._precision = mesh, mesh.t, jnp.result_type(float)  # a record may be bound outside any verb
         places = {path: i for i, path in enumerate(spec.states)}
