@@ -254,7 +254,7 @@ def main():
     compiling = float(np.median([p["compile_seconds"] for p in peers]))
     print(f"plain: {each:.2f} s a person to as many (median of {len(peers)} people, extrapolated), {compiling:.1f} s of "
           f"compiling a person left out")  # fmt: skip
-    claims = {"people_ratio": each / mine, "people_per_second": 1 / mine}
+    claims = {"people_ratio": each / mine, "people_per_second": 1 / mine, f"memory_GiB_{given.people}": last["memory_MiB"] / 1024}
     if {8, 512} <= set(cold):
         claims["compile_ratio_512_8"] = cold[512]["compile_seconds"] / cold[8]["compile_seconds"]
     measure.report("cohort", given, claims=claims, cold=cold, warm=warm, plain=peers)

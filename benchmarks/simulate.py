@@ -13,7 +13,10 @@ side's faster mode; `forward_gradient_ratio` and `reverse_gradient_ratio` (the p
     python -m benchmarks.simulate --json [--lanes 1 64 2048] [--repeats 7] [--device gpu]
 """
 
+import json
 import math
+import subprocess
+import sys
 
 from benchmarks import measure
 
@@ -122,6 +125,23 @@ def compare(lanes, ours, tolerances, repeats):
     return found
 
 
+def memory(lanes):
+    """Most memory (GiB) that a process of our side alone ever held: (values and gradients of so many lanes, those of 256)."""
+    import resource
+
+    from benchmarks import glucose_problem as gp
+    from hybridtwin.program import Program
+    from hybridtwin.simulate.steppers import Tsit5
+
+    ours, found = gp.ours(Tsit5(1), 5.0), []
+    program = Program(ours.log_density, ours.data)
+    for count in (TILE, lanes):
+        z = gp.draws(count)
+        program(z), program.gradient(z)
+        found.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+    return found[1], found[0]
+
+
 def claimed(found, lanes, unknowns):
     """(claims of one number of lanes, which of our modes the library takes)."""
     from hybridtwin.program import WIDTHS, backward
@@ -138,8 +158,12 @@ def main():
     """Tune both sides, time them in turns and print the ratios."""
     parser = measure.arguments(__doc__)
     parser.add_argument("--lanes", type=int, nargs="+", default=[1, 64, 2048, 65536])
+    parser.add_argument("--memory-of", type=int, help="used by the script itself")
     given = parser.parse_args()
     measure.use(given.device)
+    if given.memory_of:
+        print(json.dumps(memory(given.memory_of)))
+        return
     import jax
 
     from hybridtwin.engine import double
@@ -162,6 +186,9 @@ def main():
                 a, b = (sides[side][0].median / lanes * 1e6 for side in ("ours", "peer"))
                 rows.append((what + " *" * (what == own), lanes, a, b, b / a, sides["peer"][1]))
                 results[f"{what} at {lanes}"] = {side: t.to_json() | {"way": way} for side, (t, way) in sides.items()}
+    asked = [sys.executable, "-m", "benchmarks.simulate", "--device", given.device, "--memory-of", str(max(given.lanes))]
+    whole, tile = json.loads(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    claims |= {f"memory_GiB_{max(given.lanes)}": whole, f"memory_GiB_{TILE}": tile}
     claims["max_error"] = max(mine["error"], theirs["error"])
     claims |= {"max_error_ours": mine["error"], "max_error_peer": theirs["error"]}
     assert all(map(math.isfinite, claims.values()))
