@@ -29,7 +29,7 @@ from hybridtwin.pooling import Pooling, check, correlated, fingerprint, personal
 from hybridtwin.program import Program
 from hybridtwin.sensors import AbstractSensor, Seen
 from hybridtwin.simulate.mesh import Layout, Mesh, bucket, lay, layout_of, pad
-from hybridtwin.simulate.pilot import Choice, Pilot
+from hybridtwin.simulate.pilot import Choice, Pilot, by_law
 from hybridtwin.simulate.solve import Extras, first, observer, states
 from hybridtwin.simulate.steppers import RK4, AbstractStepper, Adaptive, Chebyshev, Exact
 from hybridtwin.simulate.stiff import Rosenbrock
@@ -327,11 +327,11 @@ def choose(model, world) -> Choice:
     Whatever is chosen here, `personalize` computes the log density of the kept draws again with twice the steps.
     """
     spec, span, solver = model.spec, world.stop - world.start, model.solver
+    if law := by_law(spec, solver):
+        return law
     stepwise = all(world.inputs[name].stepwise for name in spec.signals)
     if isinstance(solver, Exact) and not (spec.linear and stepwise):
-        raise DeclarationError(
-            f"{spec.name} is not linear with piecewise constant signals, so it has no exact steps. Leave solver= out."
-        )
+        raise DeclarationError(f"{spec.name} has no exact steps: not linear under piecewise constant signals. Leave solver= out.")
     if isinstance(solver, Adaptive | Exact):
         return Choice(solver, math.inf, "as asked")
     if spec.linear and stepwise and solver is None:

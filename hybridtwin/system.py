@@ -331,6 +331,7 @@ class Spec:
     defines: frozenset[str] = frozenset()  # which optional methods the author wrote
     horizon: float | None = None  # declared validity, in `time`
     grid: float | None = None  # default spacing of outputs, in `time`
+    step: float | None = None  # of a difference equation, in `time`
 
     def state(self, values: Mapping[str, Any]):
         """The State with these values by path."""
@@ -449,6 +450,7 @@ class System(Parametric, metaclass=_SystemMeta):
     linear: ClassVar[bool | None] = None
     horizon: ClassVar[str | None] = None
     grid: ClassVar[str | None] = None
+    step: ClassVar[str | None] = None  # a difference equation: what `rates` says holds for a whole step of this length
     protocol: ClassVar[Any] = None  # a typical day, and what was published: see physiology/reference.py
     references: ClassVar[tuple] = ()
     State: ClassVar[Any] = State  # the author's own subclasses
@@ -526,6 +528,7 @@ def _spec(system: System) -> Spec:
         defines=frozenset(n for n in ("initial", "steady", "dosing", "portion", "diffusion") if n in vars(cls)),
         horizon=span(cls.horizon),
         grid=span(cls.grid),
+        step=span(cls.step),
     )
     seen: dict[str, str] = {}
     for kind in ("states", "doses", "covariates", "signals", "parameters", "constants"):
@@ -542,7 +545,7 @@ def _spec(system: System) -> Spec:
         outputs={n: OutputField(unit, doc, n) for n, (unit, doc) in report.outputs.items()},
         edges=report.graph,
         unchecked=report.unchecked,
-        linear=report.linear if cls.linear is None else cls.linear,
+        linear=cls.step is None and (report.linear if cls.linear is None else cls.linear),
         unforced=report.unforced,
         routes=tuple(spec.doses),
         noise=report.noise,

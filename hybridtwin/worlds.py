@@ -23,7 +23,7 @@ from hybridtwin.simulate.pilot import Choice, Pilot
 from hybridtwin.simulate.rules import acts_of
 from hybridtwin.simulate.run import Solved, solve_draws, tile
 from hybridtwin.simulate.solve import states
-from hybridtwin.simulate.steppers import RK4, Exact, Repeated
+from hybridtwin.simulate.steppers import RK4, Difference, Exact, Repeated
 from hybridtwin.simulate.stiff import Rosenbrock
 from hybridtwin.simulate.trajectory import Act
 
@@ -96,7 +96,7 @@ def _choice(fit: Fit, day: Day, exact: bool, watched: bool) -> Choice:
     if exact and asked is None and not watched:
         return Choice(Exact.of(model.spec), np.inf, "linear, under inputs that hold still in between")
     found = fit.problem.choice if day.lived else choose(model, day.world)
-    if isinstance(found.stepper, Rosenbrock) or (asked is not None and (exact or not isinstance(asked, Exact))):
+    if isinstance(found.stepper, Rosenbrock | Difference) or (asked is not None and (exact or not isinstance(asked, Exact))):
         return found
     rate, far = found.rate, found.far
     if not (rate and far):

@@ -14,6 +14,7 @@ _HOME = {
     "UVAPadova": "uva_padova",
     "InsulinProducts": "insulin",
     "BergmanMinimal": "bergman",
+    "DallaMan2007": "dalla_man",
     "OneCompartment": "pharmacokinetics",
     "OneCompartmentOral": "pharmacokinetics",
     "TwoCompartment": "pharmacokinetics",
@@ -28,6 +29,18 @@ _HOME = {
     "Warfarin": "warfarin",
     "Myelosuppression": "myelosuppression",
     "TargetMediated": "target_mediated",
+    "Smith2004": "smith",
+    "Zenker2007": "circulation",
+    "Windkessel2": "circulation",
+    "Windkessel3": "circulation",
+    "Windkessel4": "circulation",
+    "Vancomycin": "kidney",
+    "Kidney": "kidney",
+    "HIV": "viral",
+    "Tumor": "tumor",
+    "TumorDaily": "tumor",
+    "TumorInhibition": "tumor",
+    "TumorXenograft": "tumor",
 }
 _EVIDENCE = ("Protocol", "Reference", "evidence")
 

@@ -57,6 +57,13 @@ def picture(found: Evidence) -> str:
     return out.getvalue()
 
 
+def index() -> str:
+    """The list of all systems as Markdown."""
+    rows = [(f"[{name}]({name}.md)", headline(cls()), cls.spec.time) for name, cls in REGISTRY.items()]
+    lines = ["# The library of physiologies", "", "Written by `python -m hybridtwin.physiology.pages docs/physiology`.", ""]
+    return "\n".join([*lines, *_table(("system", "what it is", "time in"), rows)])
+
+
 def write(folder: Path, names=()) -> None:
     """Write the pages of these systems (all by default) and the index."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,9 +71,7 @@ def write(folder: Path, names=()) -> None:
         found = evidence(REGISTRY[name])
         (folder / f"{name}.md").write_text(page(REGISTRY[name](), found))
         (folder / f"{name}.svg").write_text(picture(found))
-    rows = [(f"[{name}]({name}.md)", headline(cls()), cls.spec.time) for name, cls in REGISTRY.items()]
-    index = ["# The library of physiologies", "", "Written by `python -m hybridtwin.physiology.pages docs/physiology`.", ""]
-    (folder / "README.md").write_text("\n".join([*index, *_table(("system", "what it is", "time in"), rows)]))
+    (folder / "README.md").write_text(index())
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ class Protocol:
 
     `stop`: its length in the system's unit of time, from 0. `doc`: what is done, and which published figure it is.
     `doses`, `signals` and `covariates` as in `Person.of`. `shows`: the outputs worth a picture; all by default.
+    `tol`: the n/2n error allowed, larger where valves or switches make it fall slowly.
     """
 
     stop: float
@@ -38,6 +39,7 @@ class Protocol:
     signals: Mapping[str, Signal] = dataclasses.field(default_factory=dict)
     covariates: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     shows: tuple[str, ...] = ()
+    tol: float = 1e-5
 
     def person(self, time: str, id: str = "typical") -> Person:
         """The record of this day, in the unit of time of a system."""
@@ -49,7 +51,8 @@ class Protocol:
 class Reference:
     """A quantity that was published, and how to read ours off a typical body.
 
-    `expected`: a number, or (low, high) of a range. `source`: who says so (DOI). `ours`: a function of a `Lived`.
+    `expected`: a number, or (low, high) of a range. `source`: who says so (DOI). `ours`: a function of a `Lived`. `why`: why ours
+    is far off, where it is and the equations are those of the paper all the same.
     """
 
     quantity: str
@@ -57,6 +60,7 @@ class Reference:
     expected: float | tuple[float, float]
     source: str
     ours: Callable[["Lived"], Any]
+    why: str = ""
 
     def __post_init__(self):
         parse(self.unit)
@@ -81,8 +85,8 @@ class Lived:
 
     @functools.cached_property
     def course(self) -> Trajectory:
-        """The day, simulated (n/2n error below 1e-5)."""
-        return simulate(self.body, self.protocol.person(self.body.spec.time), tol=1e-5)
+        """The day, simulated."""
+        return simulate(self.body, self.protocol.person(self.body.spec.time), tol=self.protocol.tol)
 
     @property
     def time(self) -> np.ndarray:
@@ -121,6 +125,11 @@ class Row:
         return LIGHTS[2 if not off <= FAIR else 1 if off > GOOD else 0]
 
     @property
+    def said(self) -> str:
+        """The light, and why where the author knows."""
+        return f"{self.light}: {self.reference.why}" if self.reference.why else self.light
+
+    @property
     def expected(self) -> str:
         """The reference as text."""
         said = self.reference.expected
@@ -148,7 +157,7 @@ class Evidence:
     def markdown(self) -> str:
         """The table as Markdown."""
         lines = ["| quantity | unit | reference | ours | light | source |", "|---|---|---|---|---|---|"]
-        lines += [f"| {r.reference.quantity} | {r.reference.unit} | {r.expected} | {r.value:.5g} | {r.light} | "
+        lines += [f"| {r.reference.quantity} | {r.reference.unit} | {r.expected} | {r.value:.5g} | {r.said} | "
                   f"{r.reference.source} |" for r in self.rows]  # fmt: skip
         return "\n".join(lines)
 
@@ -157,7 +166,7 @@ class Evidence:
         return self.lived.course.plot(*(self.lived.protocol.shows or tuple(self.lived.body.spec.outputs)))
 
     def __repr__(self):
-        told = [(f"{r.reference.quantity} {bracketed(r.reference.unit)}", r.expected, f"{r.value:.5g}", r.light,
+        told = [(f"{r.reference.quantity} {bracketed(r.reference.unit)}", r.expected, f"{r.value:.5g}", r.said,
                  r.reference.source) for r in self.rows]  # fmt: skip
         head = ("quantity", "reference", "ours", "light", "source")
         wide = [max(len(row[i]) for row in (head, *told)) for i in range(4)]

@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from hybridtwin.errors import DeclarationError
 from hybridtwin.priors import quantile
 from hybridtwin.simulate.mesh import Layout, lay, layout_of
 from hybridtwin.simulate.solve import _SEEN, Extras, _here, _inputs, _inputs_at, _scales
-from hybridtwin.simulate.steppers import AbstractStepper
+from hybridtwin.simulate.steppers import AbstractStepper, Difference
 from hybridtwin.simulate.stiff import GAMMA, NODES, PARTS, SLOPES, STATES
 
 _BODIES = 12  # drawn bodies beside the typical one
@@ -51,6 +52,17 @@ class Choice:
         """In words."""
         long = f", segments of at most {self.step:.3g} {unit}" if math.isfinite(self.step) else ""
         return f"{self.stepper!r}{long} ({self.why})"
+
+
+def by_law(spec, solver) -> Choice | None:
+    """The steps of a difference equation (`step = "1 d"`), which are part of the law; None for a differential equation."""
+    if spec.step is None:
+        return None
+    if solver is not None:
+        raise DeclarationError(
+            f"{spec.name} is a difference equation of {spec.step:g} {spec.time}; no solver goes with it. Leave solver= out."
+        )
+    return Choice(Difference(), spec.step, f"a difference equation of {spec.step:g} {spec.time}")
 
 
 @functools.lru_cache(maxsize=64)

@@ -121,6 +121,18 @@ class Heun(AbstractStepper):
         return Heun(2 * self.substeps)
 
 
+class Difference(AbstractStepper):
+    """One step of a difference equation, x + h f(t, x): the law itself, so that nothing is to be refined."""
+
+    order: ClassVar[int | None] = None
+
+    def advance(self, f, t, h, x):
+        return jax.tree.map(lambda leaf, rate: leaf + h * rate, x, f(t, x))
+
+    def refined(self):
+        return None
+
+
 @functools.lru_cache(maxsize=16)
 def _chebyshev_tableau(stages):
     """Runge-Kutta-Chebyshev method of order 2 as an explicit tableau (Sommeijer, Shampine and Verwer 1998)."""

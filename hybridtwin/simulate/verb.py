@@ -16,7 +16,7 @@ from hybridtwin.simulate.course import course, recorder
 from hybridtwin.simulate.failures import failures
 from hybridtwin.simulate.mesh import LAST, Layout, Mesh, bucket, lay, layout_of, override_columns, pad
 from hybridtwin.simulate.noise import NOISY, NOISY_STEPS, keys_of
-from hybridtwin.simulate.pilot import Choice, Pilot
+from hybridtwin.simulate.pilot import Choice, Pilot, by_law
 from hybridtwin.simulate.rules import acts_of, overflowed, told
 from hybridtwin.simulate.run import solve_draws, tile
 from hybridtwin.simulate.solve import Extras, first, states
@@ -185,6 +185,8 @@ def _choice(system, lived, world, solver, start, layout) -> Choice:
     """
     spec, span, watched = system.spec, lived.stop - lived.start, bool(layout.triggered)
     whole = span + 1.0
+    if law := by_law(spec, solver):
+        return law
     if layout.noise and isinstance(solver, Adaptive | Exact):
         raise DeclarationError(f"{spec.name} has process noise, which is simulated in steps. Leave solver= out, or give RK4().")
     if isinstance(solver, Adaptive):
@@ -214,7 +216,8 @@ def _choice(system, lived, world, solver, start, layout) -> Choice:
     if stops is not None and (solver is not None or len(stops) * pilot.cost < 4 * many):
         why = f"{said}: stiff; steps where the pilot's were, {len(stops)}"
         return Choice(solver or Rosenbrock(), span / _WATCHED if watched else whole, why, stops)
-    if solver is None and many > _AFFORDABLE:
+    unstable = span / _AFFORDABLE * pilot.rate > 2.5  # Runge-Kutta's steps are stable to 2.8 time constants
+    if solver is None and many > _AFFORDABLE and unstable:
         why = f"{said}: stiff, and the pilot did not get through"
         return Choice(Adaptive(stiff=True), span / _WATCHED if watched else whole, why)
     return Choice(solver or RK4(1), max(step, span / _AFFORDABLE), said)

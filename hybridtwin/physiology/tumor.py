@@ -1,0 +1,296 @@
+"""Tumors and what is done about them: chemotherapy and radiotherapy, day by day and in continuous time, growth under a
+drug in people, and in mice.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from hybridtwin.physiology.reference import Protocol, Reference
+from hybridtwin.signals import Regimen, Signal
+from hybridtwin.system import (
+    Input,
+    Scalar,
+    State,
+    System,
+    const,
+    constant,
+    dose,
+    lognormal,
+    output,
+    parameter,
+    signal,
+    state,
+)
+
+_GENG = "Geng 2017, doi:10.1038/s41598-017-13646-z"
+_BICA = "Geng 2017 as simulated by Bica 2020 and Melnychuk 2022 (Causal Transformer)"
+_CLARET = "Claret 2009, capecitabine in colorectal cancer, doi:10.1200/JCO.2008.21.0807"
+_SIMEONI = "Simeoni 2004, paclitaxel in A2780 xenografts, doi:10.1158/0008-5472.CAN-03-2524"
+
+
+
+def _diameter(volume):
+    """Diameter [cm] of a sphere of this volume."""
+    size = jnp.maximum(volume / const(1.0, "cm^3"), 1e-30)  # no slope at nothing: the cube root's is infinite there
+    return const(1.0, "cm") * (size * (6.0 / np.pi)) ** (1.0 / 3.0)
+
+
+class TumorDaily(System):
+    r"""A lung tumor under chemotherapy and radiotherapy, day by day: the law of the causal benchmarks.
+
+    V(t+1) = V(t) (1 + rho log(K / V) - beta_c C(t) - (alpha d(t) + beta d(t)^2))        while V < dead_at
+    C(t+1) = (1 - elimination) C(t) + chemo(t+1)         d(t) = radio(t), for one day     beta = alpha / ratio
+
+    V `volume` [cm^3], C `drug` [mg/m^3], d `field` [Gy]; rho, elimination [1/d], K, dead_at [cm^3], beta_c [m^3/mg/d],
+    alpha [1/Gy/d], ratio [Gy]; a difference equation of one day. A tumor that reaches `dead_at` (13 cm across) stays there, and
+    `dead` is 1. `diameter` [cm] is that of a sphere; `cured` is the chance that no cell is left, exp(-5.8e8 V), with which the
+    benchmarks let a patient recover on a day. Interventions: `chemo`, `radio`, both given at the beginning of a day.
+
+    Source: Geng 2017, doi:10.1038/s41598-017-13646-z, in the discrete form of Lim 2018 and Bica 2020.
+    """
+
+    time = "d"
+    grid = "1 d"
+    step = "1 d"
+    protocol = Protocol(
+        60.0, "six weekly cycles of chemotherapy and 2 Gy on the days after", shows=("volume", "drug"),
+        doses={"chemo": Regimen.bolus(5.0, "mg/m^3", at=7.0).every("7 d", times=6),
+               "radio": Regimen.bolus(2.0, "Gy", at=8.0).every("7 d", times=6)},
+    )  # fmt: skip
+    references = (
+        Reference("surviving share after 2 Gy", "1", 0.904, _GENG + ": alpha .0398/Gy, alpha/beta 10 Gy",
+                  lambda lived: 1.0 - float(lived.body.alpha) * 2.0 * (1.0 + 2.0 / float(lived.body.ratio))),
+        Reference("volume at death", "cm^3", 1150.3, _BICA + ": a sphere of 13 cm", lambda lived: lived.body.dead_at),
+    )  # fmt: skip
+
+    class State(State):
+        volume: Scalar = state("cm^3", "tumor")
+        drug: Scalar = state("mg/m^3", "concentration of the chemotherapy")
+        field: Scalar = state("Gy", "radiation of the day")
+        dead: Scalar = state("1", "1 from the day on which the tumor has become too large")
+
+    class Input(Input):
+        chemo: Scalar = dose("mg/m^3", "chemotherapy", into="drug", cmt=2)
+        radio: Scalar = dose("Gy", "radiotherapy", into="field", cmt=3)
+
+    rho: Scalar = parameter(lognormal(0.0073, 0.9), "1/d", "growth", source=_BICA + "; spread assumed")
+    alpha: Scalar = parameter(lognormal(0.0398, 0.8), "1/Gy/d", "radiosensitivity", source=_BICA + "; spread assumed")
+    beta_c: Scalar = parameter(lognormal(0.028, 0.025), "m^3/mg/d", "effect of chemotherapy", source=_BICA)
+    V0: Scalar = parameter(lognormal(14.1, 1.5), "cm^3", "tumor at the first row", initial=True)
+    ratio: Scalar = constant(10.0, "Gy", "alpha over beta", source=_GENG)
+    K: Scalar = constant(14137.1669, "cm^3", "largest tumor: a sphere of 30 cm", source=_BICA)
+    dead_at: Scalar = constant(1150.3465, "cm^3", "tumor that is not survived: a sphere of 13 cm", source=_BICA)
+    elimination: Scalar = constant(0.5, "1/d", "share of the drug that leaves in a day", source=_BICA)
+
+    def rates(self, t, x, u):
+        alive, day = x.dead < 0.5, const(1.0, "d")
+        growth = self.rho * jnp.log(self.K / jnp.where(x.volume > 0.0, x.volume, self.K))
+        grown = x.volume * (growth - self.beta_c * x.drug - self.alpha * x.field * (1.0 + x.field / self.ratio))
+        over = x.volume + grown * day >= self.dead_at
+        last = (self.dead_at - x.volume) / day
+        return self.State(
+            volume=jnp.where(alive, jnp.where(over, last, grown), 0.0 * grown),
+            drug=-self.elimination * x.drug,
+            field=-x.field / day,
+            dead=jnp.where(alive & over, 1.0, 0.0) / day,
+        )
+
+    def outputs(self, x, u):
+        return {
+            "diameter": output(_diameter(x.volume), "cm", "of a sphere of this volume"),
+            "cured": output(jnp.exp(-const(5.8e8, "1/cm^3") * x.volume), "1", "chance that no cell is left"),
+        }
+
+    def initial(self, u):
+        none = 0.0 * self.V0
+        return self.State(volume=self.V0, drug=none * const(1.0, "mg/m^3/cm^3"), field=none * const(1.0, "Gy/cm^3"),
+                          dead=none * const(1.0, "1/cm^3"))  # fmt: skip
+
+
+class Tumor(System):
+    r"""A lung tumor under chemotherapy and radiotherapy in continuous time.
+
+    dV/dt = V (rho log(K / V) - beta_c C)          dC/dt = -ln 2 / half_life C
+    at a fraction of D Gy: V -> V exp(-(alpha D + beta D^2)), beta = alpha / ratio
+
+    V `volume` [cm^3], C `drug` [mg/m^3], `absorbed` [Gy] the radiation so far; rho [1/d], K [cm^3], beta_c [m^3/mg/d], alpha
+    [1/Gy], ratio [Gy], half_life [d]; time in d. `diameter` [cm] is that of a sphere, `cured` the chance that no cell is
+    left, exp(-5.8e8 V). Without treatment log V goes to log K at the rate rho: log(V/K) = log(V0/K) exp(-rho t).
+    Interventions: `chemo`, `radio` (a fraction acts when it begins, as linear-quadratic survival).
+
+    Source: Geng 2017, doi:10.1038/s41598-017-13646-z.
+    """
+
+    time = "d"
+    grid = "0.5 d"
+    protocol = Protocol(
+        90.0, "30 fractions of 2 Gy on working days", shows=("volume",),
+        doses={"radio": Regimen.bolus(2.0, "Gy", at=[7.0 * w + d for w in range(1, 7) for d in range(5)])},
+    )  # fmt: skip
+    references = (
+        Reference("surviving share after 2 Gy", "1", (0.85, 0.92), _GENG + ": alpha .0398/Gy, alpha/beta 10 Gy",
+                  lambda lived: lived.again(doses={"radio": Regimen.bolus(2.0, "Gy", at=0.0)}).at("volume", 0.5)
+                  / lived.again(doses={}).at("volume", 0.5)),
+    )  # fmt: skip
+
+    class State(State):
+        volume: Scalar = state("cm^3", "tumor")
+        drug: Scalar = state("mg/m^3", "concentration of the chemotherapy")
+        absorbed: Scalar = state("Gy", "radiation so far")
+
+    class Input(Input):
+        chemo: Scalar = dose("mg/m^3", "chemotherapy", into="drug", cmt=2)
+        radio: Scalar = dose("Gy", "radiotherapy, a fraction", into="absorbed", cmt=3, portion="2 min")
+
+    rho: Scalar = parameter(lognormal(0.0073, 0.9), "1/d", "growth", source=_BICA + "; spread assumed")
+    alpha: Scalar = parameter(lognormal(0.0398, 0.8), "1/Gy", "radiosensitivity", source=_GENG + "; spread assumed")
+    beta_c: Scalar = parameter(lognormal(0.028, 0.025), "m^3/mg/d", "effect of chemotherapy", source=_GENG)
+    half_life: Scalar = parameter(lognormal(1.0, 0.1), "d", "of the drug", source=_GENG + "; spread assumed")
+    V0: Scalar = parameter(lognormal(14.1, 1.5), "cm^3", "tumor at the first row", initial=True)
+    ratio: Scalar = constant(10.0, "Gy", "alpha over beta", source=_GENG)
+    K: Scalar = constant(14137.1669, "cm^3", "largest tumor: a sphere of 30 cm", source=_BICA)
+
+    def rates(self, t, x, u):
+        growth = self.rho * jnp.log(self.K / jnp.where(x.volume > 0.0, x.volume, self.K))
+        return self.State(
+            volume=x.volume * (growth - self.beta_c * x.drug),
+            drug=-np.log(2.0) / self.half_life * x.drug,
+            absorbed=0.0 * self.rho * x.absorbed,
+        )
+
+    def portion(self, dose, x, u, amount, first):
+        if dose != "radio":
+            return x
+        left = jnp.exp(-self.alpha * amount * (1.0 + amount / self.ratio))
+        return self.State(volume=x.volume * left, drug=x.drug, absorbed=x.absorbed)
+
+    def outputs(self, x, u):
+        return {
+            "diameter": output(_diameter(x.volume), "cm", "of a sphere of this volume"),
+            "cured": output(jnp.exp(-const(5.8e8, "1/cm^3") * x.volume), "1", "chance that no cell is left"),
+        }
+
+    def initial(self, u):
+        none = 0.0 * self.V0
+        return self.State(
+            volume=self.V0, drug=none * const(1.0, "mg/m^3/cm^3"), absorbed=none * const(1.0, "Gy/cm^3")
+        )
+
+
+class TumorInhibition(System):
+    r"""Size of a tumor in people under a drug to which it becomes resistant.
+
+    dy/dt = KL y - KD exp(-lambda t) exposure y
+
+    y `size` [mm], the sum of longest diameters; KL growth, KD effect, lam loss of effect, t since treatment began (time 0 of
+    the record). Under a constant exposure E: y = y0 exp(KL t - KD E / lam (1 - exp(-lam t))). The smallest size is reached at
+    t = ln(KD E / KL) / lam. Interventions: `exposure` (daily dose of capecitabine [g/d]).
+
+    Source: Claret 2009, doi:10.1200/JCO.2008.21.0807.
+    """
+
+    time = "wk"
+    grid = "0.5 wk"
+    protocol = Protocol(
+        52.0, "a year of capecitabine, 2.3 g a day on average over cycles", signals={"exposure": Signal.constant(2.3, "g/d")}
+    )
+    references = (
+        Reference("time to the smallest size, 2.3 g a day", "wk", 19.0, "closed form of Claret 2009 at its typical values",
+                  lambda lived: lived.time[np.argmin(lived["size"])]),
+        Reference("size at a year over the first", "1", 1.079, "closed form of Claret 2009 at its typical values",
+                  lambda lived: lived.at("size", 52.0) / lived.at("size", 0.0)),
+    )  # fmt: skip
+
+    class State(State):
+        size: Scalar = state("mm", "sum of longest diameters")
+
+    class Input(Input):
+        exposure: Scalar = signal("g/d", "capecitabine a day", default=0.0)
+
+    KL: Scalar = parameter(lognormal(0.021, 0.9), "1/wk", "growth", source=_CLARET + "; spread assumed")
+    KD: Scalar = parameter(lognormal(0.025, 0.6), "d/g/wk", "effect of the drug", source=_CLARET + "; spread assumed")
+    lam: Scalar = parameter(lognormal(0.053, 0.8), "1/wk", "loss of effect", source=_CLARET + "; spread assumed")
+    y0: Scalar = parameter(lognormal(90.0, 0.5), "mm", "size at the first row", initial=True)
+
+    def rates(self, t, x, u):
+        return self.State(size=(self.KL - self.KD * jnp.exp(-self.lam * t) * u.exposure) * x.size)
+
+    def outputs(self, x, u):
+        return {"volume_ratio": output((x.size / self.y0) ** 3, "1", "volume over that at the first row")}
+
+    def initial(self, u):
+        return self.State(size=self.y0)
+
+
+class TumorXenograft(System):
+    r"""A tumor in a mouse under paclitaxel: growth first exponential, then linear; damaged cells die on the way.
+
+    dx1/dt = l0 x1 / (1 + (l0 w / l1)^20)^(1/20) - k2 c x1          dx2/dt = k2 c x1 - k1 x2
+    dx3/dt = k1 (x2 - x3)      dx4/dt = k1 (x3 - x4)                w = x1 + x2 + x3 + x4
+    dA/dt = -(k10 + k12) A + k21 P      dP/dt = k12 A - k21 P       c = A / V1
+
+    x1 `growing`, x2 to x4 `damaged` [g], w `weight`; A `central`, P `peripheral` [mg/kg], c [ug/mL]; l0, k1 [1/d], l1 [g/d],
+    k2 [mL/ug/d], k10, k12, k21 [1/d], V1 [L/kg]. A steady concentration above l0 / k2 makes the tumor vanish.
+    Doses: `iv` (compartment 1). Source: Simeoni 2004, doi:10.1158/0008-5472.CAN-03-2524.
+    """
+
+    time = "d"
+    grid = "0.1 d"
+    protocol = Protocol(
+        30.0, "30 mg/kg of paclitaxel every four days from day 8, as in figure 3 of Simeoni 2004", shows=("weight",),
+        doses={"iv": Regimen.bolus(30.0, "mg/kg", at=8.0).every("4 d", times=3)},
+    )  # fmt: skip
+    references = (
+        Reference("concentration that makes the tumor vanish", "ng/mL", 434.0, _SIMEONI,
+                  lambda lived: 1000.0 * lived.body.l0 / lived.body.k2),
+        Reference("weight on day 5 over that at inoculation", "1", 3.92, "Simeoni 2004: exp(l0 t) while growth is exponential",
+                  lambda lived: lived.at("weight", 5.0) / lived.at("weight", 0.0)),
+    )  # fmt: skip
+
+    class State(State):
+        growing: Scalar = state("g", "cells that divide")
+        damaged1: Scalar = state("g", "cells hit by the drug")
+        damaged2: Scalar = state("g", "the same, later")
+        damaged3: Scalar = state("g", "the same, before they are gone")
+        central: Scalar = state("mg/kg", "paclitaxel in plasma and what mixes with it at once")
+        peripheral: Scalar = state("mg/kg", "paclitaxel in tissue")
+
+    class Input(Input):
+        iv: Scalar = dose("mg/kg", "paclitaxel into a vein", into="central", cmt=1)
+
+    l0: Scalar = parameter(lognormal(0.273, 0.2), "1/d", "exponential growth", source=_SIMEONI + "; spread assumed")
+    l1: Scalar = parameter(lognormal(0.814, 0.3), "g/d", "linear growth", source=_SIMEONI + "; spread assumed")
+    k1: Scalar = parameter(lognormal(0.968, 0.3), "1/d", "death of damaged cells", source=_SIMEONI + "; spread assumed")
+    k2: Scalar = parameter(lognormal(0.629, 0.3), "mL/ug/d", "potency", source=_SIMEONI + "; spread assumed")
+    w0: Scalar = parameter(lognormal(0.055, 0.3), "g", "tumor at inoculation", initial=True, source=_SIMEONI)
+    k10: Scalar = constant(20.832, "1/d", "elimination", source=_SIMEONI)
+    k12: Scalar = constant(0.144, "1/d", "to tissue", source=_SIMEONI)
+    k21: Scalar = constant(2.011, "1/d", "from tissue", source=_SIMEONI)
+    V1: Scalar = constant(0.81, "L/kg", "central volume", source=_SIMEONI)
+
+    def rates(self, t, x, u):
+        weight = x.growing + x.damaged1 + x.damaged2 + x.damaged3
+        killed = self.k2 * const(1.0, "ug*L/mL/mg") * (x.central / self.V1) * x.growing
+        growth = self.l0 * x.growing / (1.0 + (self.l0 * weight / self.l1) ** 20) ** (1 / 20)
+        exchange = self.k12 * x.central - self.k21 * x.peripheral
+        return self.State(
+            growing=growth - killed,
+            damaged1=killed - self.k1 * x.damaged1,
+            damaged2=self.k1 * (x.damaged1 - x.damaged2),
+            damaged3=self.k1 * (x.damaged2 - x.damaged3),
+            central=-self.k10 * x.central - exchange,
+            peripheral=exchange,
+        )
+
+    def outputs(self, x, u):
+        return {
+            "weight": output(x.growing + x.damaged1 + x.damaged2 + x.damaged3, "g", "tumor"),
+            "C": output(x.central / self.V1, "mg/L", "paclitaxel in plasma"),
+        }
+
+    def initial(self, u):
+        none = 0.0 * self.w0
+        drug = none * const(1.0, "mg/kg/g")
+        return self.State(
+            growing=self.w0, damaged1=none, damaged2=none, damaged3=none, central=drug, peripheral=drug
+        )
