@@ -10,7 +10,6 @@ and records enter it only as arguments.
 import dataclasses
 import functools
 import hashlib
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -29,10 +28,9 @@ from hybridtwin.pooling import Pooling, check, correlated, fingerprint, personal
 from hybridtwin.program import Program
 from hybridtwin.sensors import AbstractSensor, Seen
 from hybridtwin.simulate.mesh import Layout, Mesh, bucket, lay, layout_of, pad
-from hybridtwin.simulate.pilot import Choice, Pilot, by_law
+from hybridtwin.simulate.pilot import Choice, choose, graded
 from hybridtwin.simulate.solve import Extras, first, observer, states
-from hybridtwin.simulate.steppers import RK4, AbstractStepper, Adaptive, Chebyshev, Exact
-from hybridtwin.simulate.stiff import Rosenbrock
+from hybridtwin.simulate.steppers import AbstractStepper, Adaptive
 from hybridtwin.system import System, nearest
 from hybridtwin.units import time_factor
 
@@ -317,46 +315,6 @@ def _thinned(times, every):
     return np.array(kept, int)
 
 
-_ACCURATE = 500  # segments of accurate steps a record may need before a stabilized method takes longer ones
-_STABLE = 3_000  # segments of those before it is worth a look whether a stiff method needs fewer
-
-
-def choose(model, world) -> Choice:
-    """How to integrate one day in inference: exact, accurate, stable for long records, or stiff; see `Pilot`.
-
-    Whatever is chosen here, `personalize` computes the log density of the kept draws again with twice the steps.
-    """
-    spec, span, solver = model.spec, world.stop - world.start, model.solver
-    if law := by_law(spec, solver):
-        return law
-    stepwise = all(world.inputs[name].stepwise for name in spec.signals)
-    if isinstance(solver, Exact) and not (spec.linear and stepwise):
-        raise DeclarationError(f"{spec.name} has no exact steps: not linear under piecewise constant signals. Leave solver= out.")
-    if isinstance(solver, Adaptive | Exact):
-        return Choice(solver, math.inf, "as asked")
-    if spec.linear and stepwise and solver is None:
-        return Choice(Exact.of(spec), math.inf, "linear, under inputs that hold still in between")
-    pilot = Pilot(model.system, world, model.start)
-    rate, said = pilot.rate, f"fastest rate {pilot.rate:.3g}/{spec.time}"
-    if solver is not None and not isinstance(solver, Rosenbrock):
-        return Choice(solver, (1.2 if isinstance(solver, Chebyshev) else 0.7) / rate, f"as asked; {said}", rate=rate)
-    accurate = pilot.stable(0.7 / rate, 2.5)  # Runge-Kutta's steps are stable to 2.8 time constants
-    if solver is None and accurate * _ACCURATE >= span:
-        return Choice(RK4(1), accurate, said, rate=rate, far=pilot.far)
-    # Stable while a draw's fastest rate is under thirteen times the typical one. Under eight (four stages) trajectories of the
-    # sampler ran into bodies whose stomach empties too fast for the steps: 1.5 % of them diverged, and none with five.
-    why = f"{said} under {span:.3g} {spec.time}: stable steps"
-    stable = Choice(Chebyshev(5), pilot.stable(1.2 / rate, 15.0), why, rate=rate, far=pilot.far)
-    many = span / stable.step
-    if solver is None and many <= _STABLE:
-        return stable
-    stops = pilot.stops
-    if stops is not None and (solver is not None or len(stops) * pilot.cost < 5 * many):
-        why = f"{said}: stiff; steps where the pilot's were, {len(stops)}"
-        return Choice(solver or Rosenbrock(), math.inf, why, stops, rate)
-    return stable if solver is None else Choice(solver, 1.2 / rate, f"as asked; {said}", rate=rate)
-
-
 def _read_by(model, bound):
     """Readings of one person that enter the likelihood: sensor -> indices."""
     if not sum(len(r) for r in bound.readings.values()):
@@ -377,11 +335,12 @@ def _read_by(model, bound):
     }
 
 
-def bind(model, person, *, max_step=None, padded=False) -> Problem:
+def bind(model, person, *, max_step=None, padded=False, pooled=False) -> Problem:
     """See `Model.bind`. **Raises:** NoReadings, DeclarationError (process noise), and whatever binding a record raises.
 
     `padded`: lengths are rounded up to few distinct shapes, so that people of a cohort share compiled programs. Nothing
-    here looks at anybody else: a person's bits must not depend on who else is in the cohort.
+    here looks at anybody else: a person's bits must not depend on who else is in the cohort. `pooled`: shorter steps after doses
+    (`graded`), for what is not corrected draw by draw.
     """
     spec = model.spec
     if spec.noise and not model.fit_noiseless:
@@ -396,7 +355,7 @@ def bind(model, person, *, max_step=None, padded=False) -> Problem:
     edges = {g: np.asarray(bound.occasion_edges(g), float) for _, g in model.varying}
     layout = layout_of([world], spec, varying=model.varying, latents=len(bound.latent))
     span = bound.stop - bound.start
-    choice = choose(model, world)
+    choice = graded(choose(model, world), world, spec) if pooled else choose(model, world)
     reads = [
         (float(bound.readings[n].time[i]), int(bound.readings[n].order[i])) for n, rows in used.items() for i in rows
     ]

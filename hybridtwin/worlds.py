@@ -14,7 +14,7 @@ from hybridtwin.engine import Lanes, double
 from hybridtwin.errors import InterventionError
 from hybridtwin.fit import Fit
 from hybridtwin.interventions import World
-from hybridtwin.model import Data, Kernel, Model, choose, lived_world
+from hybridtwin.model import Data, Kernel, Model, lived_world
 from hybridtwin.simulate.course import course, recorder
 from hybridtwin.simulate.failures import Failures, failures
 from hybridtwin.simulate.mesh import FIRST, LAST, bucket, lay, layout_of, override_columns, pad

@@ -13,7 +13,7 @@ from hybridtwin import sensors
 from hybridtwin.errors import DeclarationError
 from hybridtwin.inference.methods import Laplace
 from hybridtwin.inference.personalize import personalize
-from hybridtwin.model import Model, choose, lived_world
+from hybridtwin.model import Model, lived_world
 from hybridtwin.physiology import OneCompartment, T1DMinimal, Warfarin
 from hybridtwin.records import Person
 from hybridtwin.signals import Regimen

@@ -11,6 +11,7 @@ import numpy as np
 
 from hybridtwin.coordinates import to_coordinate
 from hybridtwin.inference.conditional import WIDTH, Marginal
+from hybridtwin.inference.kept import Work
 
 _STEPS = np.array([2.0, 1.0, 0.5, 0.25, 0.1, 0.03, 0.008, 0.001])  # WIDTH of them
 _FAR = 1.5  # longest step of any coordinate in one round
@@ -19,6 +20,7 @@ _PROBE = 1e-2  # of a standard error: step of the differences of a gradient
 _BEND = 0.1  # of a standard error: step of the second differences
 _FLAT = 1e-3  # curvature of a coordinate below which it is told as not determined
 _ZERO = 1e-3  # an sd this much of its start is told as zero
+_NOWHERE = Work(None)
 
 
 class Estimate(NamedTuple):
@@ -53,23 +55,35 @@ class Estimate(NamedTuple):
         return found
 
 
-def maximize(marginal: Marginal, report, rounds: int = 100, start=None, near: float = _NEAR) -> Estimate:
+class _At(NamedTuple):
+    """Where a search stands."""
+
+    u: np.ndarray
+    each: np.ndarray
+    slopes: np.ndarray
+    metric: np.ndarray
+    numbers: np.ndarray  # rounds taken, objective at the start
+    warm: list  # from where everybody's mode is searched
+
+
+def maximize(marginal: Marginal, report, rounds: int = 100, start=None, near: float = _NEAR, work=_NOWHERE) -> Estimate:
     """Search from `start` (p,), by default the pool's. report(done, total) is called each round, may raise KeyboardInterrupt.
 
-    `near`: predicted gain of the objective at which it has arrived.
+    `near`: predicted gain of the objective at which it has arrived. `work`: where each round is kept.
     """
-    u = np.array(marginal.pool.start if start is None else start)
-    low = _edges(marginal.pool, marginal.pool.start)
-    marginal.settle(u)
-    each = marginal.each(u)[0]
-    began, taken, left = float(each.sum()), 0, np.nan
-    scale = np.full(len(u), 1e-3)
-    slopes = marginal.slopes(u, scale)
-    metric = None
+    u, left = np.array(marginal.pool.start if start is None else start), np.nan
+    low, nothing = _edges(marginal.pool, marginal.pool.start), np.zeros(0)
+    kept = work.load(_At(u, nothing, nothing, nothing, nothing, marginal.warm))
+    if kept is None:
+        marginal.settle(u)
+        each = marginal.each(u)[0]
+        slopes = marginal.slopes(u, np.full(len(u), 1e-3))
+        kept = _At(u, each, slopes, _outer(slopes), np.array([0.0, each.sum()]), marginal.warm)
+    u, each, slopes, metric, (done, began), marginal.warm = kept
+    taken = int(done)
     while taken < rounds:
+        work.save(_At(u, each, slopes, metric, np.array([taken, began]), marginal.warm))
         free = ~((u <= low + 1e-9) & (slopes.sum(axis=1) > 0))
-        if metric is None:
-            metric = _outer(slopes)
         gradient = slopes.sum(axis=1)
         step = _newton(metric, gradient, free)
         left = float(-gradient @ step) / 2
@@ -96,7 +110,7 @@ def maximize(marginal: Marginal, report, rounds: int = 100, start=None, near: fl
         new = marginal.slopes(u, scale)
         metric = _updated(metric, moved, (new - slopes).sum(axis=1))
         slopes = new
-    return _finished(marginal, u, low, slopes, (taken, rounds, began, near), report)
+    return _finished(marginal, u, low, slopes, (taken, rounds, float(began), near), report)
 
 
 def _finished(marginal, u, low, slopes, story, report) -> Estimate:

@@ -4,6 +4,8 @@ A twin's own model is that of a new person of the inferred population (`Populati
 others say, `Twin.mode` is the empirical Bayes estimate, and a contrast's "prior-only" answer is that of a person like them.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,7 @@ from hybridtwin.errors import DeclarationError, ParameterError, SolveError
 from hybridtwin.fit import Judgment
 from hybridtwin.inference import focei
 from hybridtwin.inference.conditional import Marginal
-from hybridtwin.inference.kept import Sampled
+from hybridtwin.inference.kept import Sampled, Work
 from hybridtwin.inference.methods import FOCEI, HMC, NUTS
 from hybridtwin.inference.modes import laplace
 from hybridtwin.inference.own import asked, finished, own_problems
@@ -25,10 +27,11 @@ from hybridtwin.records import Cohort
 from hybridtwin.twin import Twin, Twins
 
 _FINEST = 16  # most sub-steps that the marginal likelihood is computed with
-_STILL = 1e-3  # change of the objective by halved steps that does not matter
+_STILL = 0.3  # change of the objective by halved steps at which a search may begin
+_MATTERS = 0.1  # change by halved steps, of the objective or in standard errors, after which the search goes on with them
 
 
-def personalize(models, cohort, method, *, key, temper=1.0, progress=True) -> Twins:
+def personalize(models, cohort, method, *, key, temper=1.0, keep=None, progress=True) -> Twins:
     """See `inference.personalize.personalize`. **Raises:** DeclarationError, ParameterError for what cannot be pooled."""
     if not isinstance(cohort, Cohort):
         raise ParameterError(
@@ -48,13 +51,14 @@ def personalize(models, cohort, method, *, key, temper=1.0, progress=True) -> Tw
     people = list(cohort.values())
     with double(), bars.bar(f"pooling {len(people)} people", enabled=progress) as tell:
         pool, groups = gather(models[0], people)
+        work = Work.of(keep, pool, groups, root, method)
         if isinstance(method, FOCEI):
-            population = _maximized(pool, groups, [p.id for p in people], method, tell)
+            population = _maximized(pool, groups, [p.id for p in people], method, tell, work)
             fits = _given_the_population(population, root)
         else:
             from hybridtwin.inference import joint
 
-            population, fits = joint.sampled(pool, groups, [p.id for p in people], method, root, tell)
+            population, fits = joint.sampled(pool, groups, [p.id for p in people], method, root, tell, work)
     seed = str(key) if isinstance(key, int | np.integer) else "key"
     twins = {p.id: Twin.of(p, [fits[i]], person_key(root, p.id), seed) for i, p in enumerate(people)}
     return Twins(twins, population)
@@ -75,30 +79,62 @@ def substeps_for(marginal: Marginal, u) -> int:
         old, steps = new, 2 * steps
 
 
-def _maximized(pool: Pool, groups: list[Group], ids, method: FOCEI, tell) -> Population:
+class Halved(NamedTuple):
+    """What halving the steps does to a maximum of the likelihood."""
+
+    change: float  # of the objective, with everybody's mode found anew
+    move: float  # of the estimate that would move most, in standard errors
+
+    @property
+    def matters(self) -> bool:
+        return not (abs(self.change) < _MATTERS and self.move < _MATTERS)
+
+    def __str__(self):
+        return f"half the steps change the objective by {self.change:.2g} and an estimate by {self.move:.2g} standard errors"
+
+
+def halved(marginal: Marginal, found: focei.Estimate) -> Halved:
+    """The objective under half the steps, and where one Newton step from its gradient there would lead."""
+    steps, warm = marginal.substeps, marginal.warm
+    if all(group.kernel.stepper.refined() is None for group in marginal.groups):
+        return Halved(0.0, 0.0)
+    marginal.substeps = np.int32(2 * int(steps))
+    marginal.settle(found.u)
+    change, move = float(marginal.each(found.u)[0].sum()) - found.objective, 0.0
+    at = np.flatnonzero(found.free)
+    half = found.hessian[np.ix_(at, at)] / 2
+    if len(at) and np.isfinite(half).all() and np.linalg.eigvalsh(half).min() > 0:
+        inverse = np.linalg.inv(half)
+        errors = np.ones(len(found.u))
+        errors[at] = np.sqrt(np.diag(inverse))
+        pull = (marginal.slopes(found.u, np.clip(1e-2 * errors, 1e-5, 1e-2)) - found.slopes).sum(axis=1)[at] / 2
+        move = float(np.max(np.abs(inverse @ pull) / errors[at]))
+    marginal.substeps, marginal.warm = steps, warm
+    return Halved(change, move)
+
+
+def _maximized(pool: Pool, groups: list[Group], ids, method: FOCEI, tell, work) -> Population:
     marginal = Marginal(pool, groups, method.laplace)
 
     def report(done, total):
         tell(done, total, "")
 
-    steps, found = 1, None
-    for _ in range(3):  # the steps that serve the start may be too long for the optimum
-        marginal.substeps = np.int32(steps)
-        at = pool.start if found is None else found.u
-        marginal.substeps = np.int32(substeps_for(marginal, at))
-        if found is not None and int(marginal.substeps) <= steps:
-            marginal.substeps = np.int32(steps)
-            break
-        steps = int(marginal.substeps)
-        found = focei.maximize(marginal, report, method.rounds, at)
-        if not np.isfinite(found.objective):
-            raise SolveError(
-                "the marginal likelihood is not a number at the start. Check units and initial estimates with ht.check."
-            )
+    marginal.substeps = np.int32(substeps_for(marginal, pool.start))
+    found = focei.maximize(marginal, report, method.rounds, work=work.part(0))
+    if not np.isfinite(found.objective):
+        raise SolveError("the marginal likelihood is not a number at the start. Check units and initial estimates with ht.check.")
+    # the steps that serve the start may be too long for the optimum
+    rounds, further = found.rounds, halved(marginal, found)
+    while further.matters and int(marginal.substeps) < _FINEST:
+        marginal.substeps = np.int32(2 * int(marginal.substeps))
+        found = focei.maximize(marginal, report, method.rounds, found.u, work=work.part(int(marginal.substeps)))
+        rounds, further = rounds + found.rounds, halved(marginal, found)
     modes = tuple(marginal.settle(found.u))
     judge = Judgment()
     if method.rounds:
         judge.above(found.left, 0.01, 1.0, f"the search stopped with {found.left:.2g} of the objective to gain")
+    if further.matters:
+        judge.say("CAUTION", f"the steps are too long: {further}")
     gone = float(1 - np.mean(np.concatenate([m.arrived for m in modes])))
     judge.above(gone, 0.0, 0.1, f"the conditional mode of {100 * gone:.0f} % of the people was not found")
     held = [s.name for s in pool.sites if s.kind in ("omega", "spread") and not found.free[pool.place(s.name)]]
@@ -106,7 +142,8 @@ def _maximized(pool: Pool, groups: list[Group], ids, method: FOCEI, tell) -> Pop
         judge.say("CAUTION", f"{', '.join(held)} went to zero; fix it at 0 or take it out of the random effects")
     elif not np.isfinite(found.covariance()).all():
         judge.say("CAUTION", "the curvature of the objective is not positive; standard errors are not known")
-    stats = {"rounds": found.rounds, "left": found.left, "start": found.start}
+    stats = {"rounds": rounds, "left": found.left, "start": found.start,
+             "mesh_change": further.change, "mesh_move": further.move}  # fmt: skip
     return Population(pool, tuple(groups), tuple(ids), method, found.u, found.covariance(), found.sandwich(), None, modes,
                       stats, judge.part, int(marginal.substeps))  # fmt: skip
 

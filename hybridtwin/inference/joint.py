@@ -33,7 +33,8 @@ from hybridtwin.inference.nuts import CHUNK, WARM_DEPTH
 from hybridtwin.inference.own import asked, coordinates, finished, own_problems
 from hybridtwin.inference.pooled import LOG_2PI, Group, Pool
 from hybridtwin.inference.population import Population
-from hybridtwin.inference.sampling import weights_of
+from hybridtwin.inference.psis import kish, psis, resampled
+from hybridtwin.inference.readings import generator
 from hybridtwin.model import Kernel, finite
 from hybridtwin.simulate.steppers import Repeated
 
@@ -41,6 +42,9 @@ from hybridtwin.simulate.steppers import Repeated
 # many effective draws (measured on the standard normal itself); the bends that ask for more have been straightened.
 _EASIER = 0.1
 _ROUGH, _CLOSE = 1e-5, 0.02  # the start of a sampler: how well modes are found, and how much of the objective may be left
+_EVEN = 0.999  # share of draws that count under half the steps, above which they are left as they are
+_UNEVEN = 0.8  # under this everything is drawn again with half the steps
+_HALVINGS = 2  # times that this is done
 _MIXING = ("rhat", "ess_bulk", "ess_tail")
 _FIELDS = ("z", "diverging", "num_steps", "energy", "accept_prob")
 
@@ -297,104 +301,120 @@ def _refitted(pool: Pool, frame: Frame, y):
 # ---------------------------------------------------------------------------------------------- sampling
 
 
+class _Round(NamedTuple):
+    """What a sampler saw in one or more rounds of `CHUNK` transitions of C chains."""
+
+    y: np.ndarray  # (C, n, D)
+    diverging: np.ndarray  # (C, n)
+    energy: np.ndarray
+    accept: np.ndarray
+    steps: np.ndarray  # gradients of a transition
+    pace: np.ndarray  # what the warm-up adapts: the size of a step, or how many a transition takes
+
+
+class _At(NamedTuple):
+    """Where a run stands after `done` rounds: all that the next one is made from."""
+
+    done: Any
+    frame: Frame
+    state: Any  # of the sampler
+    found: _Round  # of the stage it is in
+
+
+class _Trees:
+    """The No-U-Turn sampler, each chain with a step size of its own until the warm-up ends."""
+
+    def __init__(self, pool, groups, given, method, key, half):
+        self._given, self._keys = given, jax.random.split(jax.random.fold_in(key, 4), method.chains)
+        kernels = tuple(group.kernel for group in groups)
+        self._begin, self._go = _programs(pool, kernels, half * CHUNK, method.target - _EASIER, method.depth)
+
+    def begin(self, y, frame, old=None):
+        keys = self._keys if old is None else jax.vmap(lambda k: jax.random.fold_in(k, 1))(self._keys)
+        datas, substeps = self._given
+        return self._begin(keys, jnp.asarray(y), datas, frame, substeps)
+
+    def go(self, state, frame, number):
+        datas, substeps = self._given
+        state, (z, diverging, steps, energy, accept, pace) = self._go(state, datas, frame, substeps)
+        return state, _Round(*map(np.asarray, (z, diverging, energy, accept, steps, pace)))
+
+    def adapted(self, state, found, last):
+        """One step size for all chains where the warm-up ends: each has had few transitions to find its own."""
+        if not last:
+            return state
+        paces = found.pace[:, found.pace.shape[1] // (2 * CHUNK) * CHUNK :]
+        pace = np.full(len(paces), np.exp(np.mean(np.median(np.log(paces), axis=1))))
+        return state._replace(adapt_state=state.adapt_state._replace(step_size=jnp.asarray(pace)))
+
+
+class _Turns:
+    """Quarter turns, of as many steps for all chains as the warm-up found to be enough."""
+
+    def __init__(self, pool, groups, given, method, key, half):
+        self._given, self._key, self._target = given, jax.random.fold_in(key, 4), method.target
+        self._begin, self._go = _turning(pool, tuple(group.kernel for group in groups))
+
+    def begin(self, y, frame, old=None):
+        datas, substeps = self._given
+        return self._begin(jnp.asarray(y), (datas, frame, substeps)), np.int32(3) if old is None else old[1]
+
+    def go(self, state, frame, number):
+        (stand, steps), (datas, substeps) = state, self._given
+        stand, out = self._go(stand, jax.random.fold_in(self._key, number), np.int32(steps), (datas, frame, substeps))
+        y, diverging, energy, accept = (np.moveaxis(np.asarray(a), 0, 1) for a in out)
+        many = np.full(accept.shape, float(steps))
+        return (stand, np.int32(steps)), _Round(y, diverging, energy, accept, many, many)
+
+    def adapted(self, state, found, last):
+        """As many steps as the last round asks for."""
+        stand, steps = state
+        return stand, np.int32(turning.steps_for(float(found.accept[:, -CHUNK:].mean()), int(steps), self._target))
+
+
 class _Run(NamedTuple):
     y: np.ndarray  # (C, N, D)
     frame: Frame
     stats: dict[str, Any]
 
 
-def _sample(pool, groups, datas, frame, substeps, method, key, report) -> _Run:
+def _sample(pool, groups, datas, frame, substeps, method, key, report, work) -> _Run:
     """Warm up twice (in the frame, then in the refitted one) and draw; chains that have not mixed go on."""
     half = -(-method.warmup // (2 * CHUNK))
-    kernels = tuple(group.kernel for group in groups)
-    begin, go = _programs(pool, kernels, half * CHUNK, method.target - _EASIER, method.depth)
-    size = pool.size + sum(b.size for b in frame.told)
-    y = jax.random.normal(jax.random.fold_in(key, 3), (method.chains, size), float)
-    keys, total, done = jax.random.split(jax.random.fold_in(key, 4), method.chains), 2 * half + -(-method.draws // CHUNK), 0
-    kept, interrupted = [], False
-
-    def warm(state, frame):
-        nonlocal done
-        found, paces = [], []
-        for _ in range(half):
-            state, out = go(state, datas, frame, substeps)
-            found.append(np.asarray(out[0]))
-            paces.append(np.asarray(out[-1]))
-            done += 1
-            report(done, total, 0)
-        return state, np.concatenate(found[len(found) // 2 :], axis=1), np.concatenate(paces[len(paces) // 2 :], axis=1)
-
-    try:
-        _, drawn, _ = warm(begin(keys, y, datas, frame, substeps), frame)
-        y, frame = _refitted(pool, frame, drawn)
-        keys = jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys)
-        state, _, paces = warm(begin(keys, jnp.asarray(y), datas, frame, substeps), frame)
-        # one step size for all chains: each has had few transitions to find its own
-        pace = np.full(method.chains, np.exp(np.mean(np.median(np.log(paces), axis=1))))
-        state = state._replace(adapt_state=state.adapt_state._replace(step_size=jnp.asarray(pace)))
-        while True:
-            state, out = go(state, datas, frame, substeps)
-            kept.append([np.asarray(a) for a in out[:-1]])
-            done += 1
-            report(min(done, total - 1), total, int(sum(k[1].sum() for k in kept)))
-            count = CHUNK * len(kept)
-            if count >= method.draws and count % method.draws < CHUNK:
-                z = np.concatenate([k[0] for k in kept], axis=1)
-                if count >= method.most * method.draws or _mixed(pool, frame, z):
-                    break
-    except KeyboardInterrupt:
-        if not kept:
-            raise
-        interrupted = True
-    z, diverging, steps, energy, accept = (np.concatenate([k[i] for k in kept], axis=1) for i in range(len(_FIELDS)))
-    stats = {"divergent": float(diverging.mean()), "bfmi": diagnostics.bfmi(energy), "interrupted": interrupted,
-             "leapfrogs": float(steps.mean()), "accept": float(accept.mean())}  # fmt: skip
-    return _Run(z, frame, stats)
-
-
-def _turned(pool, groups, datas, frame, substeps, method, key, report) -> _Run:
-    """The same by quarter turns: warm up in the frame, then in the refitted one, and draw."""
-    begin, go = _turning(pool, tuple(group.kernel for group in groups))
-    half = -(-method.warmup // (2 * CHUNK))
+    sampler = (_Turns if isinstance(method, HMC) else _Trees)(pool, groups, (datas, substeps), method, key, half)
     total, size = 2 * half + -(-method.draws // CHUNK), pool.size + sum(b.size for b in frame.told)
-    y = jax.random.normal(jax.random.fold_in(key, 3), (method.chains, size), float)
-    steps, kept, done, interrupted = 3, [], 0, False
+    y = np.asarray(jax.random.normal(jax.random.fold_in(key, 3), (method.chains, size), float))
+    empty = _Round(*(np.zeros((method.chains, 0, *more)) for more in ((size,), (), (), (), (), ())))
+    at, interrupted = _At(0, frame, sampler.begin(y, frame), empty), False
+    at = work.load(at) or at
 
-    def further(stand):
-        nonlocal done
-        own = jax.random.fold_in(jax.random.fold_in(key, 4), done)
-        stand, out = go(stand, own, np.int32(steps), (datas, frame, substeps))
-        done += 1
-        diverging = int(sum(k.diverging.sum() for k in kept))
-        report(min(done, total - 1), total, diverging)
-        return stand, turning.Passed(*(np.moveaxis(np.asarray(a), 0, 1) for a in out))
+    def finished(at):
+        count = at.found.y.shape[1]
+        if at.done <= 2 * half or count < method.draws or count % method.draws >= CHUNK:
+            return False
+        return count >= method.most * method.draws or _mixed(pool, at.frame, at.found.y)
 
     try:
-        for again in (True, False):
-            stand, found = begin(y, (datas, frame, substeps)), []
-            for _ in range(half):
-                stand, out = further(stand)
-                found.append(out)
-                steps = turning.steps_for(float(out.accept.mean()), steps, method.target)
-            if again:
-                y, frame = _refitted(pool, frame, np.concatenate([out.y for out in found[len(found) // 2 :]], axis=1))
-                y = jnp.asarray(y)
-        while True:
-            stand, out = further(stand)
-            kept.append(out)
-            count = CHUNK * len(kept)
-            if count >= method.draws and count % method.draws < CHUNK:
-                found = np.concatenate([k.y for k in kept], axis=1)
-                if count >= method.most * method.draws or _mixed(pool, frame, found):
-                    break
+        while not finished(at):
+            state, out = sampler.go(at.state, at.frame, int(at.done))
+            found = _Round(*(np.concatenate(pair, axis=1) for pair in zip(at.found, out, strict=True)))
+            done, frame = int(at.done) + 1, at.frame
+            if done <= 2 * half:
+                state = sampler.adapted(state, found, done == 2 * half)
+            if done == half:
+                y, frame = _refitted(pool, frame, found.y[:, half // 2 * CHUNK :])
+                state = sampler.begin(y, frame, state)
+            at = _At(done, frame, state, empty if done in (half, 2 * half) else found)
+            work.save(at)
+            report(min(done, total - 1), total, int(at.found.diverging.sum()))
     except KeyboardInterrupt:
-        if not kept:
+        if at.done <= 2 * half:
             raise
         interrupted = True
-    passed = turning.Passed(*(np.concatenate(parts, axis=1) for parts in zip(*kept, strict=True)))
-    stats = {"divergent": float(passed.diverging.mean()), "bfmi": diagnostics.bfmi(passed.energy), "interrupted": interrupted,
-             "leapfrogs": float(steps), "accept": float(passed.accept.mean())}  # fmt: skip
-    return _Run(passed.y, frame, stats)
+    found = at.found
+    stats = {"divergent": float(found.diverging.mean()), "bfmi": diagnostics.bfmi(found.energy), "interrupted": interrupted,
+             "leapfrogs": float(found.steps.mean()), "accept": float(found.accept.mean())}  # fmt: skip
+    return _Run(found.y, at.frame, stats)
 
 
 def _mixed(pool, frame, y) -> bool:
@@ -406,42 +426,59 @@ def _mixed(pool, frame, y) -> bool:
     return bool(np.all(diagnostics.rhat(by) < diagnostics.RHAT) and np.all(low > diagnostics.ESS))
 
 
-def _corrected(told, key):
-    """Draws of the joint posterior weighted for their steps cut in half: (indices (n,), share that counts, share failed).
+def _corrected(told, ids, groups, key):
+    """Draws of the joint posterior weighted for their steps cut in half: indices (n,), and what is told of it.
 
-    `told`: of each group, `own.asked` under the steps and under half of them.
+    `told`: of each group, `own.asked` under the steps and under half of them. A weight is that of a whole cohort: it spreads with
+    the root of the people, so `mesh_worst` says, too, of whom halving the steps changes the log likelihood most unevenly, and by
+    what standard deviation over the draws (`mesh_sd`).
     """
     totals = np.array([sum(np.sum(pair[k][0], axis=1) for pair in told) for k in (0, 1)])
     n, usable = totals.shape[1], np.isfinite(totals).all(axis=0)
-    weights = weights_of(np.where(usable, totals[1] - totals[0], -np.inf))
-    share = float(1 / np.sum(weights**2) / n)
-    if share >= 0.999:
-        return np.arange(n), share, float(1 - usable.mean())
-    rng = np.random.default_rng(np.array(jax.random.key_data(jax.random.fold_in(key, 5))))
-    return np.sort(rng.choice(n, n, p=weights)), share, float(1 - usable.mean())
+    log_weights, khat = psis(np.where(usable, totals[1] - totals[0], -np.inf))
+    share = float(kish(log_weights)) / n if usable.any() else 0.0
+    each = np.zeros(len(ids))
+    for group, (coarse, fine) in zip(groups, told, strict=True):
+        if usable.any():
+            each[group.rows] = np.std(fine[0][usable] - coarse[0][usable], axis=0)
+    worst = int(np.argmax(each))
+    stats = {"mesh_share": share, "mesh_khat": float(khat) if share < _EVEN else -np.inf, "mesh_sd": float(each[worst]),
+             "mesh_worst": ids[worst], "failed": float(1 - usable.mean())}  # fmt: skip
+    if share >= _EVEN or not usable.any():
+        return np.arange(n), stats
+    return resampled(generator(key, 5), log_weights, n), stats
 
 
-def sampled(pool: Pool, groups: list[Group], ids, method, key, tell):
+def sampled(pool: Pool, groups: list[Group], ids, method, key, tell, work):
     """The population and a `Fit` for everybody, by NUTS on the joint posterior."""
     from hybridtwin.inference import hierarchy
 
     marginal = Marginal(pool, groups, penalized=True, arrived=_ROUGH)
     marginal.substeps = np.int32(hierarchy.substeps_for(marginal, pool.start))
-    found = focei.maximize(marginal, lambda done, total: tell(0.3 * done / total, 1.0, ""), near=_CLOSE)
-    substeps = marginal.substeps
-    frame, datas = _frame(pool, marginal, found), marginal.datas
+
+    def search(done, total):
+        tell(0.3 * done / total, 1.0, "")
 
     def report(done, total, diverging):
         tell(0.3 + 0.65 * done / total, 1.0, f"{diverging} diverging")
 
-    run = (_turned if isinstance(method, HMC) else _sample)(pool, groups, datas, frame, substeps, method, key, report)
-    chains, count = run.y.shape[:2]
-    u, effects, _ = _unwhitened(pool)(run.frame, jnp.asarray(run.y.reshape(chains * count, -1)))
-    u, effects = np.array(u), [np.array(b) for b in effects]
-    told = [_told_of(pool, *one, u, substeps) for one in zip(groups, datas, effects, strict=True)]
-    pick, share, failed = _corrected(told, key)
+    found, datas, halvings = focei.maximize(marginal, search, near=_CLOSE, work=work.part("start")), marginal.datas, 0
+    while True:
+        substeps, frame = marginal.substeps, _frame(pool, marginal, found)
+        own = work.part(f"draws.{substeps}")
+        run = _sample(pool, groups, datas, frame, substeps, method, key, report, own)
+        chains, count = run.y.shape[:2]
+        u, effects, _ = _unwhitened(pool)(run.frame, jnp.asarray(run.y.reshape(chains * count, -1)))
+        u, effects = np.array(u), [np.array(b) for b in effects]
+        told = [_told_of(pool, *one, u, substeps) for one in zip(groups, datas, effects, strict=True)]
+        pick, weighed = _corrected(told, ids, groups, key)
+        if weighed["mesh_share"] >= _UNEVEN or halvings == _HALVINGS or run.stats["interrupted"]:
+            break
+        # weights cannot make the steps good: everything again with half of them
+        marginal.substeps, halvings = np.int32(2 * int(substeps)), halvings + 1
+        marginal.settle(found.u)
     u, told = u[pick], jax.tree.map(lambda a: a[pick], told)
-    draws, stats = u.reshape(chains, count, -1), run.stats | {"mesh_share": share, "failed": failed}
+    draws, stats = u.reshape(chains, count, -1), run.stats | weighed | ({"halved": halvings} if halvings else {})
     center = u.mean(axis=0)
     modes = tuple(marginal.settle(center))
     population = Population(pool, tuple(groups), tuple(ids), method, center, np.cov(u.T).reshape(pool.size, pool.size),
@@ -471,7 +508,8 @@ def _judged(pool, draws, stats):
     judge.above(stats["divergent"], 0.01, 0.05, f"{100 * stats['divergent']:.1f} % of the transitions diverged")
     judge.above(-float(np.min(stats["bfmi"])), -0.3, -0.1, f"E-BFMI is {float(np.min(stats['bfmi'])):.2f} (heavy tails)")
     share = 100 * stats["mesh_share"]
-    judge.above(-share, -80, -30, f"only {share:.0f} % of the draws count after halving the steps")
+    told = f"only {share:.0f} % of the draws count after halving the steps; {stats['mesh_worst']} is changed most"
+    judge.above(-share, -80, -30, told)
     judge.above(stats["failed"], 0.01, 0.1, f"{100 * stats['failed']:.1f} % of the draws could not be solved")
     if stats["interrupted"]:
         judge.say("CAUTION", "sampling was interrupted; fewer draws than asked")

@@ -194,8 +194,9 @@ def personalize(model, data, method=None, *, key, temper=1.0, keep=None, progres
     - `temper`: the likelihood counts to the power 1/temper; above 1 it says that the model is known to be wrong. Shown in
       every result.
 
-    - `keep`: a folder for long work: each person's finished draws are kept there, and a run that was interrupted and is
-      started again with the same arguments goes on behind them, to the same bits.
+    - `keep`: a folder for long work: each person's finished draws (of a pooled model each round of the search and of the
+      sampler) are kept there, and a run that was interrupted and is started again with the same arguments goes on behind
+      them, to the same bits.
 
     **Raises:** NoReadings and whatever binding the record raises; ParameterError for a bad key or temper. A failed solve
     is never an exception here: it is counted in the verdict.
@@ -216,7 +217,7 @@ def personalize(model, data, method=None, *, key, temper=1.0, keep=None, progres
     if isinstance(method, FOCEI | HMC) or (isinstance(data, Cohort) and any(m.pools for m in models)):
         from hybridtwin.inference import hierarchy
 
-        return hierarchy.personalize(models, data, method or HMC(), key=key, temper=temper, progress=progress)
+        return hierarchy.personalize(models, data, method or HMC(), key=key, temper=temper, keep=keep, progress=progress)
     method = method or Auto()
     people = [data] if isinstance(data, Person) else list(data.values())
     prepare()  # before the key starts a backend

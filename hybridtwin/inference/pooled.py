@@ -258,7 +258,7 @@ class Pool:
 def gather(model: Model, people) -> tuple[Pool, list[Group]]:
     """Bind a cohort; people whose records can have the same things happen form a group of one shape."""
     pool, alike = Pool(model), {}
-    problems = [bind(model, person) for person in people]
+    problems = [bind(model, person, pooled=True) for person in people]
     for i, problem in enumerate(problems):
         alike.setdefault(problem.kernel, []).append(i)
     groups = []

@@ -21,8 +21,8 @@ from hybridtwin.errors import DeclarationError
 from hybridtwin.priors import quantile
 from hybridtwin.simulate.mesh import Layout, lay, layout_of
 from hybridtwin.simulate.solve import _SEEN, Extras, _here, _inputs, _inputs_at, _scales
-from hybridtwin.simulate.steppers import AbstractStepper, Difference
-from hybridtwin.simulate.stiff import GAMMA, NODES, PARTS, SLOPES, STATES
+from hybridtwin.simulate.steppers import RK4, AbstractStepper, Adaptive, Chebyshev, Difference, Exact
+from hybridtwin.simulate.stiff import GAMMA, NODES, PARTS, SLOPES, STATES, Rosenbrock
 
 _BODIES = 12  # drawn bodies beside the typical one
 _FOLLOWED = 4  # bodies that the second look follows
@@ -303,3 +303,64 @@ class Pilot:
     def cost(self) -> float:
         """What a Rosenbrock step costs, in evaluations of the rates (measured; docs/design.md)."""
         return 7.0 + self.states + 0.06 * self.states**3
+
+
+_ACCURATE = 500  # segments of accurate steps a record may need before a stabilized method takes longer ones
+_STABLE = 3_000  # segments of those before it is worth a look whether a stiff method needs fewer
+_FIRST, _GROWTH = 1 / 16, 1.25  # first step after a dose, in longest steps, and how it grows
+
+
+def choose(model, world) -> Choice:
+    """How to integrate one day in inference: exact, accurate, stable for long records, or stiff; see `Pilot`.
+
+    Whatever is chosen here, `personalize` computes the log density of the kept draws again with twice the steps.
+    """
+    spec, span, solver = model.spec, world.stop - world.start, model.solver
+    if law := by_law(spec, solver):
+        return law
+    stepwise = all(world.inputs[name].stepwise for name in spec.signals)
+    if isinstance(solver, Exact) and not (spec.linear and stepwise):
+        raise DeclarationError(
+            f"{spec.name} is not linear with piecewise constant signals, so it has no exact steps. Leave solver= out."
+        )
+    if isinstance(solver, Adaptive | Exact):
+        return Choice(solver, math.inf, "as asked")
+    if spec.linear and stepwise and solver is None:
+        return Choice(Exact.of(spec), math.inf, "linear, under inputs that hold still in between")
+    pilot = Pilot(model.system, world, model.start)
+    rate, said = pilot.rate, f"fastest rate {pilot.rate:.3g}/{spec.time}"
+    if solver is not None and not isinstance(solver, Rosenbrock):
+        return Choice(solver, (1.2 if isinstance(solver, Chebyshev) else 0.7) / rate, f"as asked; {said}", rate=rate)
+    accurate = pilot.stable(0.7 / rate, 2.5)  # Runge-Kutta's steps are stable to 2.8 time constants
+    if solver is None and accurate * _ACCURATE >= span:
+        return Choice(RK4(1), accurate, said, rate=rate, far=pilot.far)
+    # Stable while a draw's fastest rate is under thirteen times the typical one. Under eight (four stages) trajectories of the
+    # sampler ran into bodies whose stomach empties too fast for the steps: 1.5 % of them diverged, and none with five.
+    why = f"{said} under {span:.3g} {spec.time}: stable steps"
+    stable = Choice(Chebyshev(5), pilot.stable(1.2 / rate, 15.0), why, rate=rate, far=pilot.far)
+    many = span / stable.step
+    if solver is None and many <= _STABLE:
+        return stable
+    stops = pilot.stops
+    if stops is not None and (solver is not None or len(stops) * pilot.cost < 5 * many):
+        why = f"{said}: stiff; steps where the pilot's were, {len(stops)}"
+        return Choice(solver or Rosenbrock(), math.inf, why, stops, rate)
+    return stable if solver is None else Choice(solver, 1.2 / rate, f"as asked; {said}", rate=rate)
+
+
+def graded(choice: Choice, world, spec) -> Choice:
+    """The same with steps that begin short after each dose and grow, where they are long and of low order.
+
+    Stabilized steps are as long as the slowest course allows; their error sits in the minutes after a dose. A dozen nodes a
+    dose there take it down as far as sixteen times as many steps everywhere would (warfarin: an objective of 32 people is off by
+    .6 instead of 10). Left alone where doses are so many that it would more than double the nodes.
+    """
+    if not isinstance(choice.stepper, Chebyshev):
+        return choice
+    times = {d.time for name in spec.doses for d in world.inputs[name].doses if world.start <= d.time < world.stop}
+    count = int(math.log(1 / _FIRST) / math.log(_GROWTH)) + 1
+    if count * len(times) > (world.stop - world.start) / choice.step:
+        return choice
+    after = choice.step * _FIRST * np.cumsum(_GROWTH ** np.arange(count))
+    knots = sorted(float(t + a) for t in times for a in after if t + a < world.stop)
+    return dataclasses.replace(choice, knots=(*choice.knots, *knots), why=f"{choice.why}, short after doses")
