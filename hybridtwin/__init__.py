@@ -19,7 +19,7 @@ _HOME = {
     "simulate": "simulate.verb",
     "Model": "model",
     "Twin": "twin", "Twins": "twin",
-    "Pooling": "pooling", "block": "pooling", "Population": "inference.population",
+    "Pooling": "pooling", "block": "pooling", "drift": "varying", "Population": "inference.population",
     "FOCEI": "inference.methods", "HMC": "inference.methods",
     "NUTS": "inference.methods", "Laplace": "inference.methods", "SMC": "inference.methods", "ShortChains": "inference.methods",
     "Variational": "inference.methods",

@@ -19,6 +19,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
+from hybridtwin import varying
 from hybridtwin.binding import Bound
 from hybridtwin.coordinates import conditional, from_coordinate, log_prior, mixed, normal_based
 from hybridtwin.coordinates import to_coordinate as to_coordinate
@@ -84,6 +85,7 @@ class Model:
     system's `initial`, with its own parameters for what is on board) or "steady" (at rest under the inputs of that moment);
     `varies`: parameter -> (group, spread) for parameters that take one value each "day" or "occasion" here though the system
     does not say so, as in `varies={"SI": ("day", 0.2)}`; the spread is the sd of log-normal deviations, a number or a prior;
+    `varies={"SI": ht.drift("day", 0.2)}` for one that walks from day to day instead;
     `fit_noiseless`: a system with process noise (`diffusion`) is personalized by its equations without that noise, which then
     enters only what the twin simulates; its verdict says so. Without this word such a system is not personalized.
     `pooling`: what a cohort has in common (`Pooling`): typical values and between-person spread are then inferred by
@@ -116,7 +118,7 @@ class Model:
                 f'start is "free" or "steady", not {start!r}. "steady" begins at rest under the first inputs.'
             )
         spec = system.spec
-        self.varies, self.pooling = _checked_varies(spec, varies or {}), pooling_of(pooling, omega)
+        self.varies, self.pooling = varying.checked(spec, varies or {}), pooling_of(pooling, omega)
         if self.pooling is not None:
             check(system, self.pooling)
         system, self.correlated = correlated(system, self.pooling)
@@ -195,7 +197,8 @@ class Model:
             spread = self.spread(path)
             if isinstance(spread, dist.Distribution):
                 found.append(Site(f"{path}@{group}.spread", spread, kind="spread", shared=True))
-            found.append(Site(f"{path}@{group}", dist.Normal(0.0, 1.0), occasions[group], kind="deviation"))
+            count = occasions[group] - self.drifts(path)  # a walk begins at the person's own value
+            found += [Site(f"{path}@{group}", dist.Normal(0.0, 1.0), count, kind="deviation")] if count else []
         for name, sensor in self.sensors.items():
             for path, prior in sensor.priors().items():
                 found.append(Site(f"{name}.{path}", prior, kind="sensor", shared=True))
@@ -208,6 +211,10 @@ class Model:
         """(parameter, group) of the parameters that take one value an occasion."""
         declared = ((path, self.varies[path][0] if path in self.varies else f.varies) for path, f in self.spec.parameters.items())
         return tuple((path, group) for path, group in declared if group is not None)
+
+    def drifts(self, path: str) -> bool:
+        """Does a parameter walk from occasion to occasion?"""
+        return isinstance(self.varies.get(path), varying.Drift)
 
     def spread(self, path: str):
         """Spread of a parameter that takes one value an occasion: a number or a prior."""
@@ -237,28 +244,6 @@ class Model:
                 + (f", {told}" if told else "")
             )
         return "\n".join([*lines, *("  " + line for line in repr(self.system).splitlines())])
-
-
-def _checked_varies(spec, varies):
-    """What a model adds to the parameters that vary. **Raises:** DeclarationError."""
-    for path, given in varies.items():
-        field = spec.parameters.get(path)
-        if field is None:
-            raise DeclarationError(
-                f"varies names {path!r}, which is no parameter of {spec.name}. {nearest(path, list(spec.parameters))}."
-            )
-        if field.initial or field.shared:
-            raise DeclarationError(f"{path!r} cannot vary: it is {'of the first row' if field.initial else 'shared'}.")
-        if not isinstance(given, tuple) or len(given) != 2 or given[0] not in ("day", "occasion"):
-            raise DeclarationError(
-                f'varies[{path!r}] is (group, spread) with group "day" or "occasion", not {given!r}. '
-                f'Write varies={{{path!r}: ("day", 0.2)}}.'
-            )
-        if not (isinstance(given[1], dist.Distribution) or 0 < float(given[1]) < 10):
-            raise DeclarationError(
-                f"the spread of {path!r} is the sd of log-normal deviations, a positive number or a prior, not {given[1]!r}."
-            )
-    return dict(varies)
 
 
 def _say(prior):
@@ -466,7 +451,7 @@ class Kernel:
         typical = {p: v for p, v in self.model.medians.items() if p not in own}
         for path, group in self.model.varying:
             spread = values.get(f"{path}@{group}.spread", self.model.spread(path))
-            deviation = jnp.atleast_1d(values[f"{path}@{group}"])
+            deviation = varying.levels(values, f"{path}@{group}", self.model.drifts(path))
             base = own[path] if path in own else self.model.system.values()[path]
             own[path] = base * jnp.exp(spread * deviation)
         return self.model.system.with_values({**typical, **own})

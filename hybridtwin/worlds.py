@@ -26,6 +26,7 @@ from hybridtwin.simulate.solve import states
 from hybridtwin.simulate.steppers import RK4, Difference, Exact, Repeated
 from hybridtwin.simulate.stiff import Rosenbrock
 from hybridtwin.simulate.trajectory import Act
+from hybridtwin.units import time_factor
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -132,7 +133,32 @@ def _values(fit, day, kernel, index, prior, key):
         else:  # another day: its occasions and uncertain events are new, the same in all of its worlds
             shape = (len(index),) if site.size == 1 else (len(index), site.size)
             found[site.name] = np.array(jax.random.normal(jax.random.fold_in(key, i), shape, float))
+    for j, (path, group) in enumerate(kernel.model.varying):
+        if kernel.model.drifts(path) and not day.lived:  # the walk goes on from where the lived one ended
+            name, count = f"{path}@{group}", len(index)
+            lived = np.asarray(source[name])[index].reshape(count, -1).sum(axis=1) if name in source else np.zeros(count)
+            step = np.array(jax.random.normal(jax.random.fold_in(key, 40_000 + j), (count,), float))
+            found[f"{name}.start"] = lived + np.sqrt(_steps(fit, day, group)) * step
     return found
+
+
+def _steps(fit, day, group) -> int:
+    """Steps of a walk from the end of the lived record to the beginning of another day's.
+
+    Where the clocks tell the dates, one a midnight in between; a record that goes on from the lived state begins in the occasion
+    that the other ended in. What cannot be told, or lies before, is as the next.
+    """
+    goes_on = not isinstance(day.start, str)
+    old, new = fit.problem.bound.clock, day.bound.clock
+    if group == "day" and (goes_on or None not in (old.origin, new.origin)) and (old.origin is None) == (new.origin is None):
+        last, first = fit.problem.bound.stop - 1e-6, day.bound.start  # a record that ends at midnight ends in the day before
+        if old.origin is None:
+            hours = time_factor("h", old.unit) * 24.0
+            passed = int(first // hours - last // hours)
+        else:
+            passed = (new.when(first).date() - old.when(last).date()).days
+        return passed if passed >= 0 else 1
+    return 0 if goes_on else 1
 
 
 def _overrides(worlds, layout, values, model):

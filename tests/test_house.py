@@ -20,7 +20,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     "errors", "engine", "program", "paths", "progress", "versions", "units", "terms", "dimensions", "fields", "priors", "drawing",
     "system", "clock", "signals", "records", "record_text", "binding", "io", "interventions", "simulate", "sensors",
-    "coordinates", "pooling", "model",
+    "coordinates", "pooling", "varying", "model",
     "fit", "worlds", "outcomes", "twin", "inference", "causal", "physiology", "datasets", "plots",
     "report", "grammar", "cli", "demo", "__main__", "__init__",
 ]

@@ -9,7 +9,9 @@ from scipy import stats
 import hybridtwin as ht
 from hybridtwin.engine import double
 from hybridtwin.errors import ParameterError
-from hybridtwin.inference import diagnostics, turning
+from hybridtwin.inference import diagnostics, joint, turning
+from hybridtwin.inference.kept import Work
+from hybridtwin.inference.pooled import Group
 from hybridtwin.physiology import OneCompartmentOral
 from hybridtwin.system import Input, Scalar, State, System
 
@@ -70,19 +72,24 @@ class Level(System):
         return {"y": ht.output(x.y, "mg/L")}
 
 
-def test_a_linear_population_is_the_normal_that_it_is():
-    """Known spread and error: mean and covariance of population and people in closed form."""
+def levels(omega=1.5, sd=0.8, counts=(1, 2, 3, 5, 8)):
+    """(model, cohort, everybody's readings): known spread and error."""
     rng = np.random.default_rng(2)
-    omega, sd, hyper, counts = 1.5, 0.8, ht.normal(0.0, 4.0), [1, 2, 3, 5, 8]
     people, seen = [], []
     for i, n in enumerate(counts):
         y = 2.0 + omega * rng.normal() + sd * rng.normal(size=n)
         seen.append(y)
         readings = {"y": (np.linspace(0.5, 4.0, n), y, "mg/L")}
         people.append(ht.Person.of(str(i), start=0.0, stop=5.0, time="h", readings=readings))
-    pooling = ht.Pooling(omega={"level": omega}, typical={"level": hyper})
-    model = ht.Model(Level(), y=ht.sensors.Gaussian("y", sd=sd), pooling=pooling)
-    twins = ht.personalize(model, ht.Cohort(people), ht.HMC(draws=500), key=0, progress=False)
+    pooling = ht.Pooling(omega={"level": omega}, typical={"level": ht.normal(0.0, 4.0)})
+    return ht.Model(Level(), y=ht.sensors.Gaussian("y", sd=sd), pooling=pooling), ht.Cohort(people), seen
+
+
+def test_a_linear_population_is_the_normal_that_it_is():
+    """Mean and covariance of population and people in closed form."""
+    omega, sd = 1.5, 0.8
+    model, cohort, seen = levels(omega, sd)
+    twins = ht.personalize(model, cohort, ht.HMC(draws=500), key=0, progress=False)
     assert twins.population.computed.level == "OK"
     assert twins.population.stats["leapfrogs"] == 1.0  # nothing is left to step
     # theta and the levels together: prior precision plus that of the readings
@@ -99,6 +106,48 @@ def test_a_linear_population_is_the_normal_that_it_is():
     sds = np.sqrt(np.diag(covariance))
     np.testing.assert_allclose(found.mean(axis=1), mean, atol=4.5 * sds.max() / np.sqrt(2000))
     np.testing.assert_allclose(np.cov(found) / np.outer(sds, sds), covariance / np.outer(sds, sds), atol=0.12)
+
+
+@pytest.mark.parametrize(("method", "rounds"), [(ht.HMC(draws=60, warmup=100, most=1), (1, 3, 5)), (ht.FOCEI(draws=20), (1, 2))])
+def test_an_interrupted_population_goes_on_to_the_same_bits(method, rounds, tmp_path, monkeypatch):
+    """Cut off in the search, in the warm-up, at its refitted coordinates, among the draws; or by a file half written."""
+    model, cohort, _ = levels()
+    whole = ht.personalize(model, cohort, method, key=3, progress=False)
+    save = Work.save
+    for k in rounds:
+        left = [k]
+
+        def broken(work, tree, left=left):
+            save(work, tree)
+            left[0] -= 1
+            if not left[0]:
+                raise RuntimeError("power is gone")
+
+        monkeypatch.setattr(Work, "save", broken)
+        with pytest.raises(RuntimeError, match="power"):
+            ht.personalize(model, cohort, method, key=3, keep=tmp_path, progress=False)
+        assert list(tmp_path.glob("*.npz"))
+    monkeypatch.setattr(Work, "save", save)
+    again = ht.personalize(model, cohort, method, key=3, keep=tmp_path, progress=False)
+    np.testing.assert_array_equal(again.population.u, whole.population.u)
+    for name, twin in whole.items():
+        np.testing.assert_array_equal(again[name].fits[0].values["level"], twin.fits[0].values["level"])
+    names = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.npz")}
+    ht.personalize(model, cohort, method, key=4, keep=tmp_path, progress=False)
+    assert len(set(tmp_path.glob("*.npz"))) == 2 * len(names)  # another key is other work
+
+
+def test_whom_the_steps_change_is_told():
+    """Weights are of the whole cohort; the person behind them is named."""
+    rng = np.random.default_rng(0)
+    coarse = np.zeros((400, 3))
+    fine = np.stack([np.zeros(400), 0.01 * rng.normal(size=400), 1.5 * rng.normal(size=400)], axis=1)
+    group = Group(None, (), None, np.array([2, 0, 1]))
+    pick, told = joint._corrected([((coarse,), (fine,))], ("a", "b", "c"), [group], jax.random.key(0))
+    assert told["mesh_worst"] == "b" and told["mesh_sd"] == pytest.approx(1.5, rel=0.1)
+    assert told["mesh_share"] < 0.5 and len(set(pick.tolist())) < 300
+    pick, told = joint._corrected([((coarse,), (coarse + 3.0,))], ("a", "b", "c"), [group], jax.random.key(0))
+    assert told["mesh_share"] == pytest.approx(1.0) and pick.tolist() == list(range(400))
 
 
 def test_one_person_is_not_pooled():

@@ -347,6 +347,29 @@ def test_censored_readings_count_by_their_tail_probability():
     assert np.isfinite(fitted.npde(key=0, replicates=200).table["npde"]).all()
 
 
+def test_steps_that_are_too_long_are_told_and_halved(monkeypatch):
+    """Against the same cohort with exact steps. Without a finer step the verdict says by how much."""
+    from hybridtwin.inference import hierarchy
+    from hybridtwin.simulate.steppers import Chebyshev
+
+    cohort, body = limited(), OneCompartment(CL=ht.lognormal(4.0, 0.3), V=20.0)
+    exact = ht.Model(body, C=prop(0.1), omega={"CL": 0.3})
+    coarse = ht.Model(body, C=prop(0.1), omega={"CL": 0.3}, solver=Chebyshev(2))
+    wanted = ht.personalize(exact, cohort, ht.FOCEI(draws=20), key=0, progress=False).population
+    assert wanted.stats["mesh_change"] == wanted.stats["mesh_move"] == 0.0
+    found = ht.personalize(coarse, cohort, ht.FOCEI(draws=20), key=0, progress=False).population
+    assert found.substeps > 1 and found.computed.level == "OK"
+    assert found.objective == pytest.approx(wanted.objective, abs=0.1)
+    assert found.estimates["CL"] == pytest.approx(wanted.estimates["CL"], abs=0.1 * wanted.errors()["CL"])
+    assert 0 < abs(found.stats["mesh_change"]) < 0.1 and "half the steps" in repr(found)
+    monkeypatch.setattr(hierarchy, "_FINEST", 1)
+    told = ht.personalize(coarse, cohort, ht.FOCEI(draws=20), key=0, progress=False).population
+    assert told.substeps == 1 and told.computed.level == "CAUTION"
+    assert any("steps are too long" in reason for reason in told.computed.reasons)
+    error = told.objective - wanted.objective  # second order: halving shows three quarters of the error
+    assert -told.stats["mesh_change"] == pytest.approx(0.75 * error, rel=0.3)
+
+
 def test_occasions_have_a_variance_of_their_own():
     """Clearance differs between people (.3) and between two occasions of one person (.2)."""
     rng, people, truth = np.random.default_rng(5), [], []

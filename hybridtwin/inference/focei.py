@@ -31,7 +31,8 @@ class Estimate(NamedTuple):
     each: np.ndarray  # (P,)
     slopes: np.ndarray  # (p, P)
     hessian: np.ndarray  # (p, p) of the objective
-    free: np.ndarray  # (p,) False where a coordinate rests on an edge (a spread of zero)
+    free: np.ndarray  # (p,) False where a coordinate rests on an edge (a spread of zero) or nothing depends on it
+    low: np.ndarray  # (p,) the edges
     rounds: int
     left: float  # predicted gain of one more step
     start: float  # objective at the start
@@ -135,7 +136,7 @@ def _finished(marginal, u, low, slopes, story, report) -> Estimate:
     marginal.settle(u)
     each = marginal.each(u)[0]
     left = float(max(-slopes.sum(axis=1) @ step / 2, 0.0))
-    return Estimate(u, float(each.sum()), each, slopes, hessian, free, taken, left, began)
+    return Estimate(u, float(each.sum()), each, slopes, hessian, free, low, taken, left, began)
 
 
 def _edges(pool, u):

@@ -137,10 +137,14 @@ def _maximized(pool: Pool, groups: list[Group], ids, method: FOCEI, tell, work) 
         judge.say("CAUTION", f"the steps are too long: {further}")
     gone = float(1 - np.mean(np.concatenate([m.arrived for m in modes])))
     judge.above(gone, 0.0, 0.1, f"the conditional mode of {100 * gone:.0f} % of the people was not found")
-    held = [s.name for s in pool.sites if s.kind in ("omega", "spread") and not found.free[pool.place(s.name)]]
+    places = {s.name: pool.place(s.name) for s in pool.sites}
+    held = [name for name, at in places.items() if found.u[at] <= found.low[at] + 1e-9]
+    lost = [name for name, at in places.items() if not found.free[at] and name not in held]
+    if lost and method.rounds:
+        judge.say("CAUTION", f"the readings do not determine {', '.join(lost)}; fix it, or take it out of the random effects")
     if held and method.rounds:
         judge.say("CAUTION", f"{', '.join(held)} went to zero; fix it at 0 or take it out of the random effects")
-    elif not np.isfinite(found.covariance()).all():
+    if not (held or lost) and not np.isfinite(found.covariance()).all():
         judge.say("CAUTION", "the curvature of the objective is not positive; standard errors are not known")
     stats = {"rounds": rounds, "left": found.left, "start": found.start,
              "mesh_change": further.change, "mesh_move": further.move}  # fmt: skip

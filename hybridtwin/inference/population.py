@@ -18,6 +18,7 @@ from hybridtwin.inference.pooled import LOG_2PI, Group, Pool
 from hybridtwin.model import Model
 from hybridtwin.pooling import Pooling, block
 from hybridtwin.priors import lognormal, normal
+from hybridtwin.varying import Drift
 
 _WORDS = {"typical": "typical value", "omega": "between-person sd", "corr": "correlation", "shared": "shared",
           "sensor": "error", "spread": "within-person sd"}  # fmt: skip
@@ -253,6 +254,8 @@ class Population:
         how = f"{self.model.name}, {self.readings} readings, {type(self.method).__name__}"
         lines = [f"Population of {len(self.ids)} people ({how}): {self.computed.level}"]
         lines += [f"  {reason}" for reason in self.computed.reasons]
+        steps = _halved(self.stats)
+        lines += [f"  {steps}"] if steps else []
         measures = self.fit_measures
         lines.append(f"  objective {measures['objective']:.4f}, AIC {measures['AIC']:.1f}, BIC {measures['BIC']:.1f}")
         for row in self.table.to_dict("records"):
@@ -263,6 +266,17 @@ class Population:
                 f"RSE {row['rse_percent']:.0f} %{extra}"
             )
         return "\n".join(lines)
+
+
+def _halved(stats) -> str:
+    """What halving the steps does to a fit, in words; nothing where steps are exact."""
+    if stats.get("mesh_change"):
+        return (f"half the steps change the objective by {stats['mesh_change']:.2g}, no estimate by more than "
+                f"{stats['mesh_move']:.2g} standard errors")  # fmt: skip
+    if stats.get("mesh_sd"):
+        return (f"under half the steps {100 * stats['mesh_share']:.0f} % of the draws count; most changed is {stats['mesh_worst']} "
+                f"(log likelihood, sd {stats['mesh_sd']:.2g})")  # fmt: skip
+    return ""
 
 
 def _is_log(prior) -> bool:
@@ -325,7 +339,8 @@ def person_model(pool: Pool, u, draws=None) -> Model:
     varies = dict(model.varies)
     for path, group in model.varying:
         if group in ("day", "occasion"):
-            varies[path] = (group, common.get(f"{path}@{group}.spread", model.spread(path)))
+            made = (group, common.get(f"{path}@{group}.spread", model.spread(path)))
+            varies[path] = Drift(*made) if model.drifts(path) else made
     blocks = []
     for one in pool.pooling.blocks:
         at = [omegas.index(p) for p in one.parameters]
