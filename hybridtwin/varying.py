@@ -49,7 +49,7 @@ def checked(spec, varies):
 
 
 def levels(values, name: str, drifts: bool):
-    """Deviations (K,) of K occasions, in spreads, at the values of one draw; a walk goes on from `name.start` where it is given."""
+    """Deviations (K,) of K occasions, in spreads, at the values of one draw; a walk goes on from `name.start`, if given."""
     if not drifts:
         return jnp.atleast_1d(values[name])
     steps = jnp.atleast_1d(values[name]) if name in values else jnp.zeros(0)

@@ -19,7 +19,7 @@ from hybridtwin.simulate.course import course, recorder
 from hybridtwin.simulate.failures import Failures, failures
 from hybridtwin.simulate.mesh import FIRST, LAST, bucket, lay, layout_of, override_columns, pad
 from hybridtwin.simulate.noise import NOISY, NOISY_STEPS, keys_of
-from hybridtwin.simulate.pilot import Choice, Pilot
+from hybridtwin.simulate.pilot import Choice, Pilot, choose
 from hybridtwin.simulate.rules import acts_of
 from hybridtwin.simulate.run import Solved, solve_draws, tile
 from hybridtwin.simulate.solve import states

@@ -17,7 +17,7 @@ from hybridtwin.model import Model, lived_world
 from hybridtwin.physiology import OneCompartment, T1DMinimal, Warfarin
 from hybridtwin.records import Person
 from hybridtwin.signals import Regimen
-from hybridtwin.simulate.pilot import Pilot
+from hybridtwin.simulate.pilot import Pilot, choose
 from hybridtwin.simulate.steppers import RK4, Adaptive, Chebyshev, Exact
 from hybridtwin.simulate.stiff import Rosenbrock
 from hybridtwin.simulate.verb import simulate

@@ -178,6 +178,22 @@ def test_modes_of_all_32_of_warfarin_are_maxima_beside_monolix(bench, warfarin, 
         assert name not in middle or np.median(values) < middle[name], name
 
 
+@pytest.mark.heavy
+def test_the_population_of_warfarin_is_where_other_programs_find_it(bench, warfarin):
+    """Fixed effects within two standard errors of Monolix, the objective and the spreads beside NONMEM's."""
+    found = bench.warfarin_population()
+    fixed, objective = bench.beside_published(found)
+    assert {name: apart for name, (_, _, apart) in fixed.items() if abs(apart) > 2} == {}
+    assert abs(objective) < 1.0 and objective < 0.0  # NONMEM's search ended before its optimum
+    nonmem = {"ktr": 0.55813, "ka": 0.558402, "CL": 0.0785849, "V": 0.0508227, "ec50": 0.184268, "kout": 0.00836315, "E0": 0.00274562}
+    for name, variance in nonmem.items():
+        assert found.estimates[f"omega.{name}"] == pytest.approx(math.sqrt(variance), rel=0.03), name
+    for name, value in {"cp.prop": 0.0985805, "cp.add": 0.511625, "pca.sd": 3.71714}.items():
+        assert found.estimates[name] == pytest.approx(value, rel=0.01), name
+    assert abs(found.stats["mesh_change"]) < 0.1 and found.stats["mesh_move"] < 0.1
+    assert all(np.concatenate([m.arrived for m in found.modes]))
+
+
 # ------------------------------------------------------------------------------------- patients, simulated people
 
 

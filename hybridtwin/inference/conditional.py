@@ -45,6 +45,11 @@ class _Point(NamedTuple):
     good: jax.Array
 
 
+def _hessian(f):
+    """Forward over forward: nothing goes backward through a loop whose number of sub-steps is an argument."""
+    return jax.jacfwd(jax.jacfwd(f))
+
+
 @functools.lru_cache(maxsize=32)
 def _functions(pool: Pool, kernel: Kernel):
     """(point, exact) of one person in one population."""
@@ -73,14 +78,14 @@ def _functions(pool: Pool, kernel: Kernel):
     def measured(u, b, data, substeps, expected, laplace):
         """The curvature whose determinant the objective takes, where it is not the expected one."""
         if laplace:
-            return jax.hessian(joint, argnums=1)(u, b, data, substeps)
+            return _hessian(lambda b: joint(u, b, data, substeps))(b)
 
         def rest(b):
             found = rows(u, b, data, substeps)[2]
             return jnp.sum(found), found
 
         score = jax.jacfwd(lambda b: rest(b)[1])(b)
-        return expected - score.T @ score - jax.hessian(lambda b: rest(b)[0])(b)
+        return expected - score.T @ score - _hessian(lambda b: rest(b)[0])(b)
 
     return point, measured
 

@@ -1,7 +1,8 @@
 """Finished work of a long run, kept in a folder so that an interrupted run resumes to the same bits.
 
 One `.npz` of plain arrays for each person and model, or for each part of a pooled fit, named by a fingerprint of all that decides
-its numbers: the program of the density, records, key, method, temper, versions, backend. A file of another run is never read, and reading one never runs code.
+its numbers: the program of the density, records, key, method, temper, versions, backend.
+A file of another run is never read, and reading one never runs code.
 """
 
 import dataclasses
@@ -134,7 +135,8 @@ class Work:
         if len(arrays) != len(leaves):
             return None
         values = [arrays[f"{i}"] for i in range(len(leaves))]
-        return jax.tree.unflatten(tree, [jax.random.wrap_key_data(v) if _is_key(a) else v for a, v in zip(leaves, values, strict=True)])
+        values = [jax.random.wrap_key_data(v) if _is_key(a) else v for a, v in zip(leaves, values, strict=True)]
+        return jax.tree.unflatten(tree, values)
 
     def save(self, tree) -> None:
         """Keep a tree of arrays."""

@@ -274,8 +274,8 @@ def _halved(stats) -> str:
         return (f"half the steps change the objective by {stats['mesh_change']:.2g}, no estimate by more than "
                 f"{stats['mesh_move']:.2g} standard errors")  # fmt: skip
     if stats.get("mesh_sd"):
-        return (f"under half the steps {100 * stats['mesh_share']:.0f} % of the draws count; most changed is {stats['mesh_worst']} "
-                f"(log likelihood, sd {stats['mesh_sd']:.2g})")  # fmt: skip
+        return (f"under half the steps {100 * stats['mesh_share']:.0f} % of the draws count; most changed is "
+                f"{stats['mesh_worst']} (log likelihood, sd {stats['mesh_sd']:.2g})")  # fmt: skip
     return ""
 
 
