@@ -6,7 +6,8 @@ likelihood of a person is that of NONMEM's first-order conditional method with i
     O_i = sum(r^2 + log R) + b'b + log |I + sum(a a' / R + c c' / 2)|,   a = df/db,  c = dR/db / R,
 
 which is log |Omega| + log |Omega^-1 + ...| + eta' Omega^-1 eta written for b = L^-1 eta. Rows that are not Gaussian (censored,
-counts) enter the curvature by their own second derivative, and with `laplace` all rows do (NONMEM's LAPLACIAN).
+counts) enter the curvature by their own second derivative, and with `laplace` all rows do (NONMEM's LAPLACIAN). Without
+interaction R is that of a person without effects (FOCE); not conditional, f is also a straight line there (FO).
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from hybridtwin.errors import ParameterError
 from hybridtwin.inference.pooled import Group, Pool
 from hybridtwin.model import Kernel
 from hybridtwin.simulate.steppers import Repeated
@@ -38,6 +40,16 @@ class Modes(NamedTuple):
     arrived: Any  # (P,)
 
 
+class Order(NamedTuple):
+    """What is expanded at a person's conditional mode: the readings, and their error too (NONMEM's INTERACTION)?"""
+
+    conditional: bool = True
+    interaction: bool = True
+
+
+CONDITIONAL = Order()
+
+
 class _Point(NamedTuple):
     joint: jax.Array
     slope: jax.Array
@@ -51,12 +63,22 @@ def _hessian(f):
 
 
 @functools.lru_cache(maxsize=32)
-def _functions(pool: Pool, kernel: Kernel):
+def _functions(pool: Pool, kernel: Kernel, order: "Order"):
     """(point, exact) of one person in one population."""
 
     def rows(u, b, data, substeps):
         here = dataclasses.replace(kernel, stepper=Repeated(kernel.stepper, substeps))
-        return pool.rows(here, pool.person(kernel, u, b), data)
+
+        def asked(b):
+            return pool.rows(here, pool.person(kernel, u, b), data)
+
+        if order.interaction:
+            return asked(b)
+        if not order.conditional:
+            (residual, log_sd, rest), (dr, ds, _) = jax.jvp(asked, (jnp.zeros_like(b),), (b,))
+            return residual + dr + residual * ds, log_sd, rest
+        (residual, log_sd, rest), fixed = asked(b), asked(jnp.zeros_like(b))[1]
+        return residual * jnp.exp(log_sd - fixed), fixed, rest
 
     def joint(u, b, data, substeps):
         residual, log_sd, rest = rows(u, b, data, substeps)
@@ -113,9 +135,9 @@ def _step(expected, missing, slope):
 
 
 @functools.lru_cache(maxsize=32)
-def _program(pool: Pool, kernel: Kernel, laplace: bool, others: bool):
+def _program(pool: Pool, kernel: Kernel, laplace: bool, others: bool, order: Order):
     """Compiled: (u (WIDTH, p), b (WIDTH, P, d), data (P, ...), sub-steps) -> `Modes` with leading axis WIDTH."""
-    point, measured = _functions(pool, kernel)
+    point, measured = _functions(pool, kernel, order)
     people = jax.vmap(point, (None, 0, 0, None))
     lanes = jax.vmap(people, (0, 0, None, None))
     exact = functools.partial(measured, laplace=laplace)
@@ -170,13 +192,16 @@ class Marginal:
     standardized effects at which a mode counts as found; derivatives of an optimum to many digits need many.
     """
 
-    def __init__(self, pool, groups: list[Group], laplace: bool = False, penalized: bool = False, arrived: float = ARRIVED):
+    def __init__(self, pool, groups: list[Group], laplace: bool = False, penalized: bool = False, arrived: float = ARRIVED,
+                 order: Order = CONDITIONAL):  # fmt: skip
         self.pool, self.groups, self.laplace, self.substeps = pool, groups, laplace, np.int32(1)
         self.arrived, self._last = np.float64(arrived), []
         self.count, self.penalized = sum(len(g.rows) for g in groups), penalized
         self.datas = [jax.tree.map(jnp.asarray, g.data) for g in groups]
         self.warm = [np.zeros((len(g.rows), pool.effects(g.kernel))) for g in groups]
-        self._others = [_has_others(g) for g in groups]
+        self._others, self.order = [_has_others(g) for g in groups], order
+        if any(self._others) and order != CONDITIONAL:
+            raise ParameterError("FO and FOCE know no censored or counted readings. Use ht.FOCEI() or ht.HMC().")
 
     def modes(self, us) -> list[Modes]:
         """`Modes` of each group at up to `WIDTH` populations us (U, p), with leading axis U."""
@@ -184,7 +209,7 @@ class Marginal:
         full = np.concatenate([us, np.repeat(us[:1], WIDTH - len(us), axis=0)])
         found = []
         for group, data, warm, others in zip(self.groups, self.datas, self.warm, self._others, strict=True):
-            program = _program(self.pool, group.kernel, self.laplace, others)
+            program = _program(self.pool, group.kernel, self.laplace, others, self.order)
             start = np.broadcast_to(warm, (WIDTH, *warm.shape))
             modes = program(jnp.asarray(full), jnp.asarray(start), data, self.substeps, self.arrived)
             found.append(Modes(*(np.array(a)[: len(us)] for a in modes)))

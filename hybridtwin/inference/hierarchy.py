@@ -15,7 +15,7 @@ from hybridtwin.engine import double, prepare
 from hybridtwin.errors import DeclarationError, ParameterError, SolveError
 from hybridtwin.fit import Judgment
 from hybridtwin.inference import focei
-from hybridtwin.inference.conditional import Marginal
+from hybridtwin.inference.conditional import Marginal, Order
 from hybridtwin.inference.kept import Sampled, Work
 from hybridtwin.inference.methods import FOCEI, HMC, NUTS
 from hybridtwin.inference.modes import laplace
@@ -114,7 +114,7 @@ def halved(marginal: Marginal, found: focei.Estimate) -> Halved:
 
 
 def _maximized(pool: Pool, groups: list[Group], ids, method: FOCEI, tell, work) -> Population:
-    marginal = Marginal(pool, groups, method.laplace)
+    marginal = Marginal(pool, groups, method.laplace, order=Order(method.conditional, method.interaction))
 
     def report(done, total):
         tell(done, total, "")

@@ -268,17 +268,23 @@ class FOCEI(AbstractMethod):
     parameters given that population.
 
     `laplace`: the curvature of every reading is exact instead of expected (NONMEM's LAPLACIAN); readings that are censored or
-    counted always enter so. `rounds`: most steps of the search; 0 evaluates the objective at the start, the medians of the
-    model's priors. Hyperpriors are starts only. Sources: Lindstrom and Bates 1990 (doi:10.2307/2532087), Wang 2007
-    (doi:10.1007/s10928-007-9060-6).
+    counted always enter so. `interaction=False`: the error is that of a person without effects (FOCE, NONMEM's METHOD=1);
+    with `conditional=False` besides, readings are straight lines in the effects from there (FO, METHOD=0): for comparison
+    with older reports, biased where effects are large. `rounds`: most steps of the search; 0 evaluates the objective at the
+    start, the medians of the model's priors. Hyperpriors are starts only. Sources: Lindstrom and Bates 1990
+    (doi:10.2307/2532087), Wang 2007 (doi:10.1007/s10928-007-9060-6).
     """
 
     draws: int = 500
     laplace: bool = False
     rounds: int = 100
     starts: int = 1
+    conditional: bool = True
+    interaction: bool = True
 
     def __post_init__(self):
+        if self.interaction and not self.conditional:
+            raise ParameterError("first order with interaction is not there. Give interaction=False besides for FO.")
         if self.draws < 20 or self.rounds < 0:
             raise ParameterError("FOCEI needs draws >= 20 and rounds >= 0. Leave them out for the defaults.")
 
