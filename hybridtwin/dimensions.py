@@ -1,4 +1,4 @@
-"""The unit check of a whole system: dimension *and* scale of `rates`, `outputs`, `initial`, `steady` and `dosing`.
+"""The unit check of a whole system: dimension *and* scale of `rates`, `outputs`, `switches`, `initial`, `steady`, `dosing`.
 
 Each method is traced once on abstract scalars (no JAX backend starts) and its jaxpr is walked (terms.py) with a unit
 for every variable: adding mg to mL, a rate per minute in a model of hours (x 60), mg/L against mg/dL (x 10) are a
@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
 from hybridtwin.errors import DeclarationError, UnitError
+from hybridtwin.fields import Switch, SwitchField, nearest
 from hybridtwin.terms import Term, Walk, const, empirical, line_of, marked, remedy_for
-from hybridtwin.units import ONE, Unit, parse
+from hybridtwin.units import ONE, Unit, factor, parse
 
 __all__ = ["Report", "check", "const", "empirical", "is_linear"]
 
@@ -37,6 +39,7 @@ class Report:
     linear: bool
     unforced: bool
     noise: tuple[tuple[str, bool], ...] = ()
+    switches: tuple[SwitchField, ...] = ()
 
 
 class _Tracer:
@@ -232,6 +235,41 @@ def _portions(tracer: _Tracer):
         )
 
 
+def _switches(tracer: _Tracer) -> tuple[SwitchField, ...]:
+    """Switches in declared order; what they set must have the unit of its state, what they watch may have any."""
+    spec, found = tracer.spec, {}
+
+    def values(body, t, x, u):
+        switches = body.switches(x, u)
+        for name, made in switches.items():
+            if not isinstance(made, Switch):
+                raise DeclarationError(f"{spec.name}.switches gives {made!r} for {name!r}. Write ht.switch(passes, {{...}})")
+            if wrong := [path for path in made.sets if path not in spec.states]:
+                raise DeclarationError(
+                    f"{spec.name}: {name!r} sets {wrong[0]!r}, which is no state. {nearest(wrong[0], spec.states)}"
+                )
+            if not made.sets:
+                raise DeclarationError(f"{spec.name}: {name!r} sets nothing. Say which state changes, as in {{state: value}}")
+            found[name] = SwitchField(name, tuple(made.sets), factor(made.at_most, ONE / parse(spec.time)))
+        parts = {f"what {name} watches": jnp.asarray(made.passes) for name, made in switches.items()}
+        parts |= {f"when {name} acts": jnp.asarray(made.only) for name, made in switches.items()}
+        return parts | {f"{name}, {path}": value for name, made in switches.items() for path, value in made.sets.items()}
+
+    def expected():
+        return {
+            f"{name}, {path}": (parse(spec.states[path].unit), f"{path} [{spec.states[path].unit}]")
+            for name, field in found.items()
+            for path in field.sets
+        }
+
+    terms = tracer.trace("switches", values, expected)
+    for name, field in found.items():
+        for path in field.sets:
+            parts = (f"what {name} watches", f"when {name} acts", f"{name}, {path}")
+            tracer.edges |= {(d, f"x.{path}") for part in parts for d in terms[part].deps if d not in ("t", f"x.{path}")}
+    return tuple(found.values())
+
+
 def check(system, spec=None) -> Report:
     """Check the units of a system (class or instance). Raises `UnitError` naming method, rate, term and line."""
     system = system() if isinstance(system, type) else system
@@ -244,6 +282,7 @@ def check(system, spec=None) -> Report:
     routes = _routes(tracer) if "dosing" in spec.defines else {}
     if "portion" in spec.defines:
         _portions(tracer)
+    switches = _switches(tracer) if "switches" in spec.defines else ()
     for method in sorted({"initial", "steady"} & spec.defines):
 
         def values(body, t, x, u, method=method):
@@ -263,6 +302,7 @@ def check(system, spec=None) -> Report:
         all(term.degree < 2 and "t" not in term.deps for term in rates.values()),
         all(term.degree == 1 and term.pure and "t" not in term.deps for term in rates.values()),
         noise,
+        switches,
     )
 
 

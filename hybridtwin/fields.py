@@ -183,6 +183,34 @@ def route(*, lag: Any = None, fraction: Any = None, rate: Any = None, duration: 
     return Route(lag, fraction, rate, duration)
 
 
+@dataclass(frozen=True)
+class SwitchField:
+    """A switch as declared: the states it sets, and how often it may act, per `time` of its system."""
+
+    name: str
+    sets: tuple[str, ...]
+    at_most: float
+
+
+class Switch(eqx.Module):
+    """What `switches` returns under each name, see `switch`."""
+
+    passes: Any
+    sets: dict[str, Any]
+    only: Any
+    at_most: str = eqx.field(static=True)
+
+
+def switch(passes: Any, sets: dict[str, Any], *, only: Any = True, at_most: str = "8/d") -> Switch:
+    """A change of state that the body makes by itself, at the moment at which `passes` rises to 0.
+
+    **Arguments:** `passes`: what is watched, less its level (any unit); `sets`: state -> its value from then on (others stay);
+    `only`: the condition under which it acts, which what it sets must end, else it acts again at once; `at_most`: how
+    often it may act, on average over a simulation ("8/d"). A draw that would need more is failed, counted and explained.
+    """
+    return Switch(passes, dict(sets), only, at_most)
+
+
 def nearest(name: str, known, label: str = "Known") -> str:
     """The end of an error message: the nearest of the known names, or all of them."""
     known = {k.lower(): k for k in known}

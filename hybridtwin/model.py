@@ -274,7 +274,7 @@ class Problem:
     @functools.cached_property
     def density(self) -> Program:
         """Log density of the posterior at coordinates z (d,) or (n, d), compiled; `problem.density.gradient(z)` beside it."""
-        forward_only = isinstance(self.kernel.stepper, Adaptive)
+        forward_only = isinstance(self.kernel.stepper, Adaptive) or bool(self.kernel.layout.triggered)
         numbers = (self.data, self.kernel.untempered())
         return Program(self.kernel, numbers, reverse=False if forward_only else None)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hybridtwin.binding import substance
-from hybridtwin.clock import Moment
+from hybridtwin.clock import Moment, span
 from hybridtwin.errors import DeclarationError, InterventionError, PastHorizon
 from hybridtwin.units import bracketed, convert, factor, parse, time_factor
 
@@ -141,6 +141,36 @@ class Share:
         return 100.0 * (not_above - below)
 
 
+def vertex(time, value, at) -> np.ndarray:
+    """Where the parabola through node `at` (draws,) and its neighbours turns: (draws,), between these neighbours; the node itself
+    at an end of the curve and where it jumps or is flat.
+    """
+    before, after = np.maximum(at - 1, 0), np.minimum(at + 1, len(time) - 1)
+    row = np.arange(len(value))
+    left, right = time[at] - time[before], time[after] - time[at]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        falls = (value[row, at] - value[row, before]) / left
+        rises = (value[row, after] - value[row, at]) / right
+        shift = -(falls * right + rises * left) / (2.0 * (rises - falls))
+    return time[at] + np.where(np.isfinite(shift), np.clip(shift, -left, right), 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeOf:
+    """When the curve is highest or lowest, in hours of its clock, `later` hours added; NaN where that is at an end of the
+    window: there it says nothing of a turning point.
+    """
+
+    highest: bool
+    later: float = 0.0
+
+    def __call__(self, piece: Piece) -> np.ndarray:
+        found = np.argmax(piece.value, axis=1) if self.highest else np.argmin(piece.value, axis=1)
+        inside = (found > 0) & (found < len(piece.time) - 1)
+        when = vertex(piece.time, piece.value, found) * piece.hour + self.later
+        return np.where(inside, when, np.nan)
+
+
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """One number a draw, asked of a trajectory.
@@ -239,6 +269,8 @@ class Outcome:
 
     def _value_unit(self, own: str) -> str:
         """Unit in which the curve is measured."""
+        if isinstance(self.measure, TimeOf):
+            return own
         if isinstance(self.measure, Share):
             return self.measure.unit
         return own if self.unit is None or isinstance(self.measure, Area) else self.unit
@@ -334,6 +366,24 @@ def auc(
 ) -> Outcome:
     """Area under an output in a window, in hours ("mg*h/L") unless `unit` says otherwise."""
     return _made("AUC of", name, Area(), start, stop, unit, better, label)
+
+
+def time_of_peak(
+    name: str, start: Moment | None = None, stop: Moment | None = None, *, better: str | None = None,
+    later: str = "0 h", label: str | None = None,
+) -> Outcome:  # fmt: skip
+    """When an output is highest in a window, in hours of the record's clock since its time 0, `later` added. Located on the
+    parabola through the three nodes around; NaN where the curve is highest at an end of the window.
+    """
+    return _made("time of the highest", name, TimeOf(True, span(later, "h")), start, stop, "h", better, label)
+
+
+def time_of_nadir(
+    name: str, start: Moment | None = None, stop: Moment | None = None, *, better: str | None = None,
+    later: str = "0 h", label: str | None = None,
+) -> Outcome:  # fmt: skip
+    """When an output is lowest in a window; as `time_of_peak` otherwise."""
+    return _made("time of the lowest", name, TimeOf(False, span(later, "h")), start, stop, "h", better, label)
 
 
 def cmax(

@@ -28,6 +28,8 @@ from hybridtwin.fields import (
     Route,
     SignalField,
     StateField,
+    Switch,
+    SwitchField,
     checked_leaf,
     constant,
     covariate,
@@ -38,6 +40,7 @@ from hybridtwin.fields import (
     route,
     signal,
     state,
+    switch,
 )
 from hybridtwin.priors import halfnormal, logitnormal, lognormal, median, normal, typical
 from hybridtwin.units import factor, parse
@@ -50,6 +53,7 @@ __all__ = [
     "Scalar",
     "Spec",
     "State",
+    "Switch",
     "System",
     "const",
     "constant",
@@ -66,6 +70,7 @@ __all__ = [
     "route",
     "signal",
     "state",
+    "switch",
     "typical",
 ]
 
@@ -327,6 +332,7 @@ class Spec:
     unforced: bool = False  # and known to be 0 where all states are
     routes: tuple[str, ...] = ()  # doses in declared order
     moving: tuple[str, ...] = ()  # doses whose time or rate depends on a parameter (lag, rate, duration)
+    switches: tuple[SwitchField, ...] = ()  # in declared order
     noise: tuple[tuple[str, bool], ...] = ()  # states with process noise: (path, does its size depend on the state itself?)
     defines: frozenset[str] = frozenset()  # which optional methods the author wrote
     horizon: float | None = None  # declared validity, in `time`
@@ -443,7 +449,7 @@ class System(Parametric, metaclass=_SystemMeta):
     """Base of every physiology: see the module's docstring and DESIGN section 1.
 
     The author writes `time`, `class State(ht.State)`, optionally `class Input(ht.Input)`, parameters, `rates` and
-    `outputs`; optionally `initial`, `steady`, `dosing`, `portion` and `diffusion`.
+    `outputs`; optionally `initial`, `steady`, `dosing`, `portion`, `switches` and `diffusion`.
     """
 
     time: ClassVar[str]
@@ -491,6 +497,10 @@ class System(Parametric, metaclass=_SystemMeta):
         """
         return x
 
+    def switches(self, x, u) -> dict[str, Switch]:
+        """Changes of state that the body makes by itself when something passes a level, by name: see `ht.switch`."""
+        return {}
+
     @property
     def spec(self) -> Spec:
         """What this system declares; computed (and units checked) once per class and structure."""
@@ -525,7 +535,7 @@ def _spec(system: System) -> Spec:
         signals=dict(_leaves_of(cls.Input, SignalField)),
         parameters={p: f for p, f in declared.items() if isinstance(f, ParameterField)},
         constants={p: f for p, f in declared.items() if isinstance(f, ConstantField)},
-        defines=frozenset(n for n in ("initial", "steady", "dosing", "portion", "diffusion") if n in vars(cls)),
+        defines=frozenset(n for n in ("initial", "steady", "dosing", "portion", "switches", "diffusion") if n in vars(cls)),
         horizon=span(cls.horizon),
         grid=span(cls.grid),
         step=span(cls.step),
@@ -548,6 +558,7 @@ def _spec(system: System) -> Spec:
         linear=cls.step is None and (report.linear if cls.linear is None else cls.linear),
         unforced=report.unforced,
         routes=tuple(spec.doses),
+        switches=report.switches,
         noise=report.noise,
         moving=tuple(n for n in spec.doses if set(report.routes.get(n, ())) - {"fraction"}),
     )

@@ -499,7 +499,7 @@ def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, name
         answer = solve(fit, day, worlds, draws=draws, key=first.key, at=at, prior=prior, names=outputs)
         solved, did, time = answer.solved, answer.acts, np.array([t for t, _ in answer.reads])
         if solved.failed.all():
-            over = [note for world in worlds for note in overflowed(world, solved.code)]
+            over = [note for world in worlds for note in overflowed(world, solved.code, fit.model.spec)]
             raise SolveError(
                 f"no draw of {fit.model.name} could be solved for {first.id}. "
                 + (over[-1] if over else "Check the units of the inputs, or fix extreme parameters, as in T1DMinimal(SG=.01).")
@@ -515,7 +515,7 @@ def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, name
             if solved.failed.any():
                 notes[w] += [f"{int(solved.failed.sum())} draws of {fit.model.name} could not be solved and are left out"]
             notes[w] += answer.failures.told()
-            notes[w] += [f"{fit.model.name}: {note}" for note in overflowed(world, solved.acts.code[w])]
+            notes[w] += [f"{fit.model.name}: {note}" for note in overflowed(world, solved.acts.code[w], fit.model.spec)]
             notes[w] += [f"{fit.model.name}: {told(act, first.clock, solved.failed)}" for act in did[w]]
             acts[w].append(did[w])
     values = np.concatenate(columns, axis=1)
@@ -531,7 +531,7 @@ def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, name
             error,
             twin.label,
             tuple(notes[w]),
-            joined(acts[w]),
+            joined(acts[w], [len(part) for part in failed]),
             lost,
             solver="; ".join(dict.fromkeys(solvers)),
         )

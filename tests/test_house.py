@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A file imports, at module level, only from names before its own. Every top-level name has a place.
 # fmt: off
 ORDER = [
-    "errors", "engine", "program", "paths", "progress", "versions", "units", "terms", "dimensions", "fields", "priors", "drawing",
+    "errors", "engine", "program", "paths", "progress", "versions", "units", "terms", "fields", "dimensions", "priors", "drawing",
     "system", "clock", "signals", "records", "record_text", "binding", "io", "interventions", "simulate", "sensors",
     "coordinates", "pooling", "varying", "model",
     "fit", "worlds", "outcomes", "twin", "inference", "causal", "physiology", "datasets", "plots",

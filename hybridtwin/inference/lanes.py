@@ -50,7 +50,7 @@ def _parts(kernel: Kernel, z, data, temper):
         like = finite(kernel.log_likelihood_of(kernel.constrain(z), data)) / temper.power
         return like - 0.5 * jnp.sum(temper.misses(z[kernel.scales]) ** 2)
 
-    if kernel.size <= FORWARD:
+    if kernel.size <= FORWARD or kernel.layout.triggered:  # backwards does not go through the loop of a switch
 
         def both(z):
             out = jnp.stack([kernel.log_prior(z), reads(z)])

@@ -41,6 +41,15 @@ _HOME = {
     "TumorDaily": "tumor",
     "TumorInhibition": "tumor",
     "TumorXenograft": "tumor",
+    "Forger99": "circadian.pacemaker",
+    "Jewett99": "circadian.pacemaker",
+    "Hilaire07": "circadian.pacemaker",
+    "Hannay19": "circadian.hannay",
+    "Hannay19TP": "circadian.hannay",
+    "Skeldon23": "circadian.sleep",
+    "TwoProcess": "circadian.sleep",
+    "Hall2011": "weight",
+    "Banister": "training",
 }
 _EVIDENCE = ("Protocol", "Reference", "evidence")
 

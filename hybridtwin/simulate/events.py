@@ -65,6 +65,7 @@ class Segment(NamedTuple):
     give: Callable  # (x, r, amount, t, stopped) -> x with the dose of rule r
     watch: Any  # (R,) is each rule watching (looking) here?
     numbers: jax.Array  # (R, 4) see `Mesh.rule`
+    flip: Callable | None = None  # (x, r, t, stopped) -> x as switch r leaves it
     noise: Callable | None = None  # see `noise.milstein`
 
 
@@ -79,6 +80,8 @@ def _act(rules, r, segment, x, care, now, acts):
     fits = acts & (care.count[r] < rule.at_most) if not rule.looks else acts
     if rule.give is not None:
         x = segment.give(x, r, jnp.where(fits, amount, 0.0), now, stopped(rules, care))
+    if rule.sets:
+        x = _chosen(fits, segment.flip(x, r, now, stopped(rules, care)), x)
     times = care.times
     if not rule.looks:
         here = fits & (jnp.arange(times.shape[1]) == care.count[r])

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hybridtwin.simulate.portions import portioned
-from hybridtwin.simulate.rules import FIRST, Rule, columns_among, looks, static_of, union, watched
+from hybridtwin.simulate.rules import FIRST, Rule, columns_among, looks, static_of, switched, union, watched
 
 LAST = 2**30  # rank of what comes after everything at its time (`FIRST`: before)
 _PREDECESSORS = (
@@ -227,6 +227,7 @@ def layout_of(worlds, spec, *, varying=(), latents=0, noise=False):
             else:
                 jumps.add(e.name)
     rules = union([[static_of(rule) for rule in world.rules] for world in worlds])
+    rules = (*switched(spec, max(world.stop - world.start for world in worlds)), *rules)
     return Layout(
         jumps=tuple(n for n in spec.routes if n in jumps),
         rates=tuple(n for n in spec.routes if n in rates),

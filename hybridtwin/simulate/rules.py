@@ -1,6 +1,7 @@
 """Rules of care on a mesh: what of them is static, their numbers, and when they look; and what they did, in words."""
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -23,6 +24,7 @@ class Rule:
     at_most: int
     looks: bool  # it looks at certain nodes only (`Rescue`), instead of acting at the moment itself (`When`)
     recovers: bool  # it must see a level reached before it can act again
+    sets: tuple[str, ...] = ()  # states that a switch of the system itself changes
 
 
 def static_of(rule) -> Rule:
@@ -33,6 +35,16 @@ def static_of(rule) -> Rule:
     most = rule.at_most if rule.give is not None or rule.until is not None else 1
     return Rule(rule.what, rule.above is not None, rule.give and rule.give[0], rule.stop, most, looks=False,
                 recovers=rule.until is not None or passes)  # fmt: skip
+
+
+def switched(spec, span) -> tuple[Rule, ...]:
+    """The system's own switches as rules that always watch, over a span of time.
+
+    How often one may act shapes the program, so it is rounded up to a power of two: days of about one length share it.
+    """
+    most = [2 ** math.ceil(math.log2(max(field.at_most * span, 2.0))) for field in spec.switches]
+    return tuple(Rule(field.name, True, None, None, m, looks=False, recovers=False, sets=field.sets)
+                 for field, m in zip(spec.switches, most, strict=True))  # fmt: skip
 
 
 def _numbers(rule, spec):
@@ -85,6 +97,7 @@ def looks(world, time):
 def watched(world, spec, layout, nodes, width):
     """`Mesh.watch` and `Mesh.rule` of a world."""
     watch, numbers = np.zeros((width, len(layout.rules)), bool), np.zeros((len(layout.rules), 4))
+    watch[:, [place for place, rule in enumerate(layout.rules) if rule.sets]] = True  # a switch acts at 0, without a wait
     for rule, place, times in zip(world.rules, rule_columns(world, layout), looks(world, spec.time), strict=True):
         numbers[place] = _numbers(rule, spec)
         if isinstance(rule, Rescue):
@@ -95,7 +108,10 @@ def watched(world, spec, layout, nodes, width):
 
 
 def acts_of(world, layout, acts, time) -> tuple[Act, ...]:
-    """What each rule of a world did. `acts`: `Acts` of this world, leading axis L; `time` (K,): times of its nodes."""
+    """What each rule of a world did, then each switch of the system.
+
+    `acts`: `Acts` of this world, leading axis L; `time` (K,): times of its nodes.
+    """
     found = []
     for rule, place in zip(world.rules, rule_columns(world, layout), strict=True):
         if isinstance(rule, Rescue):
@@ -108,33 +124,43 @@ def acts_of(world, layout, acts, time) -> tuple[Act, ...]:
             times = acts.times[:, place, : layout.rules[place].at_most]
             does, (name, amount, unit) = ("give", rule.give) if rule.give else ("stop", (str(rule.stop), np.nan, ""))
         found.append(Act(str(rule), does, name, float(amount), unit, times))
+    for place, rule in enumerate(layout.rules):
+        if rule.sets:
+            times = acts.times[:, place, : rule.at_most]
+            found.append(Act(f"sets {', '.join(rule.sets)}", "switch", rule.what, math.nan, "", times))
     return tuple(found)
 
 
-def joined(structures) -> tuple[Act, ...]:
-    """Acts of the same rules in several structures, as one over all draws."""
+def joined(structures, draws) -> tuple[Act, ...]:
+    """Acts in several structures of so many draws each, as one over all draws; NaN where a structure has no such switch."""
+    kinds = dict.fromkeys((act.rule, act.does, act.name) for parts in structures for act in parts)
     found = []
-    for parts in zip(*structures, strict=True):
-        most = max(part.times.shape[1] for part in parts)
-        times = [np.pad(p.times, ((0, 0), (0, most - p.times.shape[1])), constant_values=np.nan) for p in parts]
-        found.append(dataclasses.replace(parts[0], times=np.concatenate(times)))
+    for kind in kinds:
+        own = [next((a for a in parts if (a.rule, a.does, a.name) == kind), None) for parts in structures]
+        like = next(act for act in own if act is not None)
+        times = [np.full((n, 0), np.nan) if act is None else act.times for act, n in zip(own, draws, strict=True)]
+        most = max(t.shape[1] for t in times)
+        times = [np.pad(t, ((0, 0), (0, most - t.shape[1])), constant_values=np.nan) for t in times]
+        found.append(dataclasses.replace(like, times=np.concatenate(times)))
     return tuple(found)
 
 
-def overflowed(world, code) -> list[str]:
+def overflowed(world, code, spec) -> list[str]:
     """What to say about draws in which a rule would have acted more often than it may."""
     over = int(np.sum(code == OVERFLOW))
     if not over:
         return []
-    rules = "; ".join(str(rule) for rule in world.rules if isinstance(rule, When))
-    return [
-        f"{over} of {len(code)} draws met a rule more often than it may act ({rules}); they are NaN. Give the rule a larger "
-        "at_most=, or a longer wait=."
-    ]
+    rules = "; ".join([*(str(rule) for rule in world.rules if isinstance(rule, When)), *(s.name for s in spec.switches)])
+    remedy = "Give the rule a larger at_most=, or a longer wait=." if world.rules else "Give ht.switch a larger at_most=."
+    return [f"{over} of {len(code)} draws met a rule more often than it may act ({rules}); they are NaN. {remedy}"]
 
 
 def told(act, clock, failed) -> str:
     """What a rule did, in words: times of a lone draw, else counts over the draws that were solved."""
+    if act.does == "switch":
+        count = act.count[~failed]
+        mean = f"{np.mean(count):.3g}" if count.size else "an unknown number of"
+        return f"{act.name}: {mean} times" + (" on average" if count.size > 1 else "")
     verb = "given" if act.does == "give" else "stopped"
     if len(act.times) == 1:
         when = [clock.label(float(t)) for t in act.times[0] if np.isfinite(t)]

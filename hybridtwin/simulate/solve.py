@@ -364,9 +364,15 @@ def _segment(here, layout, node, mesh, share, flow, paths=None):
         return dx
 
     def measured(t, y, stops):
-        found = here.outputs(y, inputs(t, stops))
-        watched = [rule.what for rule in layout.rules]
-        return jnp.stack([jnp.asarray(found[w].value if w in found else get(y, w), float) for w in watched])
+        u = inputs(t, stops)
+        found, own = here.outputs(y, u), here.switches(y, u) if spec.switches else {}
+
+        def value(rule):
+            if rule.sets:  # while it may not act its margin lies below 0
+                return jnp.where(own[rule.what].only, own[rule.what].passes, -1.0)
+            return found[rule.what].value if rule.what in found else get(y, rule.what)
+
+        return jnp.stack([jnp.asarray(value(rule), float) for rule in layout.rules])
 
     def give(x, r, amount, t, stops):
         name = layout.rules[r].give
@@ -376,9 +382,14 @@ def _segment(here, layout, node, mesh, share, flow, paths=None):
             x = jax.tree.map(lambda old, new: jnp.where(amount > 0, new, old), x, after)
         return put(x, into, get(x, into) + share[name] * amount)
 
+    def flip(x, r, t, stops):
+        for path, value in here.switches(x, inputs(t, stops))[layout.rules[r].what].sets.items():
+            x = put(x, path, jnp.asarray(value, float))
+        return x
+
     held = {name: node["clamp"][i] for i, name in enumerate(layout.clamped)}
     add = None if paths is None else milstein(here, layout, paths, inputs, get, put, held)
-    return Segment(rates, measured, give, node.get("watch"), mesh.rule, add), inputs
+    return Segment(rates, measured, give, node.get("watch"), mesh.rule, flip, add), inputs
 
 
 def _portion(x, here, layout, node, extras, u, stops):

@@ -11,11 +11,13 @@ from hybridtwin.simulate.failures import Failures
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Act:
-    """What one rule of care did: `times` (draws, m) in the trajectory's time, NaN where it did not act (so often)."""
+    """What one rule of care, or one switch of the system, did: `times` (draws, m) in the trajectory's time, NaN where it did not
+    act (so often).
+    """
 
     rule: str
-    does: str  # "give" or "stop"
-    name: str  # of the dose or signal
+    does: str  # "give", "stop" or "switch"
+    name: str  # of the dose or signal, or of the switch
     amount: float  # of each dose; NaN where something is stopped
     unit: str
     times: np.ndarray
@@ -32,8 +34,8 @@ class Trajectory:
 
     `structure` (draws,) says which model each draw comes from; `error` is the largest relative change of any output
     when the steps were halved, among the draws that are not masked. `acts`: what the rules of care did, in the order of
-    the rules. `failures`: which draws failed or missed the tolerance, when, where and why. `parameters`: path -> (draws,) of
-    each body, where `simulate` drew it. `solver`: how it was integrated, and why so.
+    the rules, then the switches of the system. `failures`: which draws failed or missed the tolerance, when, where and why.
+    `parameters`: path -> (draws,) of each body, where `simulate` drew it. `solver`: how it was integrated, and why so.
     """
 
     time: np.ndarray

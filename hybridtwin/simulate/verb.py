@@ -106,7 +106,7 @@ def simulate(
         solved.failed,
         _worst(solved),
         "; ".join(map(str, do)) or "as lived",
-        (*late, *world.notes, *overflowed(world, solved.code), *rows.told(), *acted),
+        (*late, *world.notes, *overflowed(world, solved.code, spec), *rows.told(), *acted),
         acts,
         rows,
         lanes["values"],

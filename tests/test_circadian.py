@@ -1,0 +1,166 @@
+"""The body clock against the package `circadian` 1.0.3: derivatives, trajectories and phase markers, all from its own files."""
+
+import csv
+import gzip
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hybridtwin import outcomes
+from hybridtwin.errors import DeclarationError
+from hybridtwin.physiology import REGISTRY, Forger99, Jewett99, Warfarin
+from hybridtwin.physiology.circadian.markers import cbtmin, daily, dlmo, lowest
+from hybridtwin.records import Person
+from hybridtwin.signals import Signal
+from hybridtwin.simulate.verb import simulate
+
+# derivative vectors of the package's own test notebook at 1 lux; a state, other inputs, derivatives
+VECTORS = {
+    "Forger99": ((-0.3, -1.13, 0.0), {}, (-0.28846216, 0.1267787, 0.03077935)),
+    "Jewett99": ((0.1, 0.1, 0.1), {}, (0.03019473, -0.02595055, -0.0425285)),
+    "Hilaire07": ((0.1, 0.1, 0.1), {"wake": 0.0}, (0.02610988, -0.0258909, -0.04145146)),
+    "Hannay19": ((0.1, 0.1, 0.1), {}, (0.0007973, 0.26058529, -0.04471049)),
+    "Hannay19TP": ((0.1,) * 5, {}, (0.00063553, 0.00209955, 0.25906153, 0.26179939, -0.04471049)),
+}
+STATES = {name: tuple(REGISTRY[name].spec.states) for name in VECTORS}
+# The package looks at the clock at the end of each of its steps of 0.05 h, so its zone starts and ends on that grid.
+ON_ITS_GRID = {"Hilaire07": {"zone_start": 8.8, "zone_stop": 13.3}}
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_derivatives(name):
+    state, more, expected = VECTORS[name]
+    body, spec = REGISTRY[name]().typical(), REGISTRY[name].spec
+    with jax.enable_x64(True):
+        x = spec.state({p: jnp.float64(v) for p, v in zip(spec.states, state, strict=True)})
+        found = spec.flatten(body.rates(0.0, x, spec.input({"light": 1.0, **more})))
+    np.testing.assert_allclose([float(v) for v in found.values()], expected, atol=1e-6)
+
+
+@pytest.fixture(scope="session")
+def reference(shared_data):
+    """(days, states, person, rows) of a scenario of the package."""
+    scenarios = json.loads(shared_data("circadian/model_reference/scenarios.json").read_text())
+
+    def read(name, scenario):
+        told = scenarios[f"{name}/{scenario}"]
+        with gzip.open(shared_data(f"circadian/model_reference/{name.lower()}.csv.gz"), "rt") as file:
+            rows = [row for row in csv.DictReader(file) if row["scenario"] == scenario]
+        course = {key: np.array([float(row[key]) for row in rows]) for key in rows[0] if key != "scenario"}
+        signals = {"light": Signal.steps(*zip(*told["light_segments"], strict=True), "lux")}
+        if "second_input_segments" in told:
+            signals["wake"] = Signal.steps(*zip(*told["second_input_segments"], strict=True), "1")
+        day = Person.of(scenario, start=0.0, stop=24.0 * told["days"], time="h", signals=signals)
+        return told, course, day
+
+    return read
+
+
+def held_against(reference, name, scenario):
+    """Largest deviation of any state, and of the daily DLMO [h] as located, and as the package locates it on its grid."""
+    told, course, day = reference(name, scenario)
+    spec = REGISTRY[name].spec
+    start = {f"{path}0": value for path, value in zip(STATES[name], told["initial_condition"], strict=True)}
+    body = REGISTRY[name](**start, **ON_ITS_GRID.get(name, {})).typical()
+    found = simulate(body, day, tol=1e-6)
+    every = np.searchsorted(found.time, course["t_h"] - 1e-6)
+    off = max(np.abs(found[path][0][every] - course[path]).max() for path in spec.states)
+    ours, theirs = daily(found, body)[0], np.array(told["dlmo_h"])
+    values = body.values()
+    inner = found["x"][0]
+    grid = found.time[1:-1][(inner[1:-1] < inner[:-2]) & (inner[1:-1] <= inner[2:])]
+    near = [grid[np.argmin(np.abs(grid + values.get("phi_ref", 0.0) - values["cbt_to_dlmo"] - t))] for t in theirs]
+    on_grid = np.array(near) + values.get("phi_ref", 0.0) - values["cbt_to_dlmo"] - theirs
+    return off, np.abs(ours[: len(theirs)] - theirs).max(), np.abs(on_grid).max()
+
+
+SCENARIOS = ("regular_150lux", "regular_1000lux_late", "constant_dark", "slam_shift_8h", "social_jetlag_2h", "shift_work")
+
+
+@pytest.mark.parametrize(
+    ("name", "scenario"),
+    [pytest.param(name, s, marks=[] if (name, s) == ("Jewett99", "slam_shift_8h") else pytest.mark.heavy)
+     for name in VECTORS for s in SCENARIOS],
+)  # fmt: skip
+def test_trajectories_and_melatonin_onset(reference, name, scenario):
+    off, located, on_grid = held_against(reference, name, scenario)
+    print(f"{name} {scenario}: states {off:.2g}, DLMO {located:.3f} h located, {on_grid:.3f} h on the package's grid")
+    assert off < 1e-4
+    assert located < 0.03 and on_grid < 0.02
+
+
+def test_minima_are_located_between_nodes():
+    time = np.arange(0.0, 96.0, 0.5)
+    value = -np.cos(2 * np.pi * (time - 5.13) / 24.2)
+    np.testing.assert_allclose(lowest(time, value), 5.13 + 24.2 * np.arange(4), atol=1e-3)
+    assert lowest(time, time).size == 0
+
+
+def fake(course, name="x"):
+    """A trajectory of one output at half-hour nodes."""
+    from hybridtwin.clock import Clock
+    from hybridtwin.simulate.trajectory import Trajectory
+
+    time = np.arange(0.0, 48.5, 0.5)
+    values = np.stack([course(time), course(time - 1.25)])
+    clock = Clock(unit="h", start=0.0, stop=48.0)
+    return Trajectory(time, {name: values}, {name: "1"}, clock, np.zeros(2, int), np.zeros(2, bool), 0.0)
+
+
+def test_markers_are_outcomes():
+    trajectory = fake(lambda t: -np.cos(2 * np.pi * (t - 29.0) / 24.0))
+    found = dlmo(Jewett99, 12.0, 44.0)
+    np.testing.assert_allclose(found.of(trajectory), np.array([29.0, 30.25]) + 0.8 - 7.0, atol=1e-3)
+    np.testing.assert_allclose(cbtmin(Forger99(), 12.0, 44.0).of(trajectory), [29.0, 30.25], atol=1e-3)
+    assert found.settled(trajectory).unit == "h" and "melatonin onset" in found.settled(trajectory).label
+    assert np.isnan(cbtmin(Forger99, 30.0, 40.0).of(trajectory)[0]), "the minimum lies before the window"
+    np.testing.assert_allclose(daily(trajectory, Jewett99) % 24.0, [[22.8, 22.8], [0.05, 0.05]], atol=1e-2)
+    peak = outcomes.time_of_peak("x", 12.0, 24.0, later="-30 min")
+    np.testing.assert_allclose(peak.of(trajectory), [16.5, 17.75], atol=1e-3)
+    with pytest.raises(DeclarationError, match="no model of the body clock"):
+        dlmo(Warfarin)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", VECTORS)
+def test_regular_days_entrain_whatever_the_start(name):
+    """Sixty clocks that stand up to half a day off are within a hundredth of an hour of each other after 60 regular days."""
+    from hybridtwin.physiology.circadian.common import hours_on
+    from hybridtwin.priors import normal
+
+    signals = {"light": hours_on(1000.0, "lux", 7.0, 23.0, 60)}
+    if "wake" in REGISTRY[name].spec.signals:
+        signals["wake"] = hours_on(1.0, "1", 7.0, 23.0, 60)
+    day = Person.of("regular", start=0.0, stop=1440.0, time="h", signals=signals)
+    body = REGISTRY[name](late=normal(0.0, 6.0), **dict.fromkeys(set(REGISTRY[name]().priors()) - {"late"}))
+    body = body.with_values({p: v for p, v in REGISTRY[name]().typical().values().items() if p != "late"})
+    found = simulate(body, day, at=np.arange(0.0, 1440.0, 0.1), draws=60, key=1)
+    phase = daily(found, body)
+    first, last = phase[:, 1], np.array([row[np.isfinite(row)][-1] for row in phase]) % 24.0
+    print(f"{name}: spread of DLMO on day 2 {np.ptp(first):.3g} h, on day 60 {np.ptp(last):.2g} h")
+    assert np.ptp(first) > 4.0 and np.ptp(last) < 0.01
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", ["Forger99", "Jewett99", "Hannay19", "Hannay19TP"])
+def test_a_recorded_week_of_light_by_the_minute(shared_data, name):
+    """Each minute's light acts from the minute before until its own, from the first midnight on."""
+    told = json.loads(shared_data("circadian/recordings/model_response_tum_participant.json").read_text())
+    with gzip.open(shared_data("circadian/recordings/tum_participant_actlumus_1min.csv.gz"), "rt") as file:
+        rows = [row for row in csv.DictReader(file) if row["local_time"] >= told["time_zero"]]
+    lux = np.array([float(row["photopic_lux"] or 0.0) for row in rows])
+    minute = np.arange(len(lux)) / 60.0
+    expected, spec = told["models"][name], REGISTRY[name].spec
+    light = Signal.steps(minute[:-1], lux[1:], "lux")
+    day = Person.of("tum", start=0.0, stop=float(minute[-1]), time="h", signals={"light": light})
+    start = {f"{path}0": v for path, v in zip(STATES[name], expected["initial_condition"], strict=True)}
+    body = REGISTRY[name](**start).typical()
+    found = simulate(body, day, at=minute, tol=1e-6)
+    ours, theirs = daily(found, body)[0], np.array(expected["dlmo_h"])
+    end = np.array([found[path][0, -1] for path in spec.states])
+    off, last = np.abs(ours[: len(theirs)] - theirs).max(), np.abs(end - expected["final_state"]).max()
+    print(f"{name}: DLMO of {len(theirs)} days within {off:.3f} h, final state within {last:.2g}")
+    assert off < 0.02 and last < 1e-4
