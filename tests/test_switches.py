@@ -91,6 +91,13 @@ def test_a_signal_locks_a_switch_and_a_rule_of_care_works_beside_it():
     assert locked["T"][0, 28] == pytest.approx(12.0, abs=1e-9)
 
 
+def test_a_clamped_state_is_not_switched():
+    found = simulate(Heated(up=2.0, down=0.5), DAY, do=[Do({"on": 0.0}, start=2.5, stop=22.0)])
+    assert found.acts[0].times[0, 0] == pytest.approx(2.0)
+    assert found.acts[0].times[0, 1] == pytest.approx(22.0), "free again, and far below: at once"
+    assert found["T"][0, 44] == pytest.approx(19.0 - 0.5 * 19.5) and not found.failed.any()
+
+
 def test_gradients_go_through_the_switches():
     spec = Heated.spec
     bound = DAY.bind(spec)

@@ -368,8 +368,10 @@ def _segment(here, layout, node, mesh, share, flow, paths=None):
         found, own = here.outputs(y, u), here.switches(y, u) if spec.switches else {}
 
         def value(rule):
-            if rule.sets:  # while it may not act its margin lies below 0
-                return jnp.where(own[rule.what].only, own[rule.what].passes, -1.0)
+            if rule.sets:  # while it may not act, or what it would set is clamped, its margin lies below 0
+                held = [node["clamp"][i] for i, name in enumerate(layout.clamped) if name in rule.sets]
+                free = jnp.asarray(own[rule.what].only) & ~jnp.any(jnp.array(held, bool))
+                return jnp.where(free, own[rule.what].passes, -1.0)
             return found[rule.what].value if rule.what in found else get(y, rule.what)
 
         return jnp.stack([jnp.asarray(value(rule), float) for rule in layout.rules])
