@@ -100,6 +100,9 @@ def theophylline(method, error="additive"):
 UNKNOWN = {
     "additive": lambda: ht.sensors.Gaussian("C", sd=ht.lognormal(0.7, 1.0)),
     "combined": lambda: ht.sensors.Combined1("C", add=ht.lognormal(0.5, 1.0), prop=ht.lognormal(0.1, 1.0)),
+    "absorbing": lambda: ht.sensors.Absorbing(
+        "C", add=ht.lognormal(0.5, 1.0), early=ht.lognormal(0.5, 1.0), follows="ka"
+    ),
 }
 
 
@@ -321,6 +324,8 @@ def main():
         for error in [args.error] if args.error else ERRORS:
             found[f"theophylline {error}"] = theophylline(method, error) | {"others": from_the_others(method, error)}
             told_theophylline(error, found[f"theophylline {error}"])
+        found["theophylline absorbing"] = {"others": from_the_others(method, "absorbing")}
+        told_theophylline("absorbing", found["theophylline absorbing"])
         low, middle, high = np.quantile(chance(), [0.05, 0.5, 0.95], axis=0)
         columns = zip(LEVELS, low, middle, high, strict=True)
         told = ", ".join(f"{100 * v:g} % band {m:.0f} ({a:.0f} to {b:.0f})" for v, a, m, b in columns)

@@ -69,6 +69,13 @@ class Bound:
         raise RecordError(f"a record does not know the occasions {group!r}", person=self.person,
                           remedy='Use varies="day", or varies="occasion" with a column OCC')
 
+    def since(self, times) -> np.ndarray:
+        """Time since the latest dose began for each of `times`, as recorded (repeats counted); 1e6 before the first."""
+        began = [dose.time + float(dose.ii) * np.arange(dose.addl + 1) for regimen in self.inputs.values()
+                 if isinstance(regimen, Regimen) for dose in regimen.doses]  # fmt: skip
+        starts = np.sort(np.concatenate([[-1e6], *began]))
+        return np.minimum(np.asarray(times, float) - starts[np.searchsorted(starts, times, "right") - 1], 1e6)
+
     @property
     def n_readings(self) -> int:
         return sum(len(r) for r in self.readings.values())

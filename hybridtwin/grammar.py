@@ -241,7 +241,7 @@ def quantity(text: str, what: str) -> tuple[float, str]:
 
 
 _SENSORS: dict[str, Callable[..., Any]] = {kind.__name__: kind for kind in (
-    sensors.CGM, sensors.Combined1, sensors.Combined2, sensors.Gaussian, sensors.LogNormal, sensors.Poisson)}
+    sensors.Absorbing, sensors.CGM, sensors.Combined1, sensors.Combined2, sensors.Gaussian, sensors.LogNormal, sensors.Poisson)}
 
 
 def sensor(text: str, scale: float):
@@ -262,7 +262,7 @@ def sensor(text: str, scale: float):
             fields[name] = float(value)
         except ValueError:
             raise DeclarationError(f"sensor {text!r}: {name}={value} is no number. Write {name}=0.1.") from None
-    for name in ("sd", "add"):
+    for name in ("sd", "add", "early"):
         if name in vars(cls)["__dataclass_fields__"] and name not in fields:
             fields[name] = lognormal(0.2, 0.7) if cls is sensors.LogNormal else lognormal(0.1 * scale, 1.0)
     try:

@@ -132,6 +132,12 @@ class Model:
                     f"sensor {key!r} reads {sensor.of!r}, which is no output of {spec.name}. "
                     f"{nearest(sensor.of, [*spec.outputs, *spec.states])}."
                 )
+            rate = getattr(sensor, "follows", "")
+            if rate and (rate not in {**spec.parameters, **spec.constants} or rate in self.varies):
+                raise DeclarationError(
+                    f"sensor {key!r} follows {rate!r}, which is no parameter of {spec.name} with one value a person. "
+                    f"{nearest(rate, spec.parameters)}."
+                )
             missing = [path for path, field, leaf in sensor.fields() if leaf is None]
             if missing:
                 raise DeclarationError(
@@ -365,15 +371,13 @@ def _data(mesh, bound, index, minutes) -> Data:
     for name, rows in index.items():
         read[name] = mesh.read[at : at + len(rows)]
         at += len(rows)
-    seen = {name: _seen(bound.readings[name], rows, minutes) for name, rows in index.items()}
-    amount_sd, time_sd = (
-        np.array([getattr(e, name) for e in bound.latent], float) for name in ("amount_sd", "time_sd")
-    )
+    seen = {name: _seen(bound, bound.readings[name], rows, minutes) for name, rows in index.items()}
+    amount_sd, time_sd = (np.array([getattr(e, name) for e in bound.latent], float) for name in ("amount_sd", "time_sd"))
     places = [np.where(sd > 0, np.cumsum(sd > 0) - 1, -1).astype(np.int32) for sd in (amount_sd, time_sd)]
     return Data(mesh, seen, read, amount_sd, places[0], time_sd, places[1])
 
 
-def _seen(readings, index, minutes):
+def _seen(bound, readings, index, minutes):
     session = np.unique(readings.session[index], return_inverse=True)[1] if len(index) else np.zeros(0, int)
     return Seen(
         readings.value[index].astype(float),
@@ -381,6 +385,7 @@ def _seen(readings, index, minutes):
         np.ones(len(index), bool),
         readings.censored[index].astype(np.int32),
         session.astype(np.int32),
+        bound.since(readings.time[index]) * minutes,
     )
 
 
@@ -458,8 +463,11 @@ class Kernel:
 
     def sensor_of(self, name, values):
         """A sensor with the values of one draw."""
-        sensor = self.model.sensors[name]
-        return sensor.with_values({path: values[f"{name}.{path}"] for path in sensor.priors()})
+        sensor, system = self.model.sensors[name], self.model.system
+        moved = {path: values[f"{name}.{path}"] for path in sensor.priors()}
+        if rate := getattr(sensor, "follows", ""):  # a time constant that is this person's own
+            moved["fades"] = time_factor(system.spec.time, "min") / (values[rate] if rate in values else system.values()[rate])
+        return sensor.with_values(moved)
 
     def extras(self, values, data: Data, overrides=None):
         """Latent numbers of one draw."""
@@ -530,12 +538,13 @@ def padded_to(data: Data, nodes: int, reads: int, moving: int, readings: Mapping
 
     def grow(seen, n):
         last = (seen.time[-1], seen.session[-1]) if len(seen.time) else (0.0, 0)
-        fills = (1.0, last[0], False, 0, last[1])
+        fills = (1.0, last[0], False, 0, last[1], 0.0)
         return Seen(
             *(np.concatenate([a, np.full(n - len(a), fill, a.dtype)]) for a, fill in zip(seen, fills, strict=True))
         )
 
-    silent = Seen(np.zeros(0), np.zeros(0), np.zeros(0, bool), np.zeros(0, np.int32), np.zeros(0, np.int32))
+    none, whole = np.zeros(0), np.zeros(0, np.int32)
+    silent = Seen(none, none, np.zeros(0, bool), whole, whole, none)
     read = {name: data.read.get(name, np.zeros(0, np.int32)) for name in readings}
     return data._replace(
         mesh=pad(data.mesh, nodes, reads, moving),

@@ -7,7 +7,7 @@ LOW/HIGH) enter by the probability of what was seen (method M3), in every sensor
 
 import abc
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -29,6 +29,7 @@ class Seen(NamedTuple):
     mask: jax.Array  # (N,) is this row real?
     censored: jax.Array  # (N,) -1 below the limit, 0 seen, +1 above it
     session: jax.Array  # (N,) index of the sensor session
+    since: Any = None  # (N,) minutes since the latest dose of the record began; very many before any
 
 
 class Terms(NamedTuple):
@@ -123,6 +124,32 @@ class LogNormal(AbstractSensor):
 def _safe_log(x):
     """Log of a prediction that may be zero (before the first dose): a floor of 1e-10 of nothing, flat below it."""
     return jnp.log(jnp.maximum(x, 1e-10))
+
+
+class Absorbing(AbstractSensor):
+    """Standard deviation = add + early exp(-since / fades), `since` the latest dose began: larger while a dose is absorbed.
+
+    How a meal or a tablet is absorbed is where small models err most, so one error for all times is too small early and
+    too large late. It fades in `fades` minutes (an hour; or a prior), or, with `follows="ka"`, as this person absorbs: in the
+    reciprocal of that parameter of the system, a rate constant. Source: Karlsson 1995, time-dependent residual error,
+    doi:10.1007/BF02353466.
+    """
+
+    of: str
+    add: Scalar = parameter(None, "1", "what remains late, in the output's unit", shared=True)
+    early: Scalar = parameter(None, "1", "what is added right after a dose, in the output's unit", shared=True)
+    fades: Scalar = parameter(60.0, "min", "time in which it fades", shared=True)
+    follows: str = ""
+
+    def sd(self, seen):
+        """Standard deviation (N,) of readings."""
+        return self.add + self.early * jnp.exp(-seen.since / self.fades)
+
+    def terms(self, mean, seen):
+        return _gaussian_terms(mean, self.sd(seen), seen)
+
+    def sample(self, key, mean, seen):
+        return mean + self.sd(seen) * _noise(key, seen.time)[:, 0]
 
 
 class Combined1(AbstractSensor):

@@ -291,7 +291,7 @@ class Twin:
                 found = solve(fit, day, [self.world(i)], draws=draws, key=self.key, at=times, names=(sensor.of,))
                 mean = found.solved.values[0, :, :, 0]
                 expectations.append(mean)
-                readings.append(_new_readings(fit, name, mean, times, seen, self.key))
+                readings.append(_new_readings(fit, name, mean, times, day.bound, self.key))
         unit = self.fits[0].model.unit_of(self.fits[0].model.sensors[name].of)
         empty = np.zeros(0)
         return Predicted(
@@ -570,9 +570,9 @@ def _is_moment(text: str) -> bool:
     return ":" in text or text == "now"
 
 
-def _new_readings(fit, name, mean, times, seen, key):
+def _new_readings(fit, name, mean, times, bound, key):
     """New readings of one sensor for each draw: (draws, N)."""
-    spec = fit.model.spec
+    spec, seen = fit.model.spec, bound.readings.get(name)
     minutes = jnp.asarray(times * time_factor(spec.time, "min"))
     n = len(times)
     session = np.zeros(n, np.int32)
@@ -580,9 +580,11 @@ def _new_readings(fit, name, mean, times, seen, key):
         session = np.searchsorted(
             np.unique(seen.session), seen.session[np.clip(np.searchsorted(seen.time, times, "right") - 1, 0, None)]
         )
-    rows = Seen(jnp.zeros(n), minutes, jnp.ones(n, bool), jnp.zeros(n, jnp.int32), jnp.asarray(session, jnp.int32))
+    since = jnp.asarray(bound.since(times) * time_factor(spec.time, "min"))
+    rows = Seen(jnp.zeros(n), minutes, jnp.ones(n, bool), jnp.zeros(n, jnp.int32), jnp.asarray(session, jnp.int32), since)
     index = np.unique(np.linspace(0, fit.count - 1, len(mean)).round().astype(int))
-    sites = [s.name for s in fit.kernel.sites if s.name.startswith(f"{name}.")]
+    follows = getattr(fit.model.sensors[name], "follows", None)
+    sites = [s.name for s in fit.kernel.sites if s.name.startswith(f"{name}.") or s.name == follows]
     values = {s: jnp.asarray(np.asarray(fit.values[s])[index]) for s in sites}
     keys = jax.random.split(jax.random.fold_in(key, 11), len(mean))
 

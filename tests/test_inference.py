@@ -337,13 +337,18 @@ def seen(value, *, time=None, censored=None, session=None, mask=None):
         jnp.ones(n, bool) if mask is None else jnp.asarray(mask),
         jnp.asarray(np.zeros(n) if censored is None else censored, jnp.int32),
         jnp.asarray(np.zeros(n) if session is None else session, jnp.int32),
+        jnp.asarray(SINCE[:n]),
     )
 
 
+SINCE = np.array([5.0, 60.0, 300.0, 1e6] * 8)
 MEAN, READ = np.array([1.2, 4.0, 9.5, 0.6]), np.array([1.0, 4.6, 8.1, 0.9])
 KINDS = {
     "Gaussian": (sensors.Gaussian("C", sd=0.7), stats.norm(MEAN, 0.7), 0.7),
     "LogNormal": (sensors.LogNormal("C", sd=0.3), stats.lognorm(0.3, scale=MEAN), None),
+    "Absorbing": (
+        sensors.Absorbing("C", add=0.3, early=0.9, fades=45.0), stats.norm(MEAN, 0.3 + 0.9 * np.exp(-SINCE[:4] / 45.0)), None
+    ),
     "Combined1": (sensors.Combined1("C", add=0.2, prop=0.1), stats.norm(MEAN, 0.2 + 0.1 * MEAN), None),
     "Combined2": (sensors.Combined2("C", add=0.2, prop=0.1), stats.norm(MEAN, np.hypot(0.2, 0.1 * MEAN)), None),
 }
@@ -360,6 +365,21 @@ def test_readings_have_the_density_of_scipy_and_censored_ones_the_tail(kind):
     below, above = law.logcdf(READ), law.logsf(READ)
     np.testing.assert_allclose(tails, [below[0], above[1], law.logpdf(READ)[2], below[3]], rtol=1e-8)
     np.testing.assert_allclose(padded, np.where([1, 1, 0, 1], law.logpdf(READ), 0.0), rtol=1e-10)
+
+
+def test_an_error_may_fade_as_the_person_absorbs():
+    """`follows="ka"`: the time constant is the reciprocal of this person's own rate; doses that repeat count, too."""
+    sensor = sensors.Absorbing("C", add=0.3, early=0.9, follows="ka")
+    model = Model(OneCompartmentOral(tlag=0.0), C=sensor)
+    someone = Person.of("p", start=0.0, stop=30.0, doses={"oral": Regimen.bolus(100.0, "mg", at=1.0).every("12 h", times=2)},
+                        readings={"C": ([0.5, 2.0, 13.5, 25.0], [0.0, 3.0, 3.0, 3.0], "mg/L")})  # fmt: skip
+    problem = model.bind(someone)
+    np.testing.assert_allclose(problem.data.seen["C"].since[:4], [60e6, 60.0, 30.0, 720.0])
+    own = problem.kernel.sensor_of("C", {"ka": 1.5, "CL": 3.0, "V": 30.0})
+    assert own.fades == pytest.approx(40.0) and "C.fades" not in {site.name for site in problem.kernel.sites}
+    np.testing.assert_allclose(own.sd(problem.data.seen["C"])[:3], 0.3 + 0.9 * np.exp([-np.inf, -1.5, -0.75]), rtol=1e-6)
+    with pytest.raises(DeclarationError, match="ka"):
+        Model(OneCompartmentOral(), C=sensors.Absorbing("C", add=0.3, early=0.9, follows="kb"))
 
 
 def test_counts_are_poisson():

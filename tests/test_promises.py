@@ -161,6 +161,7 @@ def rows(time, session=None):
         jnp.ones(n, bool),
         jnp.zeros(n, jnp.int32),
         jnp.zeros(n, jnp.int32) if session is None else jnp.asarray(session, jnp.int32),
+        jnp.asarray(time, float),
     )
 
 
@@ -170,6 +171,7 @@ def rows(time, session=None):
         sensors.Gaussian("C", sd=0.7),
         sensors.LogNormal("C", sd=0.3),
         sensors.Combined2("C", add=0.2, prop=0.1),
+        sensors.Absorbing("C", add=0.2, early=0.4),
         sensors.Combined1("C", add=0.2, prop=0.1),
         sensors.Poisson("C"),
     ],

@@ -159,7 +159,8 @@ def _simulated(problem, key, count):
         def one(k, mean, own, name=name):
             return kernel.sensor_of(name, own).sample(k, mean, data.seen[name])
 
-        own = {s: jnp.asarray(v) for s, v in values.items() if s.startswith(f"{name}.")}
+        follows = getattr(kernel.model.sensors[name], "follows", None)
+        own = {s: jnp.asarray(v) for s, v in values.items() if s.startswith(f"{name}.") or s == follows}
         read[name] = np.array(jax.jit(jax.vmap(one))(keys, jnp.asarray(modelled[name]), own))
     solved = np.all([np.isfinite(v).all(axis=1) for v in read.values()], axis=0)
     kept = np.flatnonzero(solved)
