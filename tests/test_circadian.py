@@ -135,11 +135,12 @@ def test_regular_days_entrain_whatever_the_start(name):
     if "wake" in REGISTRY[name].spec.signals:
         signals["wake"] = hours_on(1.0, "1", 7.0, 23.0, 60)
     day = Person.of("regular", start=0.0, stop=1440.0, time="h", signals=signals)
-    body = REGISTRY[name](late=normal(0.0, 6.0), **dict.fromkeys(set(REGISTRY[name]().priors()) - {"late"}))
-    body = body.with_values({p: v for p, v in REGISTRY[name]().typical().values().items() if p != "late"})
-    found = simulate(body, day, at=np.arange(0.0, 1440.0, 0.1), draws=60, key=1)
+    typical = REGISTRY[name]().typical().values()
+    body = REGISTRY[name](**{p: typical[p] for p in REGISTRY[name]().priors() if p != "late"}, late=normal(0.0, 6.0))
+    at = np.append(np.arange(0.0, 72.0, 0.1), np.arange(1392.0, 1440.0, 0.05))
+    found = simulate(body, day, at=at, draws=60, key=1)
     phase = daily(found, body)
-    first, last = phase[:, 1], np.array([row[np.isfinite(row)][-1] for row in phase]) % 24.0
+    first, last = phase[:, 1] % 24.0, np.array([row[np.isfinite(row)][-1] for row in phase]) % 24.0
     print(f"{name}: spread of DLMO on day 2 {np.ptp(first):.3g} h, on day 60 {np.ptp(last):.2g} h")
     assert np.ptp(first) > 4.0 and np.ptp(last) < 0.01
 
@@ -164,3 +165,23 @@ def test_a_recorded_week_of_light_by_the_minute(shared_data, name):
     off, last = np.abs(ours[: len(theirs)] - theirs).max(), np.abs(end - expected["final_state"]).max()
     print(f"{name}: DLMO of {len(theirs)} days within {off:.3f} h, final state within {last:.2g}")
     assert off < 0.02 and last < 1e-4
+
+
+@pytest.mark.heavy
+def test_morning_light_advances_melatonin_in_a_contrast():
+    """A twin of one body with phase readings: an hour of bright light after the minimum of temperature advances the clock."""
+    import hybridtwin as ht
+
+    model = ht.Model(Forger99(), x=ht.sensors.Gaussian("x", sd=0.1))
+    light = Signal.steps([0.0, 8.0, 23.0, 32.0, 47.0, 56.0, 71.0], [0.0, 100.0, 0.0, 100.0, 0.0, 100.0, 0.0], "lux")
+    blank = Person.of("ida", start=0.0, stop=84.0, time="h", signals={"light": light})
+    seen = np.arange(2.0, 48.0, 4.0)
+    truth = simulate(Forger99(taux=24.35, G=33.75, late=1.0), blank, at=seen)["x"][0]
+    ida = Person.of("ida", start=0.0, stop=84.0, time="h", signals={"light": light}, readings={"x": (seen, truth, "1")})
+    twin = ht.personalize(model, ida, ht.Laplace(), key=0)
+    bright = twin.do(light=Signal.constant(5000.0, "lux"), start=32.0, stop=35.0)
+    effect = ht.contrast(bright, twin, dlmo(Forger99, 72.0, 84.0))
+    print(effect)
+    row = effect.to_dataframe().iloc[0]
+    assert row["unit"] == "h" and -0.4 < row["difference"] < -0.1 and row["q95"] < 0.0
+    assert row["sd_ratio"] < 0.8, "her readings narrow the answer"
