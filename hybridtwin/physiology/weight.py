@@ -46,7 +46,7 @@ class Hall2011(System):
     adaptation [kcal/d], ECF, G, L [kg] states, F `fat`, W `weight` [kg]; W0 `baseline` [kg], height [m], age [yr], female
     [1] covariates of the first day, when weight is in balance; energy [kcal/d] what is eaten beyond balance, sodium [mg/d],
     share [1] of energy from carbohydrates, exercise [1] what is added to PAL, all signals; time in d. PAL, rmr, betaAT,
-    betaTEF [1], tauAT [d], gammas [kcal/kg/d], rhos, etas, heat [kcal/kg], zetas [mg/L/d as mg/kg/d, mg/d], Na [mg/kg].
+    betaTEF [1], tauAT [d], gammas [kcal/kg/d], rhos, etas, heat [kcal/kg], zetaNa [mg/kg/d], zetaCI [mg/d], Na [mg/kg].
     `heat` is rhoG; the package bw, by mistake, has 1 there, which moves a year's weight by less than 7 g (`heat=1`).
     With the signals at 0 and share = share0 the start is the rest.
 
