@@ -36,6 +36,8 @@ _HOME = {
     "Windkessel4": "circulation",
     "Vancomycin": "kidney",
     "Kidney": "kidney",
+    "T1DDay": "wholes",
+    "Chemotherapy": "wholes",
     "HIV": "viral",
     "Tumor": "tumor",
     "TumorDaily": "tumor",
