@@ -26,10 +26,18 @@ TOL = 1e-4
 ABSOLUTE = 1e-13  # absolute tolerance of the reference
 
 
-def record(spec):
-    """A person whose day uses every dose of a system: three boluses of each, and an infusion into a vein."""
+def record(system):
+    """A person whose day uses every dose of a system: three boluses of each, and an infusion into a vein.
+
+    Systems with other inputs than drugs, meals and insulin live their typical day, with a bolus of what it leaves out.
+    """
     import hybridtwin as ht
 
+    spec = system.spec
+    plain = spec.time in SPAN and {f.unit for f in spec.doses.values()} <= set(AMOUNT)
+    other = set(spec.signals) | set(spec.covariates)
+    if not plain or other - {"basal", "insulin", "weight", "usual_basal", "usual_slow", "Ib"}:
+        return typical_day(system)
     span, doses = SPAN[spec.time], {}
     for i, (name, field) in enumerate(spec.doses.items()):
         at = span * (0.05 + 0.03 * i + np.array([0.0, 0.3, 0.33]))
@@ -46,6 +54,19 @@ def record(spec):
     known = {"weight": (70.0, "kg")}
     covariates = {name: known[name] for name in spec.covariates if name in known}
     return ht.Person.of("fuzz", start=0.0, stop=span, time=spec.time, doses=doses, signals=signals, covariates=covariates)
+
+
+def typical_day(system):
+    """The typical day of a system, its missing doses given as large as the others of their unit."""
+    import dataclasses
+
+    import hybridtwin as ht
+
+    day, spec = system.protocol, system.spec
+    usual = AMOUNT | {r.unit: float(r.doses[0].amount) for r in day.doses.values()}
+    more = {name: ht.Regimen.bolus(usual[field.unit], field.unit, at=0.3 * day.stop)
+            for name, field in spec.doses.items() if name not in day.doses}  # fmt: skip
+    return dataclasses.replace(day, doses={**day.doses, **more}).person(spec.time, "fuzz")
 
 
 def widened(prior, wide):
@@ -176,7 +197,7 @@ def fuzz(name, draws, wide, share, key=0):
 
     system = REGISTRY[name]()
     system = system.with_values({path: widened(prior, wide) for path, prior in system.priors().items()})
-    spec, person = system.spec, record(system.spec)
+    spec, person = system.spec, record(system)
     at = np.linspace(0.0, SPAN[spec.time], 49)
     began = time.perf_counter()
     found = ht.simulate(system, person, at=at, draws=draws, key=key, tol=TOL)

@@ -31,6 +31,7 @@ def test_impedance_of_the_windkessels():
         assert rest[name]["P"][-1] == pytest.approx(90.0 * (rest[name].body.R + extra), rel=1e-6)
 
 
+@pytest.mark.heavy
 def test_blood_is_lost_and_given_and_nothing_else():
     found = lived(REGISTRY["Zenker2007"])
     total = found["Va"] + found["Vv"]

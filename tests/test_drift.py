@@ -113,6 +113,7 @@ def test_a_day_to_come_walks_on_from_the_last(walked):
     assert level(other, 6.0).std() == pytest.approx(math.sqrt(spread[-1, -1] + STEP**2), rel=0.1)
 
 
+@pytest.mark.heavy
 def test_more_days_are_more_steps(walked):
     twin, _, _ = walked
     longer, _, seen = someone("a", 1, DAYS + 2)
@@ -124,6 +125,7 @@ def test_more_days_are_more_steps(walked):
     assert model().bind(one).kernel.size == 1
 
 
+@pytest.mark.heavy
 def test_a_population_that_drifts():
     """The marginal likelihood in closed form, and the sd of the steps found again."""
     made = [someone(str(i), 10 + i) for i in range(12)]

@@ -137,7 +137,7 @@ def test_no_silent_wrong_lane(name):
 def test_the_fuzz_uses_every_dose_of_every_system():
     fuzz = benchmark("fuzz")
     for system in REGISTRY.values():
-        person = fuzz.record(system.spec)
+        person = fuzz.record(system())
         assert set(person.bind(system.spec).inputs) >= set(system.spec.doses) and set(person.regimens) == set(system.spec.doses)
     prior = fuzz.widened(REGISTRY["Warfarin"]().priors()["emax"], 2.0)
     with jax.enable_x64(True):

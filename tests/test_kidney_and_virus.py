@@ -45,6 +45,7 @@ def test_the_drug_waits_for_the_kidney():
     assert ill["creatinine"][0] == pytest.approx(4.0 * well["creatinine"][0])
 
 
+@pytest.mark.heavy
 def test_an_untreated_person_rests_at_the_set_point_and_drugs_are_told_apart():
     body = lived(REGISTRY["HIV"])
     alone = body.again(signals={})

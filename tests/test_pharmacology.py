@@ -111,6 +111,7 @@ def test_saturable_elimination_is_lamberts_w():
     np.testing.assert_allclose(found["C"][0], wanted, rtol=1e-7)
 
 
+@pytest.mark.heavy
 def test_two_compartments_with_saturable_elimination_lose_no_drug():
     body, course = typical_day("TwoCompartmentMM")
 
@@ -267,6 +268,7 @@ def test_neutrophils_are_fribergs():
     assert all(float(v) == 0.0 for v in jax.tree.leaves(body.rates(0.0, rest, None)))
 
 
+@pytest.mark.heavy
 def test_quasi_steady_state_is_the_limit_of_fast_binding():
     """Beside the whole model (Mager and Jusko 2001: free drug, target and complex) with kon 500 times as fast as all else."""
     body, course = typical_day("TargetMediated")
@@ -298,6 +300,7 @@ def test_free_and_bound_drug_are_all_of_it():
             assert C >= 0.0 and total == pytest.approx(amount / body.Vc, rel=1e-12)
 
 
+@pytest.mark.heavy
 def test_all_insulin_arrives():
     body, course = typical_day("InsulinProducts")
     for name in ("bolus", "regular", "nph", "glargine", "degludec"):

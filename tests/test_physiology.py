@@ -1,6 +1,6 @@
 """Every system of the registry inherits these tests: declared, in range, at rest when it says so, solved alike, and as
-published. What needs programs of its own (drawn bodies, another solver, gradients) runs for a few systems in
-`make test` and for all of them in `make test-all`.
+published. What compiles much (the typical day of a large system; drawn bodies, another solver, gradients) runs for some
+systems in `make test` and for all of them in `make test-all`.
 """
 
 import functools
@@ -29,7 +29,12 @@ from hybridtwin.simulate.verb import simulate
 COVARIATES = {"weight": (70.0, "kg")}
 PAGES = pathlib.Path(__file__).resolve().parent.parent / "docs" / "physiology"
 QUICK = ("T1DMinimal", "OneCompartmentOral")  # the others of these are heavy
+CHEAP = (*QUICK, "BergmanMinimal", "Kidney", "OneCompartment", "OneCompartmentMM", "TumorDaily", "TumorInhibition",
+         "TwoCompartment", "TwoCompartmentOral", "Warfarin", "Windkessel2", "Forger99", "Banister")  # fmt: skip
 every_system = pytest.mark.parametrize("name", REGISTRY)
+cheap_ones = pytest.mark.parametrize(
+    "name", [name if name in CHEAP else pytest.param(name, marks=pytest.mark.heavy) for name in REGISTRY]
+)
 quick_ones = pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.heavy) for name in REGISTRY]
 )
@@ -83,7 +88,7 @@ def test_declared_in_full(name):
     assert isinstance(system.protocol, Protocol) and all(isinstance(r, Reference) for r in system.references)
 
 
-@every_system
+@cheap_ones
 def test_held_against_what_was_published(name):
     """Every system has references, and a typical body is nowhere poor without a reason that the table gives."""
     found = held(name)
@@ -103,7 +108,7 @@ def test_its_page_says_what_it_says_itself(name):
     assert f"[{name}]({name}.md)" in (PAGES / "README.md").read_text() and (PAGES / f"{name}.svg").exists()
 
 
-@every_system
+@cheap_ones
 def test_a_typical_body_is_finite_and_positive(name):
     spec, found = REGISTRY[name].spec, held(name).lived.course
     assert not found.failed.any() and set(found.values) == {*spec.outputs, *spec.states}

@@ -364,6 +364,7 @@ def test_censored_readings_count_by_their_tail_probability():
     assert np.isfinite(fitted.npde(key=0, replicates=200).table["npde"]).all()
 
 
+@pytest.mark.heavy
 def test_steps_that_are_too_long_are_told_and_halved(monkeypatch):
     """Against the same cohort with exact steps. Without a finer step the verdict says by how much."""
     from hybridtwin.inference import hierarchy

@@ -206,6 +206,7 @@ def test_sleep_times_of_the_package(shared_data, scenario):
     assert most < 5.0
 
 
+@pytest.mark.heavy
 def test_a_night_without_sleep_is_slept_after():
     """Kept awake through one night, sleep comes at once after and lasts longer; lanes of three bodies each at their own time."""
     kept = Signal.steps([0.0, 112.0, 136.0], [0.0, 1.0, 0.0], "1")

@@ -37,6 +37,7 @@ def test_exercise_lowers_glucose_and_a_night_shift_moves_the_sensitivity():
     assert abs(shifted["sensitivity"][0, -1] / day["sensitivity"][-1] - 1.0) > 0.01
 
 
+@pytest.mark.heavy
 def test_the_dose_that_shrinks_the_tumor_is_limited_by_neutrophils():
     whole = lived(REGISTRY["Chemotherapy"])
     alone = lived(REGISTRY["Myelosuppression"]).again(doses=whole.protocol.doses, stop=whole.protocol.stop)
