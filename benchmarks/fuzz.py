@@ -57,14 +57,14 @@ def record(system):
 
 
 def typical_day(system):
-    """The typical day of a system, its missing doses given as large as the others of their unit."""
+    """The typical day of a system, its missing doses given as large as the others of their unit (else one of it)."""
     import dataclasses
 
     import hybridtwin as ht
 
     day, spec = system.protocol, system.spec
     usual = AMOUNT | {r.unit: float(r.doses[0].amount) for r in day.doses.values()}
-    more = {name: ht.Regimen.bolus(usual[field.unit], field.unit, at=0.3 * day.stop)
+    more = {name: ht.Regimen.bolus(usual.get(field.unit, 1.0), field.unit, at=0.3 * day.stop)
             for name, field in spec.doses.items() if name not in day.doses}  # fmt: skip
     return dataclasses.replace(day, doses={**day.doses, **more}).person(spec.time, "fuzz")
 
