@@ -41,7 +41,7 @@ def problem(name):
 
         return ht.Model(T1DMinimal(), cgm=ht.sensors.CGM("G_isf")), ht.datasets.virtual_adult()
     from benchmarks import bergman_peers as peer
-    from hybridtwin.physiology.bergman import BergmanMinimal
+    from hybridtwin.physiology.glucose.bergman import BergmanMinimal
 
     insulin = ht.Signal.linear(np.concatenate([[0.0], peer.TIMES]), np.concatenate([[peer.REST], peer.INSULIN]), "m[IU]/L")
     person = ht.Person.of(

@@ -132,7 +132,7 @@ class Model:
                     f"sensor {key!r} reads {sensor.of!r}, which is no output of {spec.name}. "
                     f"{nearest(sensor.of, [*spec.outputs, *spec.states])}."
                 )
-            rate = getattr(sensor, "follows", "")
+            rate = sensor.follows
             if rate and (rate not in {**spec.parameters, **spec.constants} or rate in self.varies):
                 raise DeclarationError(
                     f"sensor {key!r} follows {rate!r}, which is no parameter of {spec.name} with one value a person. "
@@ -461,11 +461,16 @@ class Kernel:
             own[path] = base * jnp.exp(spread * deviation)
         return self.model.system.with_values({**typical, **own})
 
+    def sites_of(self, name) -> tuple[str, ...]:
+        """Names of the sites that decide a sensor: its own, and the parameter that it follows."""
+        follows = self.model.sensors[name].follows
+        return tuple(s.name for s in self.sites if s.name.startswith(f"{name}.") or s.name == follows)
+
     def sensor_of(self, name, values):
         """A sensor with the values of one draw."""
         sensor, system = self.model.sensors[name], self.model.system
         moved = {path: values[f"{name}.{path}"] for path in sensor.priors()}
-        if rate := getattr(sensor, "follows", ""):  # a time constant that is this person's own
+        if rate := sensor.follows:  # a time constant that is this person's own
             moved["fades"] = time_factor(system.spec.time, "min") / (values[rate] if rate in values else system.values()[rate])
         return sensor.with_values(moved)
 

@@ -583,9 +583,7 @@ def _new_readings(fit, name, mean, times, bound, key):
     since = jnp.asarray(bound.since(times) * time_factor(spec.time, "min"))
     rows = Seen(jnp.zeros(n), minutes, jnp.ones(n, bool), jnp.zeros(n, jnp.int32), jnp.asarray(session, jnp.int32), since)
     index = np.unique(np.linspace(0, fit.count - 1, len(mean)).round().astype(int))
-    follows = getattr(fit.model.sensors[name], "follows", None)
-    sites = [s.name for s in fit.kernel.sites if s.name.startswith(f"{name}.") or s.name == follows]
-    values = {s: jnp.asarray(np.asarray(fit.values[s])[index]) for s in sites}
+    values = {s: jnp.asarray(np.asarray(fit.values[s])[index]) for s in fit.kernel.sites_of(name)}
     keys = jax.random.split(jax.random.fold_in(key, 11), len(mean))
 
     def one(k, m, v):

@@ -22,11 +22,11 @@ from hybridtwin.physiology import (
     Remifentanil,
     TargetMediated,
 )
-from hybridtwin.physiology.glucose import SubcutaneousInsulin
-from hybridtwin.physiology.insulin import by_product
+from hybridtwin.physiology.drugs.remifentanil import lean_body_mass
+from hybridtwin.physiology.drugs.responses import KINDS, hill
+from hybridtwin.physiology.glucose.insulin import by_product
+from hybridtwin.physiology.glucose.t1d import SubcutaneousInsulin
 from hybridtwin.physiology.reference import lived
-from hybridtwin.physiology.remifentanil import lean_body_mass
-from hybridtwin.physiology.responses import KINDS, hill
 
 
 def typical_day(name):

@@ -29,7 +29,7 @@ from hybridtwin.simulate.verb import simulate
 COVARIATES = {"weight": (70.0, "kg")}
 PAGES = pathlib.Path(__file__).resolve().parent.parent / "docs" / "physiology"
 QUICK = ("T1DMinimal", "OneCompartmentOral")  # the others of these are heavy
-CHEAP = (*QUICK, "BergmanMinimal", "Kidney", "OneCompartment", "OneCompartmentMM", "TumorDaily", "TumorInhibition",
+CHEAP = (*QUICK, "BergmanMinimal", "Kidney", "OneCompartment", "OneCompartmentMM", "Geng2017Daily", "Claret2009",
          "TwoCompartment", "TwoCompartmentOral", "Warfarin", "Windkessel2", "Forger99", "Banister")  # fmt: skip
 every_system = pytest.mark.parametrize("name", REGISTRY)
 cheap_ones = pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from hybridtwin.physiology import (
     TwoCompartmentOral,
     Warfarin,
 )
-from hybridtwin.physiology.glucose import Gut
+from hybridtwin.physiology.glucose.t1d import Gut
 from hybridtwin.records import Person
 from hybridtwin.signals import Dose, Regimen, Signal
 from hybridtwin.simulate.linear import matrix_exponential

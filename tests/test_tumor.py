@@ -21,7 +21,7 @@ def test_the_daily_law_meets_the_simulator_that_publishes_its_counterfactuals(sh
     """lung_pkpd is noise free and starts a new path at every patient: volumes and drug to 1e-5 over 59 days."""
     stored = np.load(shared_data("tumour/lung_pkpd/cancer_seed1.npz"))
     states, actions = stored["test_states"][:3], stored["test_actions"][:3]
-    law = REGISTRY["TumorDaily"](rho=0.01453, alpha=0.0398, beta_c=0.028, V0=1.0, dead_at=1e9)
+    law = REGISTRY["Geng2017Daily"](rho=0.01453, alpha=0.0398, beta_c=0.028, V0=1.0, dead_at=1e9)
     for path, done in zip(states, actions, strict=True):
         days = len(path)
         late = np.roll(done[:, 0] > 0, 1)  # there the drug of a day is in the next row; our dose is when it is in the blood
@@ -35,7 +35,7 @@ def test_the_daily_law_meets_the_simulator_that_publishes_its_counterfactuals(sh
 
 
 def test_death_is_for_good_and_cure_is_a_chance():
-    law = REGISTRY["TumorDaily"]
+    law = REGISTRY["Geng2017Daily"]
     sick = lived(law).again(parameters={"V0": 1100.0, "rho": 0.02}, doses={})
     day = np.argmax(sick["dead"])
     assert 0 < day < 10 and sick["dead"][day:].min() == 1.0
@@ -46,7 +46,7 @@ def test_death_is_for_good_and_cure_is_a_chance():
 
 
 def test_untreated_growth_is_gompertz_and_a_fraction_is_linear_quadratic():
-    typical = lived(REGISTRY["Tumor"])
+    typical = lived(REGISTRY["Geng2017"])
     body, day = typical.body, typical.protocol
     wild = typical.again(doses={})
     size = np.log(14.1 / body.K)
@@ -60,7 +60,7 @@ def test_untreated_growth_is_gompertz_and_a_fraction_is_linear_quadratic():
 
 
 def test_inhibition_is_its_closed_form():
-    found = lived(REGISTRY["TumorInhibition"])
+    found = lived(REGISTRY["Claret2009"])
     b, t = found.body, found.time
     exact = b.y0 * np.exp(b.KL * t - b.KD * 2.3 / b.lam * (1.0 - np.exp(-b.lam * t)))
     np.testing.assert_allclose(found["size"], exact, rtol=1e-5)
@@ -68,7 +68,7 @@ def test_inhibition_is_its_closed_form():
 
 def test_cells_hit_by_the_drug_are_not_lost_at_once():
     """Above the threshold concentration nothing grows, and what was hit leaves through three stages."""
-    found = lived(REGISTRY["TumorXenograft"])
+    found = lived(REGISTRY["Simeoni2004"])
     late = found.again(doses={"iv": Regimen.infusion(800.0, "mg/kg", at=8.0, over="10 d")})
     inside = (late.time > 9.0) & (late.time < 17.9)
     assert (late["C"][inside] > found.body.l0 / found.body.k2).all()

@@ -159,8 +159,7 @@ def _simulated(problem, key, count):
         def one(k, mean, own, name=name):
             return kernel.sensor_of(name, own).sample(k, mean, data.seen[name])
 
-        follows = getattr(kernel.model.sensors[name], "follows", None)
-        own = {s: jnp.asarray(v) for s, v in values.items() if s.startswith(f"{name}.") or s == follows}
+        own = {s: jnp.asarray(values[s]) for s in kernel.sites_of(name)}
         read[name] = np.array(jax.jit(jax.vmap(one))(keys, jnp.asarray(modelled[name]), own))
     solved = np.all([np.isfinite(v).all(axis=1) for v in read.values()], axis=0)
     kept = np.flatnonzero(solved)

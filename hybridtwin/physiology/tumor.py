@@ -28,14 +28,16 @@ _CLARET = "Claret 2009, capecitabine in colorectal cancer, doi:10.1200/JCO.2008.
 _SIMEONI = "Simeoni 2004, paclitaxel in A2780 xenografts, doi:10.1158/0008-5472.CAN-03-2524"
 
 
-
-def _diameter(volume):
-    """Diameter [cm] of a sphere of this volume."""
+def _seen(volume):
+    """What is seen of a tumor of this volume [cm^3]."""
     size = jnp.maximum(volume / const(1.0, "cm^3"), 1e-30)  # no slope at nothing: the cube root's is infinite there
-    return const(1.0, "cm") * (size * (6.0 / np.pi)) ** (1.0 / 3.0)
+    return {
+        "diameter": output(const(1.0, "cm") * (size * (6.0 / np.pi)) ** (1.0 / 3.0), "cm", "of a sphere of this volume"),
+        "cured": output(jnp.exp(-const(5.8e8, "1/cm^3") * volume), "1", "chance that no cell is left"),
+    }
 
 
-class TumorDaily(System):
+class Geng2017Daily(System):
     r"""A lung tumor under chemotherapy and radiotherapy, day by day: the law of the causal benchmarks.
 
     V(t+1) = V(t) (1 + rho log(K / V) - beta_c C(t) - (alpha d(t) + beta d(t)^2))        while V < dead_at
@@ -96,10 +98,7 @@ class TumorDaily(System):
         )
 
     def outputs(self, x, u):
-        return {
-            "diameter": output(_diameter(x.volume), "cm", "of a sphere of this volume"),
-            "cured": output(jnp.exp(-const(5.8e8, "1/cm^3") * x.volume), "1", "chance that no cell is left"),
-        }
+        return _seen(x.volume)
 
     def initial(self, u):
         none = 0.0 * self.V0
@@ -107,7 +106,7 @@ class TumorDaily(System):
                           dead=none * const(1.0, "1/cm^3"))  # fmt: skip
 
 
-class Tumor(System):
+class Geng2017(System):
     r"""A lung tumor under chemotherapy and radiotherapy in continuous time.
 
     dV/dt = V (rho log(K / V) - beta_c C)          dC/dt = -ln 2 / half_life C
@@ -165,10 +164,7 @@ class Tumor(System):
         return self.State(volume=x.volume * left, drug=x.drug, absorbed=x.absorbed)
 
     def outputs(self, x, u):
-        return {
-            "diameter": output(_diameter(x.volume), "cm", "of a sphere of this volume"),
-            "cured": output(jnp.exp(-const(5.8e8, "1/cm^3") * x.volume), "1", "chance that no cell is left"),
-        }
+        return _seen(x.volume)
 
     def initial(self, u):
         none = 0.0 * self.V0
@@ -177,7 +173,7 @@ class Tumor(System):
         )
 
 
-class TumorInhibition(System):
+class Claret2009(System):
     r"""Size of a tumor in people under a drug to which it becomes resistant.
 
     dy/dt = KL y - KD exp(-lambda t) exposure y
@@ -222,7 +218,7 @@ class TumorInhibition(System):
         return self.State(size=self.y0)
 
 
-class TumorXenograft(System):
+class Simeoni2004(System):
     r"""A tumor in a mouse under paclitaxel: growth first exponential, then linear; damaged cells die on the way.
 
     dx1/dt = l0 x1 / (1 + (l0 w / l1)^20)^(1/20) - k2 c x1          dx2/dt = k2 c x1 - k1 x2

@@ -6,7 +6,7 @@ import numpy as np
 from hybridtwin.physiology.circadian.markers import lowest
 from hybridtwin.physiology.reference import Protocol, Reference
 from hybridtwin.signals import Signal
-from hybridtwin.system import const, constant, lognormal, normal, parameter, signal
+from hybridtwin.system import Input, Scalar, const, constant, lognormal, normal, parameter, signal
 
 PERIOD = "Czeisler 1999, 24 adults in forced desynchrony, doi:10.1126/science.284.5423.2177"
 SENSITIVITY = "spread assumed; sensitivity to light differs more than this, Phillips 2019, doi:10.1073/pnas.1901824116"
@@ -60,6 +60,12 @@ def held() -> tuple[Reference, ...]:
 def light():
     """Light at the eye."""
     return signal("lux", "light at the eye")
+
+
+class LightInput(Input):
+    """Input of a clock that only light drives."""
+
+    light: Scalar = light()
 
 
 def later():

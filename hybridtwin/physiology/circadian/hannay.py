@@ -4,8 +4,8 @@ import math
 
 import jax.numpy as jnp
 
-from hybridtwin.physiology.circadian.common import fortnight, gain, held, later, light, onset, period, power, receptors
-from hybridtwin.system import Input, Scalar, State, System, const, constant, output, state
+from hybridtwin.physiology.circadian.common import fortnight, gain, held, later, onset, period, power, receptors
+from hybridtwin.system import Scalar, State, System, const, constant, output, state
 
 _HANNAY = "Hannay 2019, doi:10.1177/0748730419878298"
 _START = "entrained to 16 h of light, at midnight; package circadian 1.0.3"
@@ -59,8 +59,7 @@ class Hannay19(System):
         psi: Scalar = state("rad", "phase of their rhythm", positive=False)
         n: Scalar = state("1", "share of used photoreceptors")
 
-    class Input(Input):
-        light: Scalar = light()
+    Input = LightInput
 
     tau: Scalar = period(23.84, "median period of the uncoupled cells")
     G: Scalar = gain(33.75)
@@ -130,8 +129,7 @@ class Hannay19TP(System):
         psi_d: Scalar = state("rad", "phase of the dorsal cells", positive=False)
         n: Scalar = state("1", "share of used photoreceptors")
 
-    class Input(Input):
-        light: Scalar = light()
+    Input = LightInput
 
     tauV: Scalar = period(24.25, "median period of the ventral cells")
     tauD: Scalar = period(24.0, "median period of the dorsal cells")

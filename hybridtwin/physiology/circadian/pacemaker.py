@@ -8,14 +8,13 @@ from hybridtwin.physiology.circadian.common import (
     gain,
     held,
     later,
-    light,
     onset,
     period,
     power,
     receptors,
     turned,
 )
-from hybridtwin.system import Input, Scalar, State, System, const, constant, output, signal, state
+from hybridtwin.system import Scalar, State, System, const, constant, output, signal, state
 
 _FORGER = "Forger 1999, doi:10.1177/074873099129000867"
 _JEWETT = "Jewett 1999, doi:10.1177/074873049901400608"
@@ -29,6 +28,14 @@ def _seen(x):
         "x": output(x.x, "1", "clock; lowest before the minimum of body temperature"),
         "amplitude": output(jnp.sqrt(x.x**2 + x.xc**2), "1", "amplitude of the clock"),
     }
+
+
+class PacemakerState(State):
+    """State of a pacemaker of the van der Pol kind, driven by light."""
+
+    x: Scalar = state("1", "clock", positive=False)
+    xc: Scalar = state("1", "its complement", positive=False)
+    n: Scalar = state("1", "share of used photoreceptors")
 
 
 class Forger99(System):
@@ -53,13 +60,7 @@ class Forger99(System):
     protocol = fortnight()
     references = held()
 
-    class State(State):
-        x: Scalar = state("1", "clock", positive=False)
-        xc: Scalar = state("1", "its complement", positive=False)
-        n: Scalar = state("1", "share of used photoreceptors")
-
-    class Input(Input):
-        light: Scalar = light()
+    State, Input = PacemakerState, LightInput
 
     taux: Scalar = period()
     G: Scalar = gain(33.75)
@@ -117,13 +118,7 @@ class Jewett99(System):
     protocol = fortnight()
     references = held()
 
-    class State(State):
-        x: Scalar = state("1", "clock", positive=False)
-        xc: Scalar = state("1", "its complement", positive=False)
-        n: Scalar = state("1", "share of used photoreceptors")
-
-    class Input(Input):
-        light: Scalar = light()
+    State, Input = PacemakerState, LightInput
 
     taux: Scalar = period()
     G: Scalar = gain(19.875)
@@ -181,13 +176,9 @@ class Hilaire07(System):
     protocol = fortnight(wake=True)
     references = held()
 
-    class State(State):
-        x: Scalar = state("1", "clock", positive=False)
-        xc: Scalar = state("1", "its complement", positive=False)
-        n: Scalar = state("1", "share of used photoreceptors")
+    State = PacemakerState
 
-    class Input(Input):
-        light: Scalar = light()
+    class Input(LightInput):
         wake: Scalar = signal("1", "1 while awake, 0 while asleep", default=1.0)
 
     taux: Scalar = period()

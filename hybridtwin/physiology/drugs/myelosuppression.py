@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hybridtwin.physiology.pharmacokinetics import ThreeCompartment
+from hybridtwin.physiology.drugs.pharmacokinetics import ThreeCompartment
 from hybridtwin.physiology.reference import Protocol, Reference
 from hybridtwin.signals import Regimen
 from hybridtwin.system import (

@@ -1,6 +1,6 @@
-"""Wholes that none of their parts is: a day with type 1 diabetes that moves and sleeps, and a cure that is paid for in blood.
+"""Systems composed of systems: a day with type 1 diabetes that moves and sleeps, and a cure that is paid for in blood.
 
-Each is a system whose fields are systems; what couples them is a line of `rates`, unit-checked like any other. A third is
+The fields of each are systems; what couples them is a line of `rates`, unit-checked like any other. A third is
 `Vancomycin` on `Kidney` (kidney.py).
 """
 
@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.physiology.circadian.pacemaker import Forger99
-from hybridtwin.physiology.glucose import Gut, SubcutaneousInsulin, usual_basal, usual_slow
-from hybridtwin.physiology.myelosuppression import Myelosuppression
+from hybridtwin.physiology.drugs.myelosuppression import Myelosuppression
+from hybridtwin.physiology.glucose.t1d import T1DMinimal, usual_basal, usual_slow
 from hybridtwin.physiology.reference import Protocol, Reference
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.system import (
@@ -77,15 +77,12 @@ class Exercise(System):
 class T1DDay(System):
     r"""A day with type 1 diabetes: meals and insulin, exercise, and a sensitivity to insulin that follows the body clock.
 
-    gut, insulin: see `Gut`, `SubcutaneousInsulin`; exercise: see `Exercise`; clock: see `Forger99`
-    SI(t) = SI exp(swing clock.x)
-    dX/dt = -p2 (X - SI(t) (I - Ib))
-    dG/dt = -SG (G - Gb) - X G + Ra - (U - P) / VG        dI/dt as in `SubcutaneousInsulin`, less M
-    dC/dt = (G - C) / tis                                 Ra = f kabs q3 / (VG weight)
+    body: see `T1DMinimal`; exercise: see `Exercise`; clock: see `Forger99`; the body's lines that change are
+    dX/dt = -p2 (X - SI exp(swing clock.x) (I - Ib))          dG/dt = ... - (uptake - production) / VG
+    dI/dt = ... - removal
 
-    G, C [mg/dL], X [1/min], I [m[IU]/L]; SI [L/m[IU]/min], p2, SG [1/min], tis [min], VG [dL/kg], swing [1]: the clock's x
-    is lowest near the end of the night, so that a positive swing means little sensitivity at dawn. Time in min; the first row
-    is a midnight of the clock, turned by `clock.late`.
+    swing [1]: the clock's x is lowest near the end of the night, so that a positive swing means little sensitivity at dawn.
+    Time in min; the first row is a midnight of the clock, turned by `clock.late`.
     Interventions: `meal`, `bolus`, `basal`, `intensity`, `light` (a night shift moves the sensitivity with the clock).
     Source: `T1DMinimal` (Bergman 1979, Cappon 2023) with Roy and Parker 2007, doi:10.1177/193229680700100508, and Forger 1999,
     doi:10.1177/074873099129000867; day rhythm of insulin action as in Hinshaw 2013, doi:10.2337/db12-1759.
@@ -112,18 +109,14 @@ class T1DDay(System):
     )  # fmt: skip
 
     class State(State):
-        gut: Gut.State
-        insulin: SubcutaneousInsulin.State
+        body: T1DMinimal.State
         exercise: Exercise.State
         clock: Forger99.State
-        X: Scalar = state("1/min", "remote insulin action", positive=False)
-        G: Scalar = state("mg/dL", "plasma glucose")
-        C: Scalar = state("mg/dL", "interstitial glucose")
 
     class Input(Input):
-        meal: Scalar = dose("g", "carbohydrate eaten", into="gut.q1", spread="5 g/min")
-        bolus: Scalar = dose("[IU]", "rapid insulin injected", into="insulin.s1")
-        long_acting: Scalar = dose("[IU]", "long-acting insulin injected", into="insulin.slow")
+        meal: Scalar = dose("g", "carbohydrate eaten", into="body.gut.q1", spread="5 g/min")
+        bolus: Scalar = dose("[IU]", "rapid insulin injected", into="body.insulin.s1")
+        long_acting: Scalar = dose("[IU]", "long-acting insulin injected", into="body.insulin.slow")
         basal: Scalar = signal("[IU]/h", "rapid insulin infused by a pump", default=0.0)
         intensity: Scalar = signal("%", "oxygen uptake above rest, of the maximal", default=0.0)
         light: Scalar = signal("lux", "light at the eye", default=0.0)
@@ -131,64 +124,40 @@ class T1DDay(System):
         usual_basal: Scalar = covariate("[IU]/h", "insulin rate at which glucose rests at Gb", default=usual_basal)
         usual_slow: Scalar = covariate("[IU]/h", "long-acting part of usual_basal", default=usual_slow)
 
-    gut: Gut = Gut()
-    insulin: SubcutaneousInsulin = SubcutaneousInsulin()
+    body: T1DMinimal = T1DMinimal()
     exercise: Exercise = Exercise()
     clock: Forger99 = Forger99()
-    SI: Scalar = parameter(lognormal(9e-4, 0.6), "L/m[IU]/min", "insulin sensitivity", source="as T1DMinimal")
-    swing: Scalar = parameter(normal(0.15, 0.15), "1", "how far the clock moves it, as a logarithm", source=_ASSUMED)
-    p2: Scalar = parameter(lognormal(0.015, 0.4), "1/min", "rate of insulin action", source="as T1DMinimal")
-    SG: Scalar = parameter(lognormal(0.0055, 0.7), "1/min", "glucose effectiveness", source="as T1DMinimal")
-    Gb: Scalar = parameter(lognormal(130.0, 0.2), "mg/dL", "glucose at rest under the usual basal", source="as T1DMinimal")
-    tis: Scalar = parameter(lognormal(8.0, 0.4), "min", "lag of the interstitium", source="as T1DMinimal")
-    VG: Scalar = constant(1.6, "dL/kg", "glucose volume", source="as T1DMinimal")
+    swing: Scalar = parameter(normal(0.15, 0.15), "1", "how far the clock moves SI, as a logarithm", source=_ASSUMED)
 
-    def sensitivity(self, x):
+    def sensitivity(self, clock):
         """Insulin sensitivity at this time of the body's day [L/m[IU]/min]."""
-        return self.SI * jnp.exp(self.swing * x.clock.x)
+        return self.body.SI * jnp.exp(self.swing * clock.x)
 
-    def appearance(self, x, u):
-        """Glucose appearing from the gut [mg/dL/min]."""
-        return self.gut.appearance(x.gut) * const(1000.0, "mg/g") / (self.VG * u.weight)
+    def body_at(self, clock):
+        """The body as it answers to insulin at this time of its day."""
+        return self.body.with_values({"SI": self.sensitivity(clock)})
 
     def rates(self, t, x, u):
-        insulin = self.insulin.rates(t, x.insulin, u)
-        clock = self.clock.rates(t, x.clock, u)
+        body, clock = self.body_at(x.clock).rates(t, x.body, u), self.clock.rates(t, x.clock, u)
         minutes = const(1 / 60, "h/min")
-        resting = self.insulin.plasma(u.usual_basal, u)
-        worked = (x.exercise.uptake - x.exercise.production) / self.VG
-        lost = jnp.where(x.insulin.I > 0.0, x.exercise.removal, 0.0 * x.exercise.removal)
+        worked = (x.exercise.uptake - x.exercise.production) / self.body.VG
+        lost = jnp.where(x.body.insulin.I > 0.0, x.exercise.removal, 0.0 * x.exercise.removal)
+        insulin = type(body.insulin)(**{**vars(body.insulin), "I": body.insulin.I - lost})
         return self.State(
-            gut=self.gut.rates(t, x.gut, u),
-            insulin=SubcutaneousInsulin.State(s1=insulin.s1, s2=insulin.s2, slow=insulin.slow, I=insulin.I - lost),
+            body=type(body)(**{**vars(body), "insulin": insulin, "G": body.G - worked}),
             exercise=self.exercise.rates(t, x.exercise, u),
-            clock=Forger99.State(x=clock.x * minutes, xc=clock.xc * minutes, n=clock.n * minutes),
-            X=-self.p2 * (x.X - self.sensitivity(x) * (x.insulin.I - resting)),
-            G=-self.SG * (x.G - self.Gb) - x.X * x.G + self.appearance(x, u) - worked,
-            C=(x.G - x.C) / self.tis,
+            clock=type(clock)(x=clock.x * minutes, xc=clock.xc * minutes, n=clock.n * minutes),
         )
 
     def outputs(self, x, u):
-        return {
-            "G": output(x.G, "mg/dL", "plasma glucose"),
-            "G_isf": output(x.C, "mg/dL", "interstitial glucose"),
-            "insulin": output(x.insulin.I, "m[IU]/L", "plasma insulin"),
-            "sensitivity": output(self.sensitivity(x), "L/m[IU]/min", "insulin sensitivity at this time"),
-        }
+        seen = self.body.outputs(x.body, u)
+        seen["sensitivity"] = output(self.sensitivity(x.clock), "L/m[IU]/min", "insulin sensitivity at this time")
+        return seen
 
     def initial(self, u):
-        """At rest at Gb under the pump's present rate, at a midnight of the clock."""
-        insulin = self.insulin.rest(u)
-        none = 0.0 * u.weight * const(1.0, "g/kg")
-        return self.State(
-            gut=self.gut.State(q1=none, q2=none, q3=none),
-            insulin=insulin,
-            exercise=self.exercise.initial(u),
-            clock=self.clock.initial(u),
-            X=self.SI * (insulin.I - self.insulin.plasma(u.usual_basal, u)),
-            G=self.Gb,
-            C=self.Gb,
-        )
+        """At a midnight of the clock, the body as `T1DMinimal` begins."""
+        clock = self.clock.initial(u)
+        return self.State(body=self.body_at(clock).initial(u), exercise=self.exercise.initial(u), clock=clock)
 
 
 class Chemotherapy(System):

@@ -2,13 +2,12 @@
 
 import numpy as np
 
+from hybridtwin.physiology.drugs.responses import EffectCompartment, hill
 from hybridtwin.physiology.reference import Protocol, Reference
-from hybridtwin.physiology.responses import hill
 from hybridtwin.signals import Regimen
 from hybridtwin.system import (
     Input,
     Scalar,
-    State,
     System,
     const,
     covariate,
@@ -17,7 +16,6 @@ from hybridtwin.system import (
     normal,
     output,
     parameter,
-    state,
     typical,
 )
 
@@ -71,11 +69,7 @@ class Remifentanil(System):
                   lambda lived: lived.body.V1 + lived.body.V2 + lived.body.V3),
     )  # fmt: skip
 
-    class State(State):
-        central: Scalar = state("ug", "amount in blood and what mixes with it at once")
-        shallow: Scalar = state("ug", "amount in tissue that exchanges within minutes")
-        deep: Scalar = state("ug", "amount in tissue that exchanges slowly")
-        effect: Scalar = state("ug/L", "concentration at the site of effect")
+    State = EffectCompartment.State
 
     class Input(Input):
         iv: Scalar = dose("ug", "given into a vein", into="central", cmt=1)

@@ -1,4 +1,4 @@
-"""Wholes: what couples the parts is all that is new, and it does what it says."""
+"""Systems composed of systems: what couples the parts is all that is new, and it does what it says."""
 
 import numpy as np
 import pytest
@@ -14,9 +14,7 @@ from hybridtwin.simulate.verb import simulate
 def test_a_day_without_exercise_and_rhythm_is_the_minimal_model():
     day = lived(REGISTRY["T1DDay"])
     still = day.again(parameters={"swing": 0.0}, signals={"basal": Signal.constant(1.0, "[IU]/h")})
-    minimal = lived(REGISTRY["T1DMinimal"]).again(
-        parameters={"cob": 1e-9, "iob": 1e-9, "G0": 130.0}, doses=day.protocol.doses, stop=day.protocol.stop
-    )
+    minimal = lived(REGISTRY["T1DMinimal"]).again(doses=day.protocol.doses, stop=day.protocol.stop)
     np.testing.assert_allclose(still["G"], minimal["G"], rtol=1e-5)
     # and its clock is the clock alone, in hours
     clock = lived(REGISTRY["Forger99"]).again(

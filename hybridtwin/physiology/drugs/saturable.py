@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from hybridtwin.physiology.drugs.pharmacokinetics import OneCompartmentOral, TwoCompartmentOral
 from hybridtwin.physiology.reference import Protocol, Reference, area
 from hybridtwin.signals import Regimen
-from hybridtwin.system import Input, Scalar, State, System, constant, dose, output, parameter, route, state, typical
+from hybridtwin.system import Scalar, System, constant, output, parameter, route, typical
 
 _GRASELA = "Grasela 1983, phenytoin in steady state, doi:10.2165/00003088-198308040-00006"
 _DILANTIN = "extended phenytoin sodium capsules, US prescribing information, section 12.3"
@@ -40,13 +41,7 @@ class OneCompartmentMM(System):
                   lambda lived: np.log(2.0) * lived.body.V * (lived.body.KM + 10.0) / lived.body.VM),
     )  # fmt: skip
 
-    class State(State):
-        depot: Scalar = state("mg", "amount at the site of absorption")
-        central: Scalar = state("mg", "amount in plasma and what mixes with it at once")
-
-    class Input(Input):
-        oral: Scalar = dose("mg", "swallowed", into="depot", cmt=1)
-        iv: Scalar = dose("mg", "given into a vein", into="central", cmt=2)
+    State, Input = OneCompartmentOral.State, OneCompartmentOral.Input
 
     ka: Scalar = parameter(
         typical(0.3, cv=0.5), "1/h", "rate of absorption", source="extended capsules; assumed, peak in 4 to 12 h"
@@ -100,14 +95,7 @@ class TwoCompartmentMM(System):
                   lambda lived: area(lived.again(parameters={"Q": 1e-9}), "C", slope_from=115.0)),
     )  # fmt: skip
 
-    class State(State):
-        depot: Scalar = state("mg", "amount at the site of absorption")
-        central: Scalar = state("mg", "amount in plasma and what mixes with it at once")
-        peripheral: Scalar = state("mg", "amount in tissue that exchanges slowly")
-
-    class Input(Input):
-        oral: Scalar = dose("mg", "swallowed", into="depot", cmt=1)
-        iv: Scalar = dose("mg", "given into a vein", into="central", cmt=2)
+    State, Input = TwoCompartmentOral.State, TwoCompartmentOral.Input
 
     ka: Scalar = parameter(typical(1.0, cv=0.5), "1/h", "rate of absorption", source=_ACOP)
     VM: Scalar = parameter(typical(1.0, cv=0.5), "mg/h", "largest rate of elimination", source=_ACOP)

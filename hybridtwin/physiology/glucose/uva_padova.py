@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from hybridtwin.physiology.glucose.stomach import above, eaten, emptying
 from hybridtwin.physiology.reference import Protocol, Reference, area
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.system import (
@@ -23,11 +24,6 @@ from hybridtwin.system import (
 
 _ADULTS = "median and spread of the adults published with the simulator (Kovatchev 2009; simglucose 0.2.11)"
 _MAN = "Dalla Man 2007, doi:10.1109/TBME.2007.893506"
-
-
-def _above(value):
-    """The value where it is positive, else 0."""
-    return jnp.maximum(value, 0.0 * value)
 
 
 def _kept(level, change):
@@ -171,22 +167,14 @@ class UVAPadova(System):
         flow = self._cleared() * self.Ib * self.Vi * u.weight * const(1 / 6000, "[IU]/pmol")
         return flow * const(60.0, "min/h")
 
-    def emptying(self, x):
-        """Rate at which liquid leaves the stomach, kgut [1/min]."""
-        ate = x.Dbar > 0.0
-        size = jnp.where(ate, x.Dbar, const(1.0, "mg"))
-        share = (x.qsto1 + x.qsto2) / size
-        slowed = jnp.tanh(2.5 / (1.0 - self.b) * (share - self.b)) - jnp.tanh(2.5 / self.d * (share - self.d)) + 2.0
-        return jnp.where(ate, self.kmin + (self.kmax - self.kmin) * 0.5 * slowed, self.kmax)
-
     def appearance(self, x, u):
         """Glucose appearing in blood, Ra [mg/kg/min]."""
         return self.f * self.kabs * x.qgut / u.weight
 
     def rates(self, t, x, u):
-        emptied, absorbed = self.emptying(x) * x.qsto2, self.kabs * x.qgut
-        produced = _above(self.kp1 - self.kp2 * x.Gp - self.kp3 * x.Id)
-        lost = self.ke1 * _above(x.Gp - self.ke2)
+        emptied, absorbed = emptying(self, x) * x.qsto2, self.kabs * x.qgut
+        produced = above(self.kp1 - self.kp2 * x.Gp - self.kp3 * x.Id)
+        lost = self.ke1 * above(x.Gp - self.ke2)
         used = (self.Vm0 + self.Vmx * x.X) * x.Gt / (self.Km0 + x.Gt)
         exchange = self.k1 * x.Gp - self.k2 * x.Gt
         insulin = x.Ip / self.Vi
@@ -209,10 +197,7 @@ class UVAPadova(System):
         )
 
     def portion(self, dose, x, u, amount, first):
-        if dose != "meal":
-            return x
-        found = jnp.where(first > 0.0, x.qsto1 + x.qsto2, x.Dbar)
-        return self.State(**{**vars(x), "Dbar": found + amount * const(1000.0, "mg/g")})
+        return eaten(x, amount, first) if dose == "meal" else x
 
     def outputs(self, x, u):
         scale = const(6000.0, "pmol/[IU]") / u.weight
@@ -249,7 +234,7 @@ class UVAPadova(System):
         insulin = self._insulin_at(u.basal, u)[0] / self.Vi
         action = insulin - self.Ib
         uptake = self.Vm0 + self.Vmx * action
-        made = _above(self.kp1 - self.kp3 * insulin - self.Fsnc)
+        made = above(self.kp1 - self.kp3 * insulin - self.Fsnc)
 
         def tissue(made, slope):
             """Gt where made - slope Gp = U(Gt) and k1 Gp - k2 Gt = U(Gt): a quadratic."""

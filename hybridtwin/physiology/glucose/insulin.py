@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from hybridtwin.errors import RecordError
-from hybridtwin.physiology.glucose import SubcutaneousInsulin
+from hybridtwin.physiology.glucose.t1d import SubcutaneousInsulin
 from hybridtwin.physiology.reference import Protocol, Reference, half_life
 from hybridtwin.signals import Regimen
 from hybridtwin.system import (

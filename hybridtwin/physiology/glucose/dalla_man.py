@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
+from hybridtwin.physiology.glucose.stomach import above, eaten, emptying
 from hybridtwin.physiology.reference import Protocol, Reference
 from hybridtwin.signals import Regimen
 from hybridtwin.system import (
@@ -24,11 +25,6 @@ _MAN = "Dalla Man 2007, normal subjects, doi:10.1109/TBME.2007.893506"
 _SPREAD = _MAN + "; spread assumed"
 _EXPORT = "BioModels BIOMD0000000379 (CC0), the curated form of Dalla Man 2007, figure 5"
 _BIOMD = _EXPORT + ": start"
-
-
-def _above(value):
-    """The value where it is positive, else 0."""
-    return jnp.maximum(value, 0.0 * value)
 
 
 class DallaMan2007(System):
@@ -141,14 +137,11 @@ class DallaMan2007(System):
         return DallaMan2007(**priors, **fixed, **_resting(moved | fixed))
 
     def rates(self, t, x, u):
-        ate = x.Dbar > 0.0
-        share = (x.qsto1 + x.qsto2) / jnp.where(ate, x.Dbar, const(1.0, "mg"))
-        slowed = jnp.tanh(2.5 / (1.0 - self.b) * (share - self.b)) - jnp.tanh(2.5 / self.d * (share - self.d)) + 2.0
-        emptied = jnp.where(ate, self.kmin + (self.kmax - self.kmin) * 0.5 * slowed, self.kmax) * x.qsto2
+        emptied = emptying(self, x) * x.qsto2
         glucose, insulin = x.Gp / self.VG, x.Ip / self.VI
         exchange = self.k1 * x.Gp - self.k2 * x.Gt
         used = self.muscle * (self.Vm0 + self.VmX * x.X) * x.Gt / (self.Km0 + x.Gt)
-        rise = self.production(x) + self.appearance(x, u) - self.Uii - self.ke1 * _above(x.Gp - self.ke2) - exchange
+        rise = self.production(x) + self.appearance(x, u) - self.Uii - self.ke1 * above(x.Gp - self.ke2) - exchange
         secreted = self.gamma * x.Ipo
         extraction = self.m6 - self.m5 * secreted
         m3 = extraction * self.m1 / (1.0 - extraction)
@@ -163,7 +156,7 @@ class DallaMan2007(System):
             X=-self.p2U * (x.X - (insulin - self.Ib)),
             I1=-self.ki * (x.I1 - insulin),
             Id=-self.ki * (x.Id - x.I1),
-            Ipo=-secreted + x.Y + self.Sb + self.K * _above(rise / self.VG),
+            Ipo=-secreted + x.Y + self.Sb + self.K * above(rise / self.VG),
             Y=-self.alpha * (x.Y - jnp.maximum(-self.Sb, self.beta * (glucose - self.Gb))),
             Dbar=0.0 * self.kmax * x.Dbar,
         )
@@ -174,11 +167,10 @@ class DallaMan2007(System):
 
     def production(self, x):
         """Glucose made by the liver [mg/kg/min]."""
-        return _above(self.kp1 - self.kp2 * x.Gp - self.kp3 * x.Id - self.kp4 * x.Ipo)
+        return above(self.kp1 - self.kp2 * x.Gp - self.kp3 * x.Id - self.kp4 * x.Ipo)
 
     def portion(self, dose, x, u, amount, first):
-        found = jnp.where(first > 0.0, x.qsto1 + x.qsto2, x.Dbar)
-        return self.State(**{**vars(x), "Dbar": found + amount * const(1000.0, "mg/g")})
+        return eaten(x, amount, first)
 
     def outputs(self, x, u):
         return {

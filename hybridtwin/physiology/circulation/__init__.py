@@ -1,0 +1,1 @@
+"""The circulation: arteries as windkessels, a heart under the baroreflex, and two beating ventricles in a closed loop."""

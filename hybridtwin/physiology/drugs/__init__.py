@@ -1,0 +1,1 @@
+"""What the body does to a drug, and what the drug does to the body."""
