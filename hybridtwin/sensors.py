@@ -7,7 +7,7 @@ LOW/HIGH) enter by the probability of what was seen (method M3), in every sensor
 
 import abc
 import math
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -76,7 +76,7 @@ class AbstractSensor(Parametric):
     """Readings of one output. `of` names the output (or state) that is read, in its declared unit."""
 
     of: eqx.AbstractVar[str]
-    follows: ClassVar[str] = ""  # a rate of the system whose own time this sensor keeps
+    follows = ""  # a rate of the system whose own time this sensor keeps
 
     @abc.abstractmethod
     def terms(self, mean, seen: Seen) -> Terms:

@@ -7,7 +7,7 @@ The fields of each are systems; what couples them is a line of `rates`, unit-che
 import jax.numpy as jnp
 import numpy as np
 
-from hybridtwin.physiology.circadian.pacemaker import Forger99
+from hybridtwin.physiology.circadian.pacemaker import Forger99, PacemakerState
 from hybridtwin.physiology.drugs.myelosuppression import Myelosuppression
 from hybridtwin.physiology.glucose.t1d import T1DMinimal, usual_basal, usual_slow
 from hybridtwin.physiology.reference import Protocol, Reference
@@ -111,7 +111,7 @@ class T1DDay(System):
     class State(State):
         body: T1DMinimal.State
         exercise: Exercise.State
-        clock: Forger99.State
+        clock: PacemakerState
 
     class Input(Input):
         meal: Scalar = dose("g", "carbohydrate eaten", into="body.gut.q1", spread="5 g/min")

@@ -4,7 +4,17 @@ import math
 
 import jax.numpy as jnp
 
-from hybridtwin.physiology.circadian.common import fortnight, gain, held, later, onset, period, power, receptors
+from hybridtwin.physiology.circadian.common import (
+    LightInput,
+    fortnight,
+    gain,
+    held,
+    later,
+    onset,
+    period,
+    power,
+    receptors,
+)
 from hybridtwin.system import Scalar, State, System, const, constant, output, state
 
 _HANNAY = "Hannay 2019, doi:10.1177/0748730419878298"

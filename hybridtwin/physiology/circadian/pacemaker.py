@@ -4,17 +4,19 @@ import jax.numpy as jnp
 
 from hybridtwin.physiology.circadian.common import (
     HOUR,
+    LightInput,
     fortnight,
     gain,
     held,
     later,
+    light,
     onset,
     period,
     power,
     receptors,
     turned,
 )
-from hybridtwin.system import Scalar, State, System, const, constant, output, signal, state
+from hybridtwin.system import Input, Scalar, State, System, const, constant, output, signal, state
 
 _FORGER = "Forger 1999, doi:10.1177/074873099129000867"
 _JEWETT = "Jewett 1999, doi:10.1177/074873049901400608"
@@ -60,7 +62,8 @@ class Forger99(System):
     protocol = fortnight()
     references = held()
 
-    State, Input = PacemakerState, LightInput
+    State = PacemakerState
+    Input = LightInput
 
     taux: Scalar = period()
     G: Scalar = gain(33.75)
@@ -118,7 +121,8 @@ class Jewett99(System):
     protocol = fortnight()
     references = held()
 
-    State, Input = PacemakerState, LightInput
+    State = PacemakerState
+    Input = LightInput
 
     taux: Scalar = period()
     G: Scalar = gain(19.875)
@@ -178,7 +182,8 @@ class Hilaire07(System):
 
     State = PacemakerState
 
-    class Input(LightInput):
+    class Input(Input):
+        light: Scalar = light()
         wake: Scalar = signal("1", "1 while awake, 0 while asleep", default=1.0)
 
     taux: Scalar = period()

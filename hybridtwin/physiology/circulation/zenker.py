@@ -20,6 +20,7 @@ from hybridtwin.system import (
     state,
 )
 
+_NORMAL = "normal adult pressure; Westerhof 2009"
 _ZENKER = "Zenker 2007, doi:10.1371/journal.pcbi.0030204"
 
 

@@ -41,7 +41,8 @@ class OneCompartmentMM(System):
                   lambda lived: np.log(2.0) * lived.body.V * (lived.body.KM + 10.0) / lived.body.VM),
     )  # fmt: skip
 
-    State, Input = OneCompartmentOral.State, OneCompartmentOral.Input
+    State = OneCompartmentOral.State
+    Input = OneCompartmentOral.Input
 
     ka: Scalar = parameter(
         typical(0.3, cv=0.5), "1/h", "rate of absorption", source="extended capsules; assumed, peak in 4 to 12 h"
@@ -95,7 +96,8 @@ class TwoCompartmentMM(System):
                   lambda lived: area(lived.again(parameters={"Q": 1e-9}), "C", slope_from=115.0)),
     )  # fmt: skip
 
-    State, Input = TwoCompartmentOral.State, TwoCompartmentOral.Input
+    State = TwoCompartmentOral.State
+    Input = TwoCompartmentOral.Input
 
     ka: Scalar = parameter(typical(1.0, cv=0.5), "1/h", "rate of absorption", source=_ACOP)
     VM: Scalar = parameter(typical(1.0, cv=0.5), "mg/h", "largest rate of elimination", source=_ACOP)
