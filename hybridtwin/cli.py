@@ -214,8 +214,8 @@ def _default_sensor(name: str, spec) -> str | None:
     return f"Combined2:{name}" if name in spec.outputs else None
 
 
-def _twin(args, worlds=()) -> Any:
-    """Read and personalize: a `Twin`. `worlds` that will be asked for are checked against their targets first."""
+def _twin(args, worlds=(), windows=()) -> Any:
+    """Read and personalize: a `Twin`. Worlds and windows that will be asked for are checked against the record first."""
     prepare()
     from hybridtwin import grammar
     from hybridtwin.inference.methods import NUTS, Auto, Importance, Laplace
@@ -225,7 +225,9 @@ def _twin(args, worlds=()) -> Any:
     _tell(repr(person))
     models = _models(args, person)
     for asked in worlds:
-        grammar.suited(models[0].spec, asked)
+        windows = [*windows, *((each.start, each.stop) for each, _ in grammar.suited(models[0].spec, asked))]
+    for start, stop in windows:
+        person.clock.window(start, stop, person.clock.start, person.clock.stop)
     temper = args.temper or (3.0 if len(models) > 1 else 1.0)
     draws = args.draws or 1000
     if args.method == "nuts":
@@ -251,11 +253,9 @@ def _do_compare(args) -> int:
     from hybridtwin import grammar
 
     asked = [grammar.world(text) for text in args.do]  # a slip of the pen is told before minutes of work
-    if args.window:
-        grammar.windowed(f"peak(x) @{args.window}")
-    for text in args.outcome or ():
-        grammar.outcome(text)
-    lived = _twin(args, asked)
+    windows = [grammar.windowed(f"x @{args.window}")[1:]] if args.window else []
+    windows += [(each.start, each.stop) for each in map(grammar.outcome, args.outcome or ())]
+    lived = _twin(args, asked, windows)
     from hybridtwin.causal.contrast import contrast
 
     _tell("\n" + repr(lived))

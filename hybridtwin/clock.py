@@ -132,6 +132,33 @@ class Clock:
             return self._since(datetime.combine(on, _hour(found[2] or "00:00")), place)
         return self._since(_iso(text, place), place)
 
+    def window(self, start: Moment | None, stop: Moment | None, first: float, last: float) -> tuple[float, float]:
+        """(start, stop) as numbers, `first` and `last` where one is None. What `at` says of each, but two bare times
+        ("06:00" and "12:00", "22:00" and "06:00") are of one day or night: the last whose window lies in the record whole.
+
+        Errors: AmbiguousTime, also where no day holds such a window.
+        """
+        if isinstance(start, str) and isinstance(stop, str) and _HOUR.match(start) and _HOUR.match(stop):
+            return self._last_window(start.strip(), stop.strip())
+        return first if start is None else self.at(start), last if stop is None else self.at(stop)
+
+    def _last_window(self, start: str, stop: str) -> tuple[float, float]:
+        self.at(start), self.at(stop)  # each must occur
+        opens, closes = _hour(start), _hour(stop)
+        for on in reversed(self.dates):
+            until = on if closes >= opens else on + timedelta(days=1)
+            try:
+                low, high = (self._since(datetime.combine(d, h), {}) for d, h in ((on, opens), (until, closes)))
+            except AmbiguousTime as error:
+                if "never" in error.reason:
+                    continue
+                raise
+            if self.start <= low and high <= self.stop:
+                return low, high
+        raise AmbiguousTime(f"{start} to {stop} lies on no day of the record whole "
+                            f"({self.label(self.start)} to {self.label(self.stop)})",
+                            remedy="Give the dates too, or times inside the record")
+
     def _placed(self, moment, place) -> tuple[datetime, tzinfo]:
         """(origin, zone); AmbiguousTime where there is none."""
         if self.origin is None or self.zone is None:

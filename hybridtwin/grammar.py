@@ -154,7 +154,7 @@ def suited(spec, asked: list[Asked]) -> list[tuple[Asked, Any]]:
         group = next((group for group in (*_COURSES, *_NUMBERS, "states") if name in getattr(spec, group)), None)
         if group is None:
             known = [n for g in (*_COURSES, *_NUMBERS, "states") for n in getattr(spec, g)]
-            raise UnknownTarget(f"do: {name!r} is nothing that {spec.name} has. {nearest(name, known)}.")
+            raise UnknownTarget(f"do: {name!r} is nothing that {spec.name} has. {nearest(name, known)}")
         if isinstance(value, Amount):
             if group == "doses":
                 raise AmbiguousDose(f"{name} is a dose: {value.label} says how much but not when. Write "

@@ -282,8 +282,7 @@ def _first_difference(old, new):
 
 
 def _window(do, clock, world):
-    start = world.start if do.start is None else clock.at(do.start)
-    stop = world.stop if do.stop is None else clock.at(do.stop)
+    start, stop = clock.window(do.start, do.stop, world.start, world.stop)
     if start > world.stop or stop < world.start:
         raise PastHorizon(
             f"do: the window {clock.label(start)} to {clock.label(stop)} lies outside the record "

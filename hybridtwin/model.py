@@ -130,13 +130,13 @@ class Model:
             if sensor.of not in spec.outputs and sensor.of not in spec.states:
                 raise DeclarationError(
                     f"sensor {key!r} reads {sensor.of!r}, which is no output of {spec.name}. "
-                    f"{nearest(sensor.of, [*spec.outputs, *spec.states])}."
+                    f"{nearest(sensor.of, [*spec.outputs, *spec.states])}"
                 )
             rate = sensor.follows
             if rate and (rate not in {**spec.parameters, **spec.constants} or rate in self.varies):
                 raise DeclarationError(
                     f"sensor {key!r} follows {rate!r}, which is no parameter of {spec.name} with one value a person. "
-                    f"{nearest(rate, spec.parameters)}."
+                    f"{nearest(rate, spec.parameters)}"
                 )
             missing = [path for path, field, leaf in sensor.fields() if leaf is None]
             if missing:

@@ -202,8 +202,7 @@ class Outcome:
     def window(self, trajectory) -> tuple[float, float]:
         """The window as numbers of its clock. **Raises:** PastHorizon, InterventionError, AmbiguousTime."""
         clock, first, last = trajectory.clock, float(trajectory.time[0]), float(trajectory.time[-1])
-        start = first if self.start is None else clock.at(self.start)
-        stop = last if self.stop is None else clock.at(self.stop)
+        start, stop = clock.window(self.start, self.stop, first, last)
         slack = 1e-9 * max(1.0, abs(first), abs(last))
         if start < first - slack or stop > last + slack:
             raise PastHorizon(

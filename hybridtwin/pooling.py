@@ -126,7 +126,7 @@ def check(system, pooling: Pooling) -> None:
         if name not in own:
             raise DeclarationError(
                 f"pooling names {name!r}, which is no personal parameter with a prior in {system.spec.name}. "
-                f"{nearest(name, list(own))}."
+                f"{nearest(name, list(own))}"
             )
         if normal_based(own[name]) is None:
             raise DeclarationError(

@@ -32,7 +32,7 @@ def checked(spec, varies):
         field = spec.parameters.get(path)
         if field is None:
             raise DeclarationError(
-                f"varies names {path!r}, which is no parameter of {spec.name}. {nearest(path, list(spec.parameters))}."
+                f"varies names {path!r}, which is no parameter of {spec.name}. {nearest(path, list(spec.parameters))}"
             )
         if field.initial or field.shared:
             raise DeclarationError(f"{path!r} cannot vary: it is {'of the first row' if field.initial else 'shared'}.")

@@ -117,6 +117,17 @@ def test_mistakes_in_a_world_name_their_remedy():
             grammar.enact(made.twin(), grammar.world(text))
 
 
+def test_a_window_outside_the_record_is_told_before_the_fit(tmp_path, capsys):
+    rows = ["time,oral,C", "2026-03-09 00:00,320,", *(f"2026-03-09 {h:02d}:00,,{9 - 0.3 * h:.2f}" for h in range(1, 11))]
+    (tmp_path / "short.csv").write_text("\n".join(rows) + "\n")
+    common = ["compare", str(tmp_path / "short.csv"), *KNOWN[:4], "--tz", "UTC", "--key", "0", *QUICK]
+    for asked in (["--do", "oral=*0.5 @06:00..12:00"], ["--do", "oral=*0.5", "--window", "06:00..12:00"],
+                  ["--do", "oral=*0.5", "--outcome", "peak(C) @09:00..12:00"]):  # fmt: skip
+        assert cli.main([*common, *asked]) == 1
+        told = capsys.readouterr()
+        assert "12:00" in told.err and "no day of the record" in told.err and "verdict" not in told.out + told.err
+
+
 def test_outcomes_in_words():
     assert grammar.outcome("peak(G)", "07:00", "12:00").start == "07:00"
     found = grammar.outcome("time_below(G, 70 mg/dL) @06:00..09:00", "07:00", "12:00")

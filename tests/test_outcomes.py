@@ -87,7 +87,9 @@ def test_windows_outside_the_trajectory_name_both():
     with pytest.raises(PastHorizon, match=r"Wed 25 Mar 07:00.*Tue 24 Mar 00:00 to Wed 25 Mar 00:00"):
         outcomes.peak("G", "2026-03-24 07:00", "2026-03-25 07:00").of(TENT)
     with pytest.raises(InterventionError, match="name the day"):
-        outcomes.peak("G", "12:00", "07:00").of(TENT)
+        outcomes.peak("G", "day 1 12:00", "07:00").of(TENT)
+    with pytest.raises(AmbiguousTime, match="no day of the record whole"):
+        outcomes.peak("G", "12:00", "07:00").of(TENT)  # a night that the record does not hold
     with pytest.raises(AmbiguousTime):
         outcomes.peak("C", "07:00").of(curve([0, 1], [1, 2], name="C", clock=Clock(unit="h", stop=1.0)))
     with pytest.raises(KeyError, match="Outputs"):

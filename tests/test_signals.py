@@ -67,6 +67,17 @@ def test_a_bare_time_must_occur_in_the_record():
         short.at("11:30")
 
 
+def test_two_bare_times_are_of_one_day_or_night():
+    two = Clock("2026-01-05 00:00", "Europe/Rome", "h", start=0.0, stop=34.0)  # to 10:00 of the second day
+    assert two.window("06:00", "12:00", 0.0, 34.0) == (6.0, 12.0)  # the second day has no noon
+    assert two.window("06:00", "09:00", 0.0, 34.0) == (30.0, 33.0)
+    assert two.window("22:00", "06:00", 0.0, 34.0) == (22.0, 30.0)
+    assert two.window("09:00", None, 0.0, 34.0) == (33.0, 34.0)
+    short = Clock("2026-01-05 00:00", "Europe/Rome", "h", start=8.0, stop=31.0)
+    with pytest.raises(AmbiguousTime, match="06:30 to 09:00 lies on no day"):
+        short.window("06:30", "09:00", 8.0, 31.0)  # each occurs, on two days
+
+
 def test_a_night_without_02_30_takes_the_last_day_that_has_one():
     assert ROME.spanning(0.0, 2000.0).at("02:30") == 150.0
 
