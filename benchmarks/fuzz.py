@@ -148,7 +148,7 @@ def by_scipy(system, person, at):
             fixed = np.array([float(bound.inputs[n](t0)) for n in spec.covariates])
 
             def slope(t, y, line=line, fixed=fixed, flow=flow):
-                return np.asarray(rates(leaves, line[0] + line[1] * (t - line[2]), fixed, y)) + flow
+                return np.asarray(rates(t, leaves, line[0] + line[1] * (t - line[2]), fixed, y)) + flow
 
             done = scipy.integrate.solve_ivp(slope, (t0, t1), x, method="LSODA", rtol=1e-10, atol=1e-13, dense_output=True)
             inside = (at >= t0) & ((at < t1) | (t1 == bound.stop))
@@ -160,16 +160,16 @@ def by_scipy(system, person, at):
 
 @functools.lru_cache(maxsize=32)
 def _rates(tree):
-    """Compiled: (leaves, signals, covariates, states) -> rates, all as arrays in the order of the declaration."""
+    """Compiled: (time, leaves, signals, covariates, states) -> rates, all as arrays in the order of the declaration."""
     import jax
     import jax.numpy as jnp
 
     @jax.jit
-    def find(leaves, signals, covariates, y):
+    def find(t, leaves, signals, covariates, y):
         system = jax.tree.unflatten(tree, leaves)
         spec = system.spec
         named = dict(zip((*spec.signals, *spec.covariates), [*signals, *covariates], strict=True))
-        found = spec.flatten(system.rates(0.0, spec.state(dict(zip(spec.states, y, strict=True))), spec.input(named)))
+        found = spec.flatten(system.rates(t, spec.state(dict(zip(spec.states, y, strict=True))), spec.input(named)))
         return jnp.stack([jnp.asarray(found[path], float) for path in spec.states])
 
     return find
@@ -198,7 +198,7 @@ def fuzz(name, draws, wide, share, key=0):
     system = REGISTRY[name]()
     system = system.with_values({path: widened(prior, wide) for path, prior in system.priors().items()})
     spec, person = system.spec, record(system)
-    at = np.linspace(0.0, SPAN[spec.time], 49)
+    at = np.linspace(0.0, person.clock.stop, 49)
     began = time.perf_counter()
     found = ht.simulate(system, person, at=at, draws=draws, key=key, tol=TOL)
     ours = time.perf_counter() - began

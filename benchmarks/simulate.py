@@ -6,7 +6,7 @@ error over all readings and lanes stays below 1e-4 of a reference solved at 1e-1
 (arguments of its program; its absolute tolerance is tuned, too), ours over the longest segment of the mesh.
 
 Both sides are run by the library's `Program`: numbers of a day in one vector, batches in tiles, a thread a core; calls are
-dispatched in the caller's own thread. Of the peer the fastest of several ways counts: one lane as one function or not, tiles of
+dispatched in the caller's own thread. Of the peer the fastest of several ways counts: a tile as one function or not, tiles of
 256 or 1,024 lanes, tangents lane by lane or of the batch. Ours is what the library does by itself. `gradient_ratio` compares each
 side's faster mode; `forward_gradient_ratio` and `reverse_gradient_ratio` (the peer: checkpointed adjoint) are told beside it.
 
@@ -80,7 +80,7 @@ def call(program, z, sloped=False):
 
     if len(z) > 1:
         return lambda: program.gradient(z) if sloped else program(z)
-    compiled, row, vector = program.compiled(1, z.shape[1], sloped), jnp.asarray(z), program.vector
+    compiled, row, vector = program.compiled(1, z.shape[1], sloped), jnp.asarray(z), program.vector()
     return lambda: compiled(row, vector)
 
 
@@ -95,7 +95,9 @@ def ways(lanes, ours, tolerances):
     if lanes == 1:
         kinds = {"whole": {"whole": True}, "not whole": {"whole": False}}
     else:
-        kinds = {f"tiles of {n}": {"widest": n} for n in (256, 1024) if n <= lanes} or {"one tile": {}}
+        tiles = {f"tiles of {n}": {"widest": n} for n in (256, 1024) if n <= lanes} or {"one tile": {}}
+        ends = {", whole": True, "": False}
+        kinds = {name + end: kind | {"whole": whole} for name, kind in tiles.items() for end, whole in ends.items()}
 
     def peer(f, data, sloped, **asked):
         return {name: (Program(f, data, **kind, **asked), sloped) for name, kind in kinds.items()}

@@ -6,7 +6,8 @@ EPYC, three states, 41 nodes: 19 us, of which the integration is 3):
 - every array passed costs a third of a microsecond, and a record is fifty of them: `Packing` makes them one vector;
 - XLA on a CPU starts every fused operation in front of and behind the loop by itself. A loop it compiles into one function
   (`engine.prepare`), so one lane is put into a loop of one turn, whose number of turns XLA is not told;
-- a batch beyond a few hundred lanes leaves the cache, and one call uses one core: batches go in tiles, a thread a core.
+- a batch beyond a few hundred lanes leaves the cache, and one call uses one core: batches go in tiles, a thread a core, and
+  each call goes over several tiles in a loop, for starting a call costs as much as a tenth of a tile.
 
 Gradients are taken of the batch and not lane by lane, so that tangents of many lanes lie side by side in memory, and forward
 or backward by `backward`.
@@ -21,10 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from hybridtwin.engine import double, fast_loops, side_by_side
+from hybridtwin.engine import cores, double, fast_loops, side_by_side
 from hybridtwin.errors import ParameterError
 
 WIDTHS = (1, 4, 16, 64, 256)  # lanes of one call; a lane's bits belong to its width
+_BATCH = 1024  # lanes of one call that holds several tiles
 _ACCELERATED = 65_536  # widest call on an accelerator
 _EXACT = 2**53  # integers up to here are exact in float64
 
@@ -89,19 +91,23 @@ def slopes(f, z, reverse: bool):
     return jax.vmap(along, out_axes=(None, 1))(jnp.eye(z.shape[1], dtype=z.dtype))
 
 
-def _whole(program, size, length):
-    """`program` of one lane in a loop of as many turns as the number behind its vector says, which is 1.
+def _turns(program, width, unknowns, length):
+    """`program` of `width` lanes in a loop over tiles: as many turns as the number behind its vector says.
 
-    What the loop reads depends on the turn, or XLA would take it out of the loop again.
+    With one tile all that the loop reads depends on the turn, or XLA would take it out of the loop again.
     """
 
     def run(z, vector):
-        row = jnp.append(z[0], 0.0)
+        many, numbers = len(z) > width, vector[:length]
+        rows = z if many else jnp.concatenate([z, jnp.zeros((1, unknowns), z.dtype)])
 
-        def turn(i, _):
-            return program(lax.dynamic_slice(row, (i,), (size,))[None], lax.dynamic_slice(vector, (i,), (length,)))
+        def turn(i, found):
+            part = lax.dynamic_slice(rows, (i * width, np.int32(0)), (width, unknowns))
+            one = program(part, numbers if many else lax.dynamic_slice(vector, (i,), (length,)))
+            return jax.tree.map(lambda a, b: lax.dynamic_update_slice_in_dim(a, b, i * width, 0), found, one)
 
-        empty = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(program, z, vector[:length]))
+        shapes = jax.eval_shape(program, z[:width], vector[:length])
+        empty = jax.tree.map(lambda s: jnp.zeros((len(z), *s.shape[1:]), s.dtype), shapes)
         return lax.fori_loop(np.int32(0), vector[length].astype(np.int32), turn, empty)
 
     return run
@@ -109,7 +115,7 @@ def _whole(program, size, length):
 
 @functools.lru_cache(maxsize=128)
 def _compiled(f, packing: Packing, width: int, sloped: bool, reverse: bool, whole: bool):
-    """Compiled: (z (width, d), vector (size + 1,)) -> values (width, ...), or values and gradients."""
+    """Compiled: (z (n, d), vector (size + 1,)) -> values (n, ...), or values and gradients; n = width unless `whole`."""
 
     def program(z, vector):
         numbers = packing.open(vector)
@@ -120,7 +126,7 @@ def _compiled(f, packing: Packing, width: int, sloped: bool, reverse: bool, whol
         return slopes(lanes, z, reverse) if sloped else lanes(z)
 
     def sized(z, vector):
-        return (_whole(program, z.shape[1], packing.size) if whole else program)(z, vector)
+        return (_turns(program, width, z.shape[1], packing.size) if whole else program)(z, vector)
 
     return jax.jit(sized)
 
@@ -129,7 +135,7 @@ class Program:
     """`f(z, numbers)` of one lane z (d,) and numbers that all lanes share, for any number of lanes.
 
     **Arguments:** `f`: traced; hashable, and equal where its programs may be shared; `numbers`: a tree of arrays, packed once;
-    `reverse`: how gradients are taken (None: whichever is cheaper by `backward`); `whole`: is one lane compiled into one
+    `reverse`: how gradients are taken (None: whichever is cheaper by `backward`); `whole`: is a tile compiled into one
     function? (None: on a CPU where XLA's setting allows it.) `widest`: lanes of a tile at most (None: 256 on a CPU).
 
     `program(z)` at z (d,) or (n, d) gives what f returns, (n, ...); `program.gradient(z)` the values (n,) of a scalar f
@@ -141,8 +147,15 @@ class Program:
         self._f, self._packing = f, Packing.of(numbers)
         self._reverse, self._whole, self._widest = reverse, whole, widest
         self._one: dict[tuple[int, int, bool], Any] = {}  # to look a program up by all that it is costs two microseconds
-        with double():
-            self.vector = jnp.asarray(np.append(self._packing.pack(numbers), 1.0))
+        self._vector = self._packing.pack(numbers)
+        self._told: dict[int, Any] = {}
+
+    def vector(self, turns: int = 1):
+        """What a compiled program reads beside z: the numbers, and over how many tiles it goes."""
+        if turns not in self._told:
+            with double():
+                self._told[turns] = jnp.asarray(np.append(self._vector, float(turns)))
+        return self._told[turns]
 
     def __call__(self, z):
         return self._run(z, False)
@@ -152,20 +165,25 @@ class Program:
         return self._run(z, True)
 
     def compiled(self, width: int, unknowns: int, sloped: bool):
-        """The compiled program of one tile: (z (width, d), vector) -> arrays."""
+        """The compiled program of tiles of a width: (z, vector) -> arrays; z (width, d), or (`_BATCH`, d) if tiles are wide."""
         asked = (width, unknowns, sloped)
         if asked not in self._one:
             reverse = backward(unknowns, width) if self._reverse is None else self._reverse
-            whole = fast_loops() and jax.default_backend() == "cpu" if self._whole is None else self._whole
-            self._one[asked] = _compiled(self._f, self._packing, width, sloped, sloped and reverse, whole and width == 1)
+            whole = self._whole_tile(width, sloped)
+            self._one[asked] = _compiled(self._f, self._packing, width, sloped, sloped and reverse, whole)
         return self._one[asked]
+
+    def _whole_tile(self, width, sloped) -> bool:
+        """Is a tile one function? Gradients of some lanes gain nothing from it, and those of wide tiles only side by side."""
+        whole = fast_loops() and jax.default_backend() == "cpu" if self._whole is None else self._whole
+        return whole and not (sloped and 1 < width < WIDTHS[-1])
 
     def _run(self, z, sloped):
         z = np.asarray(z, float)
         rows = z if z.ndim > 1 else z[None]
         with double():
             if len(rows) == 1:
-                found = jax.tree.map(np.asarray, self.compiled(1, rows.shape[1], sloped)(rows, self.vector))
+                found = jax.tree.map(np.asarray, self.compiled(1, rows.shape[1], sloped)(rows, self.vector()))
             else:
                 found = self._tiled(rows, sloped)
         return found if z.ndim > 1 else jax.tree.map(lambda a: a[0], found)
@@ -173,13 +191,17 @@ class Program:
     def _tiled(self, z, sloped):
         most = self._widest or (WIDTHS[-1] if jax.default_backend() == "cpu" else _ACCELERATED)
         width = next((w for w in WIDTHS if w >= len(z)), most)
-        program = self.compiled(width, z.shape[1], sloped)
+        program, tiles = self.compiled(width, z.shape[1], sloped), -(-len(z) // width)
+        # how many tiles one call goes over
+        room = max(1, _BATCH // width) if width >= WIDTHS[-1] and self._whole_tile(width, sloped) else 1
+        turns = min(room, -(-tiles // cores()))
 
-        def tile(at):
-            part = z[at : at + width]
-            if len(part) < width:
-                part = np.concatenate([part, np.repeat(part[:1], width - len(part), axis=0)])
-            return jax.tree.map(np.asarray, program(part, self.vector))
+        def call(at):
+            part = z[at : at + turns * width]
+            if len(part) < room * width:
+                part = np.concatenate([part, np.repeat(part[:1], room * width - len(part), axis=0)])
+            found = program(part, self.vector(-(-min(len(z) - at, turns * width) // width)))
+            return jax.tree.map(lambda a: np.asarray(a)[: turns * width], found)
 
-        parts = side_by_side([functools.partial(tile, at) for at in range(0, len(z), width)])
+        parts = side_by_side([functools.partial(call, at) for at in range(0, len(z), turns * width)])
         return jax.tree.map(lambda *a: np.concatenate(a)[: len(z)], *parts)
