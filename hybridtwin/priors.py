@@ -103,6 +103,13 @@ def median(prior: dist.Distribution) -> float:
             return float(np.median(np.asarray(prior.sample(jax.random.key(0), (20001,)))))
 
 
+def _free(prior, ranks) -> list[float] | None:
+    """Quantiles on the unconstrained coordinate in plain Python (JAX would compile thirty operations); None where unknown."""
+    if isinstance(prior, dist.HalfNormal):
+        return [math.log(_number(prior.scale) * _STANDARD.inv_cdf((1 + q) / 2)) for q in ranks]
+    return [math.log(q / (1 - q)) for q in ranks] if isinstance(prior, dist.Uniform) else None
+
+
 _STANDARDS: dict[Any, tuple[float, float]] = {}  # by value of the prior: a program is traced many times
 
 
@@ -119,13 +126,16 @@ def standard(prior: dist.Distribution) -> tuple[float, float]:
         return 0.0, 1.0
     key = (str(tree), tuple(np.asarray(leaf).tobytes() for leaf in leaves))
     if key not in _STANDARDS:
-        with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-            at = np.array([0.5 * math.erfc(x / math.sqrt(2)) for x in (1.0, 0.0, -1.0)])
-            try:
-                values = np.asarray(prior.icdf(at))
-            except (NotImplementedError, ImportError):
-                values = np.quantile(np.asarray(prior.sample(jax.random.key(0), (20001,))), at)
-            low, middle, high = (float(x) for x in np.asarray(biject_to(prior.support).inv(values)))
+        at = [_STANDARD.cdf(x) for x in (-1.0, 0.0, 1.0)]
+        free = _free(prior, at)
+        if free is None:
+            with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+                try:
+                    values = np.asarray(prior.icdf(np.array(at)))
+                except (NotImplementedError, ImportError):
+                    values = np.quantile(np.asarray(prior.sample(jax.random.key(0), (20001,))), at)
+                free = [float(x) for x in np.asarray(biject_to(prior.support).inv(values))]
+        low, middle, high = free
         usable = math.isfinite(low + middle + high) and high > low
         _STANDARDS[key] = (middle, (high - low) / 2) if usable else (0.0, 1.0)
     return _STANDARDS[key]
