@@ -5,6 +5,7 @@ systems in `make test` and for all of them in `make test-all`.
 
 import functools
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -136,13 +137,16 @@ def test_rest_is_a_fixed_point(name):
 @quick_ones
 def test_drawn_bodies_are_solved(name):
     found = simulate(REGISTRY[name](), person(name), at=times(name), draws=100, key=3, tol=1e-2)
-    assert not found.failed.any() and found.error <= 1e-2
+    assert found.error <= 1e-2 and found.failed.mean() <= 0.05
+    assert set(np.flatnonzero(found.failed)) <= set(found.failures.draws), "a body that is not solved is named"
     assert all(np.ptp(found[n]) > 0 for n in REGISTRY[name].spec.outputs)
 
 
 @quick_ones
 def test_solvers_agree(name):
     """Exact steps with the mesh where there are any, else the mesh with an adaptive solver."""
+    if REGISTRY[name].spec.step:
+        pytest.skip("a difference equation has one solution")
     linear = REGISTRY[name].spec.linear
     solver, accuracy = (RK4(4), 1e-6) if linear else (Adaptive(1e-9, 1e-11), 1e-4)
     found = simulate(typical(name), person(name), at=times(name))
@@ -159,10 +163,12 @@ def test_gradients_agree_with_differences(name):
     bound = person(name).bind(spec)
     world = World(bound.inputs, bound.start, bound.stop)
     layout = layout_of([world], spec)
-    mesh = lay([world], spec, layout, [(t, LAST) for t in times(name)[1::4]], max_step=REGISTRY[name].protocol.stop / 240)[0]
+    told, stop = held(name).lived.course.solver, REGISTRY[name].protocol.stop
+    stepper, count = (Rosenbrock(), 2400) if told.startswith("Rosenbrock") else (RK4(), 240)
+    longest = float(found[1]) if (found := re.search(r"segments of at most (\S+)", told)) else stop
+    mesh = lay([world], spec, layout, [(t, LAST) for t in times(name)[1::4]], max_step=min(longest, stop / count))[0]
     centre = np.array([system.values()[p] for p in paths])
     direction = np.random.default_rng(1).normal(size=len(paths))
-    stepper = Rosenbrock() if held(name).lived.course.solver.startswith("Rosenbrock") else RK4()
 
     def run(eps, mesh):
         body = system.with_values({p: c * jnp.exp(eps * d) for p, c, d in zip(paths, centre, direction, strict=True)})

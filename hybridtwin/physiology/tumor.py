@@ -88,6 +88,7 @@ class Geng2017Daily(System):
         alive, day = x.dead < 0.5, const(1.0, "d")
         growth = self.rho * jnp.log(self.K / jnp.where(x.volume > 0.0, x.volume, self.K))
         grown = x.volume * (growth - self.beta_c * x.drug - self.alpha * x.field * (1.0 + x.field / self.ratio))
+        grown = jnp.maximum(grown, -x.volume / day)  # no more is killed than there is
         over = x.volume + grown * day >= self.dead_at
         last = (self.dead_at - x.volume) / day
         return self.State(

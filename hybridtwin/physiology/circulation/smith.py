@@ -129,7 +129,8 @@ class Smith2004(System):
 
         def valve(before, after, R, L, Q):
             push = (before - after - R * Q) / L
-            return jnp.where((Q > 0.0) | (before > after), push, 0.0 * push)
+            # What a step went below 0 at the closing dies out while the valve is shut; the flow itself is 0 there.
+            return jnp.where((Q > 0.0) | (before > after), push, -const(250.0, "1/s") * jnp.minimum(Q, 0.0 * Q))
 
         return self.State(
             Vlv=Qmt - Qav,
