@@ -36,6 +36,8 @@ _HOME = {
     "Windkessel4": "circulation.windkessel",
     "Vancomycin": "kidney",
     "Kidney": "kidney",
+    "Bangsgaard2017": "hormones.hpa",
+    "Shrestha2010": "hormones.calcium",
     "T1DDay": "composed",
     "Chemotherapy": "composed",
     "HIV": "viral",

@@ -1,0 +1,1 @@
+"""Hormones under feedback: cortisol, the thyroid, parathyroid hormone with calcium."""
