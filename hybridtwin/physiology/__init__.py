@@ -34,6 +34,7 @@ _HOME = {
     "Windkessel2": "circulation.windkessel",
     "Windkessel3": "circulation.windkessel",
     "Windkessel4": "circulation.windkessel",
+    "Respiration": "lung",
     "Vancomycin": "kidney",
     "Kidney": "kidney",
     "Bangsgaard2017": "hormones.hpa",
