@@ -17,7 +17,7 @@ _HOME = {
     "Person": "records", "Cohort": "records",
     "Rescue": "interventions", "When": "interventions",
     "RK4": "simulate.steppers", "Exact": "simulate.steppers", "Adaptive": "simulate.steppers", "Rosenbrock": "simulate.stiff",
-    "simulate": "simulate.verb",
+    "simulate": "simulate.verb", "glycemic": "glycemia",
     "Model": "model",
     "Twin": "twin", "Twins": "twin",
     "Pooling": "pooling", "block": "pooling", "drift": "varying", "Population": "inference.population",
@@ -36,6 +36,7 @@ __all__ = sorted([*_HOME, "__version__"])
 if _TYPING:  # what an editor sees; at run time names are loaded when first used
     from hybridtwin.causal.contrast import Contrast as Contrast
     from hybridtwin.causal.contrast import contrast as contrast
+    from hybridtwin.glycemia import glycemic as glycemic
     from hybridtwin.inference.methods import FOCEI as FOCEI
     from hybridtwin.inference.methods import HMC as HMC
     from hybridtwin.inference.methods import NUTS as NUTS

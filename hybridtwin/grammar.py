@@ -186,7 +186,8 @@ def _hint(name: str, known) -> str:
 
 
 _OUTCOMES = {"peak": outcomes.peak, "nadir": outcomes.nadir, "mean": outcomes.mean, "auc": outcomes.auc,
-             "cmax": outcomes.cmax, "trough": outcomes.trough}
+             "cmax": outcomes.cmax, "trough": outcomes.trough, "sd": outcomes.sd, "cv": outcomes.cv, "gmi": outcomes.gmi,
+             "lbgi": outcomes.lbgi, "hbgi": outcomes.hbgi, "gri": outcomes.gri}
 _SHARES = {"time_above": outcomes.time_above, "time_below": outcomes.time_below,
            "time_in_range": outcomes.time_in_range}
 _CALL = re.compile(r"^(\w+)\(\s*(.*?)\s*\)$")

@@ -17,158 +17,29 @@ import numpy as np
 from hybridtwin.binding import substance
 from hybridtwin.clock import Moment, span
 from hybridtwin.errors import DeclarationError, InterventionError, PastHorizon
+from hybridtwin.measures import (
+    HYPER,
+    HYPO,
+    Area,
+    Deviation,
+    First,
+    Indicator,
+    Last,
+    Mean,
+    Nadir,
+    Peak,
+    Piece,
+    Risk,
+    RiskIndex,
+    Share,
+    TimeOf,
+    inside,
+)
 from hybridtwin.units import bracketed, convert, factor, parse, time_factor
 
-HYPO, HYPER = 70.0, 180.0  # mg/dL, international consensus on time in range (Battelino 2019, doi:10.2337/dci19-0028)
 _WORDS = {"G": "glucose", "G_isf": "interstitial glucose", "insulin": "plasma insulin"}
 _GLUCOSE = {"G": "mg/dL", "G_isf": "mg/dL", "glucose": "mg/dL"}  # outputs that mean a concentration of glucose
-
-
-# ------------------------------------------------------------------------------- curves on their window
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Piece:
-    """A trajectory's curve on a window: nodes `time` (N,) in the clock's unit, `value` (draws, N) in the outcome's.
-
-    `hour` is how many hours one unit of `time` is. Times may repeat where the curve jumps.
-    """
-
-    time: np.ndarray
-    value: np.ndarray
-    hour: float
-
-    def integral(self) -> np.ndarray:
-        """Area under straight lines, in value times unit of time: (draws,)."""
-        return np.sum(np.diff(self.time) * (self.value[:, 1:] + self.value[:, :-1]), axis=1) / 2
-
-    def share_below(self, threshold: float) -> np.ndarray:
-        """Share of the window's time strictly below a threshold: (draws,)."""
-        first, last = self.value[:, :-1] - threshold, self.value[:, 1:] - threshold
-        low, high = np.minimum(first, last), np.maximum(first, last)
-        flat = high == low
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share = np.where(flat, low < 0, np.clip(-low / np.where(flat, 1.0, high - low), 0.0, 1.0))
-        share = np.where(np.isnan(low), np.nan, share)
-        return np.sum(np.diff(self.time) * share, axis=1) / (self.time[-1] - self.time[0])
-
-
-def _inside(time, value, start, stop) -> tuple[np.ndarray, np.ndarray]:
-    """The nodes of a curve on [start, stop), both ends interpolated: right limit at start, left limit at stop."""
-    i, j = np.searchsorted(time, start, side="right") - 1, np.searchsorted(time, stop, side="left")
-    keep = slice(i + 1, j)
-    first, last = _between(time, value, i, start), _between(time, value, j - 1, stop)
-    return (
-        np.concatenate([[start], time[keep], [stop]]),
-        np.concatenate([first[:, None], value[:, keep], last[:, None]], axis=1),
-    )
-
-
-def _between(time, value, i, at) -> np.ndarray:
-    """Value at `at` on the line from node i to node i + 1: (draws,)."""
-    i = min(max(int(i), 0), len(time) - 1)
-    k = min(i + 1, len(time) - 1)
-    width = time[k] - time[i]
-    share = (at - time[i]) / width if width > 0 else 0.0
-    if share == 0.0 or share == 1.0:
-        return value[:, i if share == 0.0 else k]
-    return value[:, i] * (1 - share) + value[:, k] * share
-
-
-# ---------------------------------------------------------------------------------------- what is measured
-
-
-@dataclasses.dataclass(frozen=True)
-class Peak:
-    """Highest value."""
-
-    def __call__(self, piece: Piece) -> np.ndarray:
-        return piece.value.max(axis=1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Nadir:
-    """Lowest value."""
-
-    def __call__(self, piece: Piece) -> np.ndarray:
-        return piece.value.min(axis=1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Mean:
-    """Mean over time."""
-
-    def __call__(self, piece: Piece) -> np.ndarray:
-        return piece.integral() / (piece.time[-1] - piece.time[0])
-
-
-@dataclasses.dataclass(frozen=True)
-class Area:
-    """Area under the curve, in hours."""
-
-    def __call__(self, piece: Piece) -> np.ndarray:
-        return piece.integral() * piece.hour
-
-
-@dataclasses.dataclass(frozen=True)
-class Last:
-    """Value at the end of the window, just before whatever happens there."""
-
-    def __call__(self, piece: Piece) -> np.ndarray:
-        return piece.value[:, -1]
-
-
-@dataclasses.dataclass(frozen=True)
-class First:
-    """Value at the start of the window, just after whatever happens there."""
-
-    def __call__(self, piece: Piece) -> np.ndarray:
-        return piece.value[:, 0]
-
-
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """Percent of the window's time with low <= value <= high (thresholds in `unit`)."""
-
-    low: float
-    high: float
-    unit: str
-
-    def __call__(self, piece: Piece) -> np.ndarray:
-        none = np.zeros(len(piece.value))
-        below = piece.share_below(self.low) if np.isfinite(self.low) else none
-        not_above = piece.share_below(np.nextafter(self.high, np.inf)) if np.isfinite(self.high) else none + 1.0
-        return 100.0 * (not_above - below)
-
-
-def vertex(time, value, at) -> np.ndarray:
-    """Where the parabola through node `at` (draws,) and its neighbours turns: (draws,), between these neighbours; the node itself
-    at an end of the curve and where it jumps or is flat.
-    """
-    before, after = np.maximum(at - 1, 0), np.minimum(at + 1, len(time) - 1)
-    row = np.arange(len(value))
-    left, right = time[at] - time[before], time[after] - time[at]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        falls = (value[row, at] - value[row, before]) / left
-        rises = (value[row, after] - value[row, at]) / right
-        shift = -(falls * right + rises * left) / (2.0 * (rises - falls))
-    return time[at] + np.where(np.isfinite(shift), np.clip(shift, -left, right), 0.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class TimeOf:
-    """When the curve is highest or lowest, in hours of its clock, `later` hours added; NaN where that is at an end of the
-    window: there it says nothing of a turning point.
-    """
-
-    highest: bool
-    later: float = 0.0
-
-    def __call__(self, piece: Piece) -> np.ndarray:
-        found = np.argmax(piece.value, axis=1) if self.highest else np.argmin(piece.value, axis=1)
-        inside = (found > 0) & (found < len(piece.time) - 1)
-        when = vertex(piece.time, piece.value, found) * piece.hour + self.later
-        return np.where(inside, when, np.nan)
+_OF_GLUCOSE = RiskIndex | Indicator | Risk  # measures that only glucose has
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,10 +124,11 @@ class Outcome:
             return found
         unit, name = trajectory.units[self._named(trajectory)], self.name
         start, stop = self.window(trajectory)
-        time, value = _inside(np.asarray(trajectory.time, float), np.asarray(trajectory[name], float), start, stop)
+        time, value = inside(np.asarray(trajectory.time, float), np.asarray(trajectory[name], float), start, stop)
         target = self._value_unit(unit)
         if target != unit:
-            value = convert(value, unit, target, of=_of(name))
+            of = "glucose" if isinstance(self.measure, _OF_GLUCOSE) else _of(name)
+            value = convert(value, unit, target, of=of)
         found = self.measure(Piece(time, value, time_factor(trajectory.clock.unit, "h")))
         if isinstance(self.measure, Area) and self.unit is not None:
             found = found * factor(self._natural(unit), self.unit, of=_of(name))
@@ -268,9 +140,9 @@ class Outcome:
 
     def _value_unit(self, own: str) -> str:
         """Unit in which the curve is measured."""
-        if isinstance(self.measure, TimeOf):
+        if isinstance(self.measure, TimeOf) or (isinstance(self.measure, Deviation) and self.measure.relative):
             return own
-        if isinstance(self.measure, Share):
+        if isinstance(self.measure, Share | _OF_GLUCOSE):
             return self.measure.unit
         return own if self.unit is None or isinstance(self.measure, Area) else self.unit
 
@@ -303,7 +175,7 @@ def signed(x: float) -> str:
 
 
 _MISSING: Any = object()
-_BETTER = {Peak: "lower", Nadir: "higher", Mean: None, Area: None, Last: None, First: None}
+_BETTER = {Peak: "lower", Nadir: "higher", Deviation: "lower", RiskIndex: "lower", Risk: "lower"}  # of glucose
 
 
 def _made(head, name, measure, start, stop, unit, better, label) -> Outcome:
@@ -365,6 +237,54 @@ def auc(
 ) -> Outcome:
     """Area under an output in a window, in hours ("mg*h/L") unless `unit` says otherwise."""
     return _made("AUC of", name, Area(), start, stop, unit, better, label)
+
+
+def sd(
+    name: str, start: Moment | None = None, stop: Moment | None = None, *, unit: str | None = None,
+    better: str | None = _MISSING, label: str | None = None,
+) -> Outcome:  # fmt: skip
+    """Standard deviation over time of an output in a window. Of glucose, lower is better unless told otherwise."""
+    return _made("SD of", name, Deviation(), start, stop, unit, better, label)
+
+
+def cv(
+    name: str, start: Moment | None = None, stop: Moment | None = None, *, better: str | None = _MISSING,
+    label: str | None = None,
+) -> Outcome:  # fmt: skip
+    """Standard deviation over time in percent of the mean. Of glucose, lower is better unless told otherwise."""
+    return _made("CV of", name, Deviation(relative=True), start, stop, "%", better, label)
+
+
+def gmi(
+    name: str, start: Moment | None = None, stop: Moment | None = None, *, better: str | None = None,
+    label: str | None = None,
+) -> Outcome:  # fmt: skip
+    """Glucose management indicator, %, of a glucose in a window (Bergenstal 2018, doi:10.2337/dc18-1581)."""
+    return _made("GMI of", name, Indicator(), start, stop, "%", better, label)
+
+
+def lbgi(
+    name: str, start: Moment | None = None, stop: Moment | None = None, *, better: str | None = "lower",
+    label: str | None = None,
+) -> Outcome:  # fmt: skip
+    """Low blood glucose index of a glucose in a window (Kovatchev 2006, doi:10.2337/dc06-1085)."""
+    return _made("LBGI of", name, RiskIndex(low=True), start, stop, "1", better, label)
+
+
+def hbgi(
+    name: str, start: Moment | None = None, stop: Moment | None = None, *, better: str | None = "lower",
+    label: str | None = None,
+) -> Outcome:  # fmt: skip
+    """High blood glucose index of a glucose in a window (Kovatchev 2006, doi:10.2337/dc06-1085)."""
+    return _made("HBGI of", name, RiskIndex(low=False), start, stop, "1", better, label)
+
+
+def gri(
+    name: str, start: Moment | None = None, stop: Moment | None = None, *, better: str | None = "lower",
+    label: str | None = None,
+) -> Outcome:  # fmt: skip
+    """Glycemia risk index, 0 to 100, of a glucose in a window (Klonoff 2022, doi:10.1177/19322968221085273)."""
+    return _made("GRI of", name, Risk(), start, stop, "1", better, label)
 
 
 def time_of_peak(
@@ -514,7 +434,8 @@ def _glucose_harms(outcome: Outcome) -> tuple[Outcome, ...]:
     window = (outcome.name, outcome.start, outcome.stop)
     too_low = (time_below(window[0], low, unit, *window[1:]), nadir(*window, unit=unit))
     too_high = (time_above(window[0], high, unit, *window[1:]),)
-    about_low = isinstance(measure, Nadir) or (isinstance(measure, Share) and not np.isfinite(measure.low))
+    about_low = isinstance(measure, Nadir) or (isinstance(measure, RiskIndex) and measure.low)
+    about_low = about_low or (isinstance(measure, Share) and not np.isfinite(measure.low))
     return too_high if about_low else too_low
 
 

@@ -21,7 +21,7 @@ ORDER = [
     "errors", "engine", "program", "paths", "progress", "versions", "units", "terms", "fields", "dimensions", "priors", "drawing",
     "system", "clock", "signals", "records", "record_text", "binding", "io", "interventions", "simulate", "sensors",
     "coordinates", "pooling", "varying", "model",
-    "fit", "worlds", "outcomes", "twin", "inference", "causal", "physiology", "datasets", "plots",
+    "fit", "worlds", "measures", "outcomes", "glycemia", "twin", "inference", "causal", "physiology", "datasets", "plots",
     "report", "grammar", "cli", "demo", "__main__", "__init__",
 ]
 # fmt: on

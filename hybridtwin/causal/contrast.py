@@ -99,8 +99,9 @@ class Row:
     def text(self) -> str:
         """One sentence with unit, interval and probability."""
         kind = "modelled glucose" if "glucose" in self.outcome.label else f"modelled {self.outcome.name or 'outcome'}"
+        unit = "" if self.unit in ("", "1") else f" {self.unit}"
         head = (
-            f"{self.outcome.label}: {signed(self.median)} {self.unit} (90 % credible interval {signed(self.low)} to "
+            f"{self.outcome.label}: {signed(self.median)}{unit} (90 % credible interval {signed(self.low)} to "
             f"{signed(self.high)} of the {kind}), {self.p_text}."
         )
         if self.same_as_prior:

@@ -12,7 +12,8 @@ import numpy as np
 
 from hybridtwin.clock import Moment
 from hybridtwin.errors import DeclarationError
-from hybridtwin.outcomes import Outcome, time_of_nadir, vertex
+from hybridtwin.measures import vertex
+from hybridtwin.outcomes import Outcome, time_of_nadir
 from hybridtwin.units import time_factor
 
 _APART = 13.0  # hours that two minima of a clock are apart at least, as in the package `circadian`
