@@ -116,3 +116,86 @@ def test_inputs_of_zero_change_nothing(name):
     )
     for output in day.body.spec.outputs:
         np.testing.assert_allclose(zero[output], plain[output], rtol=1e-9)
+
+
+THYROID = ("plasma4", "fast4", "slow4", "plasma3", "fast3", "slow3", "tsh", "brain", "lag", "pill4", "gut4", "pill3", "gut3",
+           *(f"way{i}" for i in range(1, 7)))  # fmt: skip
+
+
+def thyroid(t, q, share):
+    """Cruz-Loya 2022 with powers and micromoles as printed; pills and guts in micromoles; 6:00 is the hour 0."""
+    T4, T4f, T4s, T3, T3f, T3s, TSH, B, lag, p4, g4, p3, g3, *way = q
+    F4 = T4 * np.polyval([-8.83e-6, 0.000128, 0.000214, 0.000289], T4)
+    F3 = T3 * np.polyval([-0.000505, 0.00061, 0.00185, 0.00395], T4)
+    D1f = 0.012101809339 * T4f / (2.85 + T4f)
+    D1s, D2s = 6.63e-4 * T4s / (95.0 + T4s), 0.00074619 * T4s / (0.075 + T4s)
+    n, m, ell = 5.674773816316, 6.290803221796, 14.36664496926
+    circ = lag**n / (lag**n + 3.001011022378**n)
+    night = 219.7085301388 * circ * np.sin(np.pi / 12.0 * (t - 6.0) + 3.71)
+    made = (450.0 + night) * 3.094711690204**m / (3.094711690204**m + lag**m)
+    f4 = 0.058786935033 * (1.0 + 5.0 * 8.498343729591**ell / (8.498343729591**ell + B**ell))
+    return [
+        share * 0.0027785399344 * way[5] + 0.868 * T4f + 0.108 * T4s - 2087.0 * F4 + 0.88 * g4,
+        1503.0 * F4 - 0.868 * T4f - 0.0189 * T4f - D1f,
+        584.0 * F4 - 0.108 * T4s - D1s - D2s,
+        share * 3.3572e-4 * way[5] + 5.37 * T3f + 0.0689 * T3s - 2170.0 * F3 + 0.88 * g3,
+        2043.0 * F3 + D1f - 5.37 * T3f - 0.184972339613 * T3f,
+        127.0 * F3 + D1s + D2s - 0.0689 * T3s,
+        made - (0.53 + 0.226 / (23.0 + TSH)) * TSH,
+        f4 * T4 / 0.29 + 0.058786935033 * T3 / 0.006 - 0.037 * B,
+        (0.0034 + 2.0 * B**11 / (5.0**11 + B**11)) * (B - lag),
+        -1.3 * p4,
+        1.3 * p4 - (0.12 * 0.88 + 0.88) * g4,
+        -1.78 * p3,
+        1.78 * p3 - (0.12 * 0.88 + 0.88) * g3,
+        *(0.625 * (a - b) for a, b in itertools.pairwise([TSH, *way])),
+    ]
+
+
+def three_days():
+    day = lived(REGISTRY["CruzLoya2022"])
+    return day.again(stop=72.0, signals={"thyroid": Signal.steps([0.0, 24.0], [1.0, 0.5], "1")},
+                     doses={"levothyroxine": Regimen.bolus(300.0, "ug", at=8.0),
+                            "liothyronine": Regimen.bolus(20.0, "ug", at=32.0)})  # fmt: skip
+
+
+@pytest.mark.heavy
+def test_the_thyroid_is_that_of_cruz_loya():
+    found = three_days()
+    start = [found[n][0] for n in THYROID]
+    start[9:13] = [0.0] * 4
+    breaks = [(8.0, 9, 300.0 / 777.0), (24.0,), (32.0, 11, 20.0 / 651.0)]
+    other = apart(lambda t, q: thyroid(t, q, 1.0 if t < 24.0 else 0.5), start, found.time, breaks)
+    for name, expected in zip(THYROID, other, strict=True):
+        size = {"pill4": 777.0, "gut4": 777.0, "pill3": 651.0, "gut3": 651.0}.get(name, 1.0)
+        np.testing.assert_allclose(found[name], size * expected, rtol=1e-4, atol=1e-4 * size * expected.max(), err_msg=name)
+    # the start is where a day ends as it began
+    plain = found.again(signals={}, doses={}, stop=24.0)
+    for name in ("TSH", "T4", "T3"):
+        assert plain[name][-1] == pytest.approx(plain[name][0], rel=1e-4)
+
+
+def test_hormone_is_made_turned_over_and_lost_and_nothing_else():
+    """T4 becomes T3 one for one: all pools together change by what is secreted, swallowed, and lost from fast tissue."""
+    day = three_days()
+    t = np.linspace(40.0, 72.0, 3201)
+    found = simulate(day.body, day.protocol.person("h"), at=t)
+    x = {n: found[n][0] for n in THYROID}
+    total = np.sum([x[n] for n in THYROID[:6]], axis=0)
+    into = 0.5 * (0.0027785399344 + 3.3572e-4) * x["way6"] + 0.88 * (x["gut4"] / 777.0 + x["gut3"] / 651.0)
+    lost = 0.0189 * x["fast4"] + 0.184972339613 * x["fast3"]
+    assert total[-1] - total[0] == pytest.approx(np.trapezoid(into - lost, t), abs=1e-6)
+
+
+@pytest.mark.heavy
+def test_tsh_answers_a_failing_and_a_replaced_thyroid():
+    day = lived(REGISTRY["CruzLoya2022"])
+    share = [day.again(signals={"thyroid": Signal.constant(s, "1")}, doses={}, stop=1680.0) for s in (1.0, 0.5, 0.25)]
+    TSH, T4 = ([found[n][-12:].mean() for found in share] for n in ("TSH", "T4"))
+    assert TSH[0] < TSH[1] < TSH[2] and T4[0] > T4[1] > T4[2]
+    assert TSH[1] / TSH[0] > 1.1 * T4[0] / T4[1] and TSH[2] / TSH[0] > 1.3 * T4[0] / T4[2]  # steeper than in proportion
+    doses = [day.again(signals={"thyroid": Signal.constant(0.0, "1")}, stop=1680.0, doses={
+        "levothyroxine": Regimen.bolus(ug, "ug", at=8.0).every("1 d", times=70)}) for ug in (75.0, 112.0, 175.0)]  # fmt: skip
+    TSH, T3 = ([found[n][-12:].mean() for found in doses] for n in ("TSH", "T3"))
+    assert TSH[0] > TSH[1] > TSH[2] and 0.4 < TSH[1] < 4.0
+    assert T3[1] < share[0]["T3"][-12:].mean()  # pills of T4 alone leave T3 low

@@ -38,6 +38,7 @@ _HOME = {
     "Vancomycin": "kidney",
     "Kidney": "kidney",
     "Bangsgaard2017": "hormones.hpa",
+    "CruzLoya2022": "hormones.thyroid",
     "Shrestha2010": "hormones.calcium",
     "T1DDay": "composed",
     "Chemotherapy": "composed",
