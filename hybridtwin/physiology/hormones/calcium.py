@@ -56,7 +56,7 @@ class Shrestha2010(System):
     protocol = Protocol(
         480.0, "citrate lowers calcium by .2 mmol/L for two hours, as in Schwarz 1993; later calcium raises it",
         shows=("Ca_ionized", "PTH_pg"), tol=1e-4,
-        signals={"citrate": Signal.steps([0.0, 30.0, 40.0, 150.0], [0.0, 0.8, 0.175, 0.0], "mmol/min"),
+        signals={"citrate": Signal.steps([0.0, 30.0, 40.0, 150.0], [0.0, 0.93, 0.27, 0.0], "mmol/min"),
                  "calcium": Signal.steps([0.0, 360.0, 370.0], [0.0, 0.6, 0.01], "mmol/min")},
     )  # fmt: skip
     references = (
@@ -73,12 +73,12 @@ class Shrestha2010(System):
                   why="what Shrestha's curve gives for subject 1, whose least PTH is a tenth of that at rest"),
         Reference("largest PTH by infusion of EDTA over that by calcium", "1", 95.0 / 6.4,
                   "Brent 1988, 8 men, doi:10.1210/jcem-67-5-944", lambda lived: lived.body.levels()[0] / lived.body.levels()[1],
-                  why="at rest under each calcium; Brent's infusions last two hours and catch the store as it empties"),
+                  why="one subject's levels at rest under each calcium, against means of eight during infusions"),
         Reference("calcium of half the largest PTH", "mmol/L", (1.09, 1.17),
                   "Schwarz 1994, Eur J Clin Invest 24:553, set point of Brown in 22 controls", lambda lived: lived.body.half()),
         Reference("half-life of PTH in plasma", "min", (2.0, 4.0), "textbooks, no one source",
                   lambda lived: np.log(2.0) / float(lived.body.lambda2),
-                  why="Shrestha's lambda2 is of the first fall; antibodies of later assays see fragments that stay longer"),
+                  why="lambda2 as Shrestha fits it to subject 1"),
     )  # fmt: skip
 
     class State(State):

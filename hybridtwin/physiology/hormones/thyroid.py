@@ -79,7 +79,7 @@ class CruzLoya2022(System):
                   lambda lived: half_life(lived, "T4", 2 * _WEEK, 4 * _WEEK) / 24.0),
         Reference("TSH seven weeks after thyroidectomy", "m[IU]/L", (30.0, 400.0), "textbooks: far above 30 after some weeks",
                   lambda lived: lived.at("TSH", 8 * _WEEK),
-                  why="no hormone at all is left by then, and the paper's largest secretion is more than people show"),
+                  why="no hormone at all is left by then, and TSH is where the paper's largest secretion leads"),
         Reference("TSH on 1.6 ug/kg of levothyroxine, day's mean", "m[IU]/L", (0.4, 4.0),
                   "Jonklaas 2014, doi:10.1089/thy.2014.0028: the dose that replaces a thyroid",
                   lambda lived: np.mean(lived["TSH"][-12:])),
