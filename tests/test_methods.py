@@ -160,3 +160,17 @@ def test_what_cannot_be_checked_is_refused():
     ):
         with pytest.raises(ParameterError, match=r"Use|defaults"):
             wrong()
+
+
+def test_a_trajectory_that_flew_off_does_not_teach_its_length():
+    from hybridtwin.inference.chains import _Pace
+    from hybridtwin.inference.lanes import Moved
+
+    rng, pace = np.random.default_rng(0), _Pace(np.random.default_rng(1))
+    before, after, momentum = rng.normal(size=(3, 16, 2))
+    after[0], after[1], momentum[2] = 1e200, np.nan, -np.inf
+    accept = np.where(np.arange(16) < 3, 0.0, 0.8)
+    for _ in range(5):
+        pace.leapfrogs()
+        pace.learn(Moved(None, accept, accept == 0.0, before, after, momentum), 1.5, 0.5)
+    assert np.isfinite(pace.length + pace.step) and pace.leapfrogs()[0] >= 1

@@ -18,6 +18,7 @@ from hybridtwin.inference.sampling import Drawn, Setting, weights_of
 _TARGET = 0.7  # harmonic mean of the acceptance; 0.651 is best for many independent normals
 _LONGEST = 64  # leapfrogs of one trajectory
 _RATE = 0.05  # of the climb of the trajectory's logarithm
+_FLOWN = 1e6  # on whitened coordinates
 _FLOOR = 0.02  # smallest spread of a direction, in that of the starts: chains that have not moved yet must not freeze the frame
 
 
@@ -57,7 +58,8 @@ class _Pace:
         harmonic = 1 / np.mean(1 / np.maximum(accept, 1e-3))
         self.step = float(np.clip(self.step * np.exp(rate * (harmonic - _TARGET)), 1e-3, 2.0))
         before, after, momentum = (np.asarray(a) for a in (moved.before, moved.after, moved.momentum))
-        good = np.isfinite(np.sum(after, axis=1) + np.sum(momentum, axis=1))
+        with np.errstate(invalid="ignore"):  # where a trajectory flew off, its length says nothing
+            good = (np.abs(after).max(axis=1) < _FLOWN) & (np.abs(momentum).max(axis=1) < _FLOWN)
         weight = np.where(good, accept, 0.0)
         if weight.sum() < 1e-6:
             return
