@@ -15,6 +15,7 @@ _HOME = {
     "InsulinProducts": "glucose.insulin",
     "BergmanMinimal": "glucose.bergman",
     "DallaMan2007": "glucose.dalla_man",
+    "Hovorka2004": "glucose.hovorka",
     "OneCompartment": "drugs.pharmacokinetics",
     "OneCompartmentOral": "drugs.pharmacokinetics",
     "TwoCompartment": "drugs.pharmacokinetics",

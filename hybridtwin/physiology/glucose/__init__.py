@@ -1,1 +1,1 @@
-"""Glucose and insulin: type 1 diabetes, meals with a pancreas that answers, insulin products, the UVA/Padova simulator."""
+"""Glucose and insulin: type 1 diabetes, Hovorka 2004, meals with a pancreas that answers, insulin products, UVA/Padova."""
