@@ -29,7 +29,7 @@ from hybridtwin.system import (
     state,
 )
 
-_ROY = "Roy and Parker 2007, doi:10.1177/193229680700100508"
+_ROY = "Roy and Parker 2007, J Diabetes Sci Technol 1:338"
 _ASSUMED = "assumed, wide: spans no visible effect to a half"
 
 
@@ -41,7 +41,7 @@ class Exercise(System):
     E `effort` [%] of maximal oxygen uptake above rest, P `production` and U `uptake` [mg/kg/min] of glucose by exercise, M
     `removal` [m[IU]/L/min] of insulin; intensity [%] a signal; time in min. At rest all are 0; P = a1/a2 E and U = a3/a4 E
     while exercise goes on: uptake wins. Without the late fall by empty glycogen stores (beyond an hour or so of exercise).
-    Source: Roy and Parker 2007, doi:10.1177/193229680700100508.
+    Source: Roy and Parker 2007, J Diabetes Sci Technol 1:338.
     """
 
     time = "min"
@@ -84,7 +84,7 @@ class T1DDay(System):
     swing [1]: the clock's x is lowest near the end of the night, so that a positive swing means little sensitivity at dawn.
     Time in min; the first row is a midnight of the clock, turned by `clock.late`.
     Interventions: `meal`, `bolus`, `basal`, `intensity`, `light` (a night shift moves the sensitivity with the clock).
-    Source: `T1DMinimal` (Bergman 1979, Cappon 2023) with Roy and Parker 2007, doi:10.1177/193229680700100508, and Forger 1999,
+    Source: `T1DMinimal` (Bergman 1979, Cappon 2023) with Roy and Parker 2007, J Diabetes Sci Technol 1:338, and Forger 1999,
     doi:10.1177/074873099129000867; day rhythm of insulin action as in Hinshaw 2013, doi:10.2337/db12-1759.
     """
 
@@ -101,7 +101,7 @@ class T1DDay(System):
     )  # fmt: skip
     references = (
         Reference("fall of glucose by moderate exercise", "mg/dL/h", (50.0, 110.0),
-                  "Garcia-Garcia 2015, meta-analysis, 4.4 mmol/L an hour (2.8 to 6.1), doi:10.1007/s40279-015-0319-6",
+                  "Garcia-Garcia 2015, meta-analysis, 4.4 mmol/L an hour (2.8 to 6.1), doi:10.1007/s40279-015-0302-2",
                   lambda lived: (lived.at("G", 900.0) - lived.at("G", 945.0)) / 0.75,
                   why="Roy and Parker's own net effect, 18; that work raises what insulin does is not in their equations"),
         Reference("insulin action at dawn over that of the afternoon", "1", (0.5, 1.1),

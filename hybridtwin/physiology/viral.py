@@ -20,7 +20,7 @@ from hybridtwin.system import (
 )
 
 _USHR = "31 of 46 adults of ACTG 315 starting therapy (R package ushr); spread of its people"
-_MOHRI = "Mohri 1998, doi:10.1126/science.279.5354.1223"
+_MOHRI = "Mohri 1998, macaques, doi:10.1126/science.279.5354.1223"
 _RAMRATNAM = "Ramratnam 1999, doi:10.1016/S0140-6736(99)02035-8: 9 to 36 a day"
 
 

@@ -48,10 +48,10 @@ class OneCompartmentMM(System):
         typical(0.3, cv=0.5), "1/h", "rate of absorption", source="extended capsules; assumed, peak in 4 to 12 h"
     )
     VM: Scalar = parameter(
-        typical(17.3, cv=0.25), "mg/h", "largest rate of elimination", source=_GRASELA + "; spread assumed"
+        typical(17.3, cv=0.25), "mg/h", "largest rate of elimination", source=_GRASELA + ", widened from 10 to 20 %"
     )
     KM: Scalar = parameter(
-        typical(5.7, cv=0.5), "mg/L", "concentration at half of the largest rate", source=_GRASELA + "; spread assumed"
+        typical(5.7, cv=0.5), "mg/L", "concentration at half of the largest rate", source=_GRASELA + ", its spread"
     )
     V: Scalar = parameter(
         typical(45.0, cv=0.25), "L", "volume of distribution", source="Winter 2009, .65 L/kg; spread assumed"

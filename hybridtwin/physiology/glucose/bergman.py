@@ -54,7 +54,7 @@ class BergmanMinimal(System):
     references = (
         Reference("glucose at rest", "mg/dL", (70.0, 99.0), "ADA Standards of Care 2024, doi:10.2337/dc24-S002",
                   lambda lived: lived.again(doses={}, signals={})["G"][-1]),
-        Reference("insulin sensitivity SI, healthy", "L/m[IU]/min", (2e-4, 9e-4), "Bergman 1989, doi:10.1210/edrv-6-1-45",
+        Reference("insulin sensitivity SI, healthy", "L/m[IU]/min", (2e-4, 9e-4), "Bergman 1985, doi:10.1210/edrv-6-1-45",
                   lambda lived: lived.body.SI),
         Reference("disappearance of glucose KG, 10 to 40 min", "1/min", (0.01, 0.035),
                   "Bergman 1979, doi:10.1152/ajpendo.1979.236.6.E667",

@@ -25,7 +25,7 @@ from hybridtwin.system import (
 
 _PAPER = "Hovorka 2004, doi:10.1088/0967-3334/25/4/010"
 _ASSUMED = _PAPER + "; spread assumed"
-_LEAN = "the sensitivities seem to be those of six lean healthy men (Hovorka 2002, doi:10.1152/ajpendo.00304.2001)"
+_LEAN = "the sensitivities are those of six lean healthy men (Hovorka 2002, doi:10.1152/ajpendo.00304.2001)"
 
 
 def _moved(lived, dose, amount, unit):
@@ -52,7 +52,7 @@ class Hovorka2004(System):
     rests with it under the present rate of the pump (`basal_for` says which rate holds it).
 
     Source: Hovorka 2004, doi:10.1088/0967-3334/25/4/010. Typical values are the paper's; spreads are assumed, wide where
-    people differ much. Its sensitivities seem to be those of lean healthy men (Hovorka 2002,
+    people differ much. Its sensitivities are those of six lean healthy men (Hovorka 2002,
     doi:10.1152/ajpendo.00304.2001), so the typical body needs less insulin than most people with type 1 diabetes.
     """
 
@@ -75,7 +75,7 @@ class Hovorka2004(System):
                   "Walsh and Roberts, Pumping Insulin, 6th edition: 3 to 5 mg/dL for each gram",
                   lambda lived: _moved(lived, "meal", 20.0, "g")),
         Reference("fall of glucose by 1 U, total of about 45 U a day", "mg/dL", (25.0, 60.0),
-                  "Davidson 2008, doi:10.1089/dia.2007.0232: 1700 over the total of a day",
+                  "Davidson 2008, doi:10.4158/EP.14.9.1095: 1694 over the total of a day",
                   lambda lived: _moved(lived, "bolus", 1.0, "[IU]")),
         Reference("time of the peak of rapid insulin in plasma", "min", (30.0, 90.0),
                   "insulin lispro, US prescribing information, section 12.3",

@@ -28,7 +28,7 @@ _NOVOLIN = "regular human insulin (Novolin R), US prescribing information, secti
 _HUMULIN = "NPH (Humulin N), US prescribing information, section 12.3"
 _TRESIBA = "insulin degludec, US prescribing information, section 12.3"
 _LANTUS = "glargine 100 U/mL: UpToDate, basal insulins, 12 h; 13.5 h at 0.4 U/kg, as quoted for degludec by its maker"
-_KALRA = "Kalra 2018, table 11, doi:10.1007/s13300-018-0454-9"
+_KRISHNASAMY = "Krishnasamy and Abell 2018, table 11, doi:10.1007/s13300-018-0454-9"
 
 PRODUCTS = {
     "bolus": ("rapid", "lispro", "aspart", "glulisine", "humalog", "novolog", "novorapid", "apidra", "fiasp", "pump"),
@@ -148,13 +148,13 @@ class InsulinProducts(System):
     references = (
         Reference("rapid: time of the peak", "h", (0.5, 1.5), _HUMALOG, _peak("from_bolus")),
         Reference("rapid: half-life", "h", 1.0, _HUMALOG, _last("from_bolus", 4.0, 8.0)),
-        Reference("rapid: duration, 90 % absorbed", "h", (2.0, 5.0), _KALRA, _absorbed("from_bolus")),
+        Reference("rapid: duration, 90 % absorbed", "h", (2.0, 5.0), _KRISHNASAMY, _absorbed("from_bolus")),
         Reference("regular: time of the peak", "h", (1.5, 2.5), _NOVOLIN, _peak("from_regular")),
         Reference("regular: half-life", "h", 1.5, _HUMALOG, _last("from_regular", 12.0, 16.0)),
-        Reference("regular: duration, 90 % absorbed", "h", (6.0, 8.0), _KALRA, _absorbed("from_regular")),
+        Reference("regular: duration, 90 % absorbed", "h", (6.0, 8.0), _KRISHNASAMY, _absorbed("from_regular")),
         Reference("NPH: time of the peak", "h", 4.0, _HUMULIN + ": 1 to 12 h", _peak("from_nph")),
         Reference("NPH: half-life", "h", 4.4, _HUMULIN, _last("from_nph", 24.0, 36.0)),
-        Reference("NPH: duration, 90 % absorbed", "h", (12.0, 16.0), _KALRA, _absorbed("from_nph")),
+        Reference("NPH: duration, 90 % absorbed", "h", (12.0, 16.0), _KRISHNASAMY, _absorbed("from_nph")),
         Reference("glargine: time of the peak, not pronounced", "h", (8.0, 12.0), "UpToDate, available insulins: 8 to 12 h",
                   _peak("from_glargine")),
         Reference("glargine: half-life", "h", (12.0, 13.5), _LANTUS, _last("from_glargine", 36.0, 48.0)),

@@ -29,7 +29,7 @@ from hybridtwin.system import (
 
 _REPLAY = "Cappon 2023, ReplayBG, doi:10.1109/TBME.2023.3286856"
 _HOVORKA = "Hovorka 2004, doi:10.1088/0967-3334/25/4/010"
-# One pool overestimates SG two- to fourfold (Caumo 1999), so the value of a minimal model (ReplayBG: .022) is the upper end here.
+# One pool overestimates SG two- to threefold (Cobelli 1998, 1999), so what a minimal model has (ReplayBG: .022) is the upper end.
 _SPAN = "Hovorka 2004 linearized at basal insulin; wide, for one pool overestimates it: doi:10.1152/ajpendo.1999.276.6.E1171"
 
 
@@ -157,7 +157,7 @@ _REFERENCES = (
               "Walsh and Roberts, Pumping Insulin, 6th edition: 3 to 5 mg/dL for each gram",
               lambda lived: _moved(lived, "meal", 20.0, "g")),
     Reference("fall of glucose by 1 U, total of about 45 U a day", "mg/dL", (25.0, 60.0),
-              "Davidson 2008, doi:10.1089/dia.2007.0232: 1700 over the total of a day",
+              "Davidson 2008, doi:10.4158/EP.14.9.1095: 1694 over the total of a day",
               lambda lived: _moved(lived, "bolus", 1.0, "[IU]")),
     Reference("time of the peak of rapid insulin in plasma", "min", (30.0, 90.0),
               "insulin lispro, US prescribing information, section 12.3",

@@ -69,7 +69,8 @@ class CruzLoya2022(System):
         signals={"thyroid": Signal.steps([0.0, _WEEK], [1.0, 0.0], "1")},
     )  # fmt: skip
     references = (
-        Reference("TSH, mean of a day", "m[IU]/L", (0.4, 4.0), "Demers and Spencer 2003, laboratory guidelines: .4 to 4",
+        Reference("TSH, mean of a day", "m[IU]/L", (0.4, 4.0),
+                  "Baloch 2003, laboratory guidelines, doi:10.1089/105072503321086962: .4 to 4",
                   lambda lived: np.mean(lived["TSH"][:12])),
         Reference("T4", "ug/L", (45.0, 109.0), _KRATZ, lambda lived: np.mean(lived["T4"][:12])),
         Reference("T3", "ug/L", (0.6, 1.81), _KRATZ, lambda lived: np.mean(lived["T3"][:12])),
