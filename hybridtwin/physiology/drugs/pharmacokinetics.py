@@ -120,7 +120,8 @@ class TwoCompartment(System):
     references = (
         Reference("area under the curve of a day, third day", "mg*h/L", (400.0, 600.0),
                   "Rybak 2020, target, doi:10.1093/ajhp/zxaa036", lambda lived: area(lived, "C", 48.0, 72.0)),
-        Reference("half-life, normal kidneys", "h", (4.0, 11.0), "Rybak 2009, doi:10.2146/ajhp080434: 6 to 12 h",
+        Reference("half-life, normal kidneys", "h", (4.0, 12.0),
+                  "US prescribing information: 4 to 6 h; Rybak 2009, doi:10.2146/ajhp080434: 6 to 12 h",
                   lambda lived: half_life(lived, "C", 66.0, 72.0)),
     )  # fmt: skip
 

@@ -22,6 +22,7 @@ from hybridtwin.system import (
 )
 
 _SHAFER = "Shafer 1990, fentanyl, doi:10.1097/00000542-199012000-00005; spread assumed"
+_STANSKI = "Scott and Stanski 1987, J Pharmacol Exp Ther 240:159, beside other kinetics; spread assumed"
 _SCOTT = "Scott, Ponganis and Stanski 1985, fentanyl, doi:10.1097/00000542-198503000-00004; spread assumed"
 _MATHER = "Mather and Gourlay 1991, fentanyl, doi:10.1007/978-3-642-76872-9_7"
 _VARVEL = "Shafer and Varvel 1991, doi:10.1097/00000542-199101000-00010"
@@ -48,8 +49,8 @@ class EffectCompartment(System):
     model; Emax is negative for a drug that lowers E. Q2 = Q3 = 0 leaves one compartment.
 
     Doses: `iv` (compartment 1). Priors: fentanyl, kinetics of Shafer 1990 (V1 6.09 L; k10 .0827, k12 .471, k13 .225, k21
-    .102, k31 .006, ke0 .147 1/min) and the spectral edge of the EEG (Scott 1985). Source: Sheiner 1979,
-    doi:10.1002/cpt1979253358.
+    .102, k31 .006 1/min), ke0 of Scott and Stanski 1987 (.147 1/min, fitted beside kinetics of their own) and the spectral
+    edge of the EEG (Scott 1985). Source: Sheiner 1979, doi:10.1002/cpt1979253358.
     """
 
     time = "min"
@@ -60,7 +61,8 @@ class EffectCompartment(System):
         doses={"iv": Regimen.bolus(350.0, "ug", at=0.0)},
     )
     references = (
-        Reference("time of the largest effect of a bolus", "min", 3.6, _VARVEL, lambda lived: lived.time[np.argmax(lived["Ce"])]),
+        Reference("time of the largest effect of a bolus", "min", 3.6, _VARVEL, lambda lived: lived.time[np.argmax(lived["Ce"])],
+                  why="ke0 belongs with other kinetics, which lead to 3.7"),
         Reference("volume at steady state", "L", (300.0, 400.0), _MATHER + ", for 70 kg",
                   lambda lived: lived.body.V1 + lived.body.V2 + lived.body.V3),
         Reference("clearance", "L/min", (0.5, 1.2), _MATHER, lambda lived: lived.body.CL),
@@ -81,7 +83,7 @@ class EffectCompartment(System):
     V2: Scalar = parameter(typical(28.1, cv=0.4), "L", "shallow volume", source=_SHAFER)
     Q3: Scalar = parameter(typical(1.37, cv=0.4), "L/min", "exchange with the deep compartment", source=_SHAFER)
     V3: Scalar = parameter(typical(228.0, cv=0.4), "L", "deep volume", source=_SHAFER)
-    ke0: Scalar = parameter(typical(0.147, cv=0.4), "1/min", "equilibration of plasma and effect site", source=_SHAFER)
+    ke0: Scalar = parameter(typical(0.147, cv=0.4), "1/min", "equilibration of plasma and effect site", source=_STANSKI)
     EC50: Scalar = parameter(typical(6.9, cv=0.3), "ug/L", "concentration at half of the effect", source=_SCOTT)
     gamma: Scalar = parameter(lognormal(4.8, 0.3), "1", "steepness", source=_SCOTT)
     E0: Scalar = parameter(normal(19.0, 2.0), "Hz", "effect without the drug", source=_SCOTT)
