@@ -37,7 +37,7 @@ def gland(t, y, citrate, calcium):
     m = 112.52 / (1.0 + np.exp(-300.0 * (1.2162 - Ca))) + 15.0
     S = Ca0 * (-(n1 * B - l2 * n2) / (n1 * A - l2 * n2)) ** (1.0 / m)
     out = (A - B) / (1.0 + (Ca / S) ** m) + B
-    bound = citrate(t) / 30.0 * Ca / (0.35 + Ca)
+    bound = citrate(t) / 30.0 * Ca / (0.6 + Ca)
     back = 0.001 * (Ca0 * (0.7 + 0.3 * x2 / n2) - Ca)
     return [k - (out + l1) * x1, out * x1 - l2 * x2, calcium(t) / 30.0 - bound + 0.023 * held + back, bound - 0.023 * held]
 
@@ -49,7 +49,7 @@ def test_the_parathyroid_gland_is_that_of_shrestha():
     np.testing.assert_allclose(gland(0.0, start, lambda t: 0.0, lambda t: 0.0), 0.0, atol=1e-12)  # at rest
     # and the steady PTH under a calcium that stays is between x2_min and x2_max of the paper
     np.testing.assert_allclose(found.body.levels(), (14.043, 0.6697), rtol=1e-4)
-    citrate = lambda t: 0.93 if 30 <= t < 40 else 0.27 if 40 <= t < 150 else 0.0
+    citrate = lambda t: 1.09 if 30 <= t < 40 else 0.32 if 40 <= t < 150 else 0.0
     calcium = lambda t: 0.6 if 360 <= t < 370 else 0.01 if t >= 370 else 0.0
     breaks = [(t,) for t in (30.0, 40.0, 150.0, 360.0, 370.0)]
     other = apart(lambda t, y: gland(t, y, citrate, calcium), start, found.time, breaks)

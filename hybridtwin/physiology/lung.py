@@ -24,7 +24,10 @@ from hybridtwin.system import (
 
 _SPENCER = "Spencer 1979, doi:10.1007/BF02364439"
 _KHOO = "Khoo 1991 and Batzel and Tran 2000, values from memory"
-_GAINS = "Batzel and Tran 2000, as in a library of Modelica; spread assumed"
+_STORES = "Timischl 1998 after Khoo, as in public programs of it"
+_OPIOID = _SPENCER + ", as in the FDA's model of opioids"
+_BATZEL = "Batzel and Tran 2000, as in a library of Modelica"
+_GAINS = _BATZEL + "; spread assumed"
 _GASES = "Kratz 2004, NEJM 351:1548, laboratory reference values"
 _NEWTON = 10  # steps to the ventilation at rest; 7 reach the last digit
 
@@ -67,8 +70,8 @@ class Respiration(System):
         Reference("arterial saturation", "%", (95.0, 99.0), "textbooks", lambda lived: lived["SaO2"][0]),
         Reference("ventilation at rest", "L/min", (5.0, 8.0), "textbooks", lambda lived: lived["VE"][0]),
         Reference("venous saturation", "%", (65.0, 75.0), "textbooks", lambda lived: _venous(lived)),
-        Reference("oxygen of half saturation, 40 mmHg of carbon dioxide", "mmHg", 26.8,
-                  "Severinghaus 1979, doi:10.1152/jappl.1979.46.3.599", lambda lived: _half(lived.body)),
+        Reference("oxygen of half saturation, 40 mmHg of carbon dioxide", "mmHg", 26.86,
+                  "Severinghaus 1979, equation 1, doi:10.1152/jappl.1979.46.3.599", lambda lived: _half(lived.body)),
         Reference("slope of the answer to carbon dioxide", "L/min/mmHg", (1.0, 3.0), "textbooks", lambda lived: _slope(lived)),
         Reference("answer to hypoxia at constant carbon dioxide", "L/min/%", (0.2, 2.0),
                   "textbooks: wide among the healthy, near 1", lambda lived: _hypoxic(lived.body)),
@@ -98,17 +101,17 @@ class Respiration(System):
     MRCO2: Scalar = parameter(lognormal(0.235, 0.1), "L/min", "carbon dioxide made at rest", source=_KHOO + "; spread assumed")
     VD: Scalar = parameter(lognormal(2.4, 0.15), "L/min", "ventilation of dead space", source=_KHOO + "; spread assumed")
     shunt: Scalar = parameter(logitnormal(0.02, 0.3), "1", "share of flow past the lung", source="assumed")
-    VLO2: Scalar = constant(2.5, "L", "lung, for oxygen", _KHOO)
-    VLCO2: Scalar = constant(3.2, "L", "lung, for carbon dioxide", _KHOO)
-    VTO2: Scalar = constant(6.0, "L", "tissue, for oxygen", _KHOO)
-    VTCO2: Scalar = constant(15.0, "L", "tissue, for carbon dioxide", _KHOO)
+    VLO2: Scalar = constant(2.5, "L", "lung, for oxygen", _STORES)
+    VLCO2: Scalar = constant(3.2, "L", "lung, for carbon dioxide", _STORES + "; PNEUMA has 3")
+    VTO2: Scalar = constant(6.0, "L", "tissue, for oxygen", _STORES)
+    VTCO2: Scalar = constant(15.0, "L", "tissue, for carbon dioxide", _STORES)
     gap: Scalar = constant(9.2, "mmHg", "brain above arterial: .042 L/min / (.0065 L/L/mmHg .7 L/min)", _KHOO)
-    tauB: Scalar = constant(1.29, "min", "exchange of the brain: .9 L / .7 L/min", _KHOO)
+    tauB: Scalar = constant(1.29, "min", "exchange of the brain: .9 L / .7 L/min", _KHOO + "; .9 L as in a public program")
     tau: Scalar = constant(0.15, "min", "way from lung to receptors", _KHOO)
-    hypoxia: Scalar = constant(0.05, "1/mmHg", "how oxygen quenches the peripheral reflex", _KHOO)
-    K1: Scalar = constant(14.99, "mmHg", "oxygen: half", _SPENCER + ", from memory")
-    b1: Scalar = constant(0.008275, "1/mmHg", "oxygen: Bohr effect", _SPENCER + ", from memory")
-    c1: Scalar = constant(0.03198, "1/mmHg", "oxygen: Bohr effect", _SPENCER + ", from memory")
+    hypoxia: Scalar = constant(0.05, "1/mmHg", "how oxygen quenches the peripheral reflex", _BATZEL)
+    K1: Scalar = constant(14.99, "mmHg", "oxygen: half", _OPIOID)
+    b1: Scalar = constant(0.008275, "1/mmHg", "oxygen: Bohr effect", _OPIOID)
+    c1: Scalar = constant(0.03198, "1/mmHg", "oxygen: Bohr effect", _OPIOID)
     a1: Scalar = constant(0.3836, "1", "oxygen: steepness", _SPENCER + ", as in PNEUMA")
     O2max: Scalar = constant(0.2043, "L/L", "oxygen at full saturation: 9 mmol/L, .0227 L/mmol", _SPENCER + ", as in PNEUMA")
     K2: Scalar = constant(194.4, "mmHg", "carbon dioxide: half", _SPENCER + ", as in PNEUMA")

@@ -62,7 +62,7 @@ class Zenker2007(System):
                   lambda lived: lived.at("CVP", 590.0)),
         Reference("heart rate after a loss of 20 %, class II", "bpm", (100.0, 120.0),
                   "ATLS, 9th edition, as reprinted in doi:10.1186/s13054-016-1265-x, table 2",
-                  lambda lived: lived.at("HR", 1250.0), why="the drive is near its largest by then, and the rate with it: 180"),
+                  lambda lived: lived.at("HR", 1250.0), why="the drive is near its largest, and the rate with it (180)"),
     )  # fmt: skip
 
     class State(State):

@@ -61,8 +61,8 @@ class EffectCompartment(System):
         doses={"iv": Regimen.bolus(350.0, "ug", at=0.0)},
     )
     references = (
-        Reference("time of the largest effect of a bolus", "min", 3.6, _VARVEL, lambda lived: lived.time[np.argmax(lived["Ce"])],
-                  why="ke0 belongs with other kinetics, which lead to 3.7"),
+        Reference("time of the largest effect of a bolus", "min", 3.6, _VARVEL,
+                  lambda lived: lived.time[np.argmax(lived["Ce"])], why="ke0 belongs with other kinetics, which lead to 3.7"),
         Reference("volume at steady state", "L", (300.0, 400.0), _MATHER + ", for 70 kg",
                   lambda lived: lived.body.V1 + lived.body.V2 + lived.body.V3),
         Reference("clearance", "L/min", (0.5, 1.2), _MATHER, lambda lived: lived.body.CL),

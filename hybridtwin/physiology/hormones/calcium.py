@@ -56,7 +56,7 @@ class Shrestha2010(System):
     protocol = Protocol(
         480.0, "citrate lowers calcium by .2 mmol/L for two hours, as in Schwarz 1993; later calcium raises it",
         shows=("Ca_ionized", "PTH_pg"), tol=1e-4,
-        signals={"citrate": Signal.steps([0.0, 30.0, 40.0, 150.0], [0.0, 0.93, 0.27, 0.0], "mmol/min"),
+        signals={"citrate": Signal.steps([0.0, 30.0, 40.0, 150.0], [0.0, 1.09, 0.32, 0.0], "mmol/min"),
                  "calcium": Signal.steps([0.0, 360.0, 370.0], [0.0, 0.6, 0.01], "mmol/min")},
     )  # fmt: skip
     references = (
@@ -102,7 +102,8 @@ class Shrestha2010(System):
     V: Scalar = parameter(lognormal(30.0, 0.2), "L", "what ionized calcium spreads in", source="assumed; see the docstring")
     kb: Scalar = constant(0.001, "1/min", "return of calcium to its level", "assumed: half a day")
     w: Scalar = constant(0.3, "1", "share of that level which PTH upholds", "assumed")
-    Kd: Scalar = constant(0.35, "mmol/L", "calcium at which half of citrate holds one", "from memory: near .3 mmol/L")
+    Kd: Scalar = constant(0.6, "mmol/L", "calcium at which half of citrate holds one",
+                          "Hastings 1934 at the ionic strength of blood, as in Muus and Lebel 1936")  # fmt: skip
     below: Scalar = constant(0.0388, "mmol/L", "how far below Ca0 the answer becomes steep: R = Ca0 - below", _SHRESTHA)
     beta: Scalar = constant(300.0, "L/mmol", "how sharp that is; 1e6 in the paper", "rounded here")
     m1: Scalar = constant(112.52, "1", "steepness below R, less m2", _SHRESTHA)
