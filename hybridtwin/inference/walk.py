@@ -1,7 +1,7 @@
 """Chains that jump and walk: the proposal that importance sampling has learned, and Hamiltonian transitions, in turn.
 
 A jump chooses among the present point and several draws of the proposal by their importance weights (iterated sampling-importance
-resampling: Andrieu, Lee and Vihola 2018, doi:10.3150/15-BEJ812); a walk is one Hamiltonian transition of all chains in step.
+resampling: Andrieu, Lee and Vihola 2018, doi:10.3150/15-BEJ785); a walk is one Hamiltonian transition of all chains in step.
 Both leave the posterior as it is, whatever the proposal (together: Samsonov et al. 2022, arXiv:2111.02702). Jumps need no
 gradient and forget where a chain was; walks reach what the proposal misses, and then the proposal is fitted again. So a
 proposal that may not be trusted by its weights still makes draws nearly independent.
