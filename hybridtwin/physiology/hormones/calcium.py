@@ -76,7 +76,8 @@ class Shrestha2010(System):
                   why="one subject's levels at rest under each calcium, against means of eight during infusions"),
         Reference("calcium of half the largest PTH", "mmol/L", (1.09, 1.17),
                   "Schwarz 1994, Eur J Clin Invest 24:553, set point of Brown in 22 controls", lambda lived: lived.body.half()),
-        Reference("half-life of PTH in plasma", "min", (2.0, 4.0), "textbooks, no one source",
+        Reference("half-life of PTH in plasma", "min", (1.7, 3.4),
+                  "after removal of adenomas: Libutti 1999, Surgery 126:1145, 1.7 +- .9; Maier 1998, JCEM 83:3852, 3.4",
                   lambda lived: np.log(2.0) / float(lived.body.lambda2),
                   why="lambda2 as Shrestha fits it to subject 1"),
     )  # fmt: skip
