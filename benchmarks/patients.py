@@ -1,7 +1,7 @@
 """The mode of one patient in each of five published cases, beside what Monolix, NONMEM and nlmixr found for it.
 
 What dose adjustment programs do all day (posologyr, mapbayr): a population model, a few levels, the individual parameters. The
-cases are those by which posologyr is tested (Leven 2022, doi:10.3390/pharmaceutics14020442); models and levels are facts from there.
+cases are those by which posologyr is tested (Leven 2022, doi:10.3390/pharmaceutics14020442); models and levels are from there.
 
     python -m benchmarks.patients [--json]
 """
