@@ -46,9 +46,9 @@ class Kidney(System):
     grid = "1 h"
     protocol = Protocol(96.0, "a healthy adult of 40 years and 70 kg", covariates=_ADULT, shows=("C", "eGFR"))
     references = (
-        Reference("serum creatinine, men", "mg/dL", (0.7, 1.3), "Kratz 2004, NEJM 351:1548, laboratory reference values",
+        Reference("serum creatinine", "mg/dL", (0.6, 1.2), "Laposata, Laboratory Medicine, its table as in ehrapy",
                   lambda lived: lived.resting("C")),
-        Reference("creatinine a day", "mg/kg/d", (14.0, 26.0), "Kratz 2004, NEJM 351:1548: excretion of men",
+        Reference("creatinine a day", "mg/kg/d", (14.0, 26.0), "med-health.net, range of men",
                   lambda lived: 24.0 * lived.resting("C") * 10.0 * float(lived.body.GFR) * 0.06 / 70.0),
         Reference("hours to 1.5 times creatinine after losing 90 % of filtration", "h", 4.0,
                   "Waikar and Bonventre 2009, doi:10.1681/ASN.2008070669, normal baseline",

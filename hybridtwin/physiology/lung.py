@@ -28,7 +28,7 @@ _STORES = "Timischl 1998 after Khoo, as in public programs of it"
 _OPIOID = _SPENCER + ", as in the FDA's model of opioids"
 _BATZEL = "Batzel and Tran 2000, as in a library of Modelica"
 _GAINS = _BATZEL + "; spread assumed"
-_GASES = "Kratz 2004, NEJM 351:1548, laboratory reference values"
+_GASES = "Laposata, Laboratory Medicine, its table as in ehrapy"
 _NEWTON = 10  # steps to the ventilation at rest; 7 reach the last digit
 
 

@@ -24,7 +24,7 @@ from hybridtwin.system import (
 
 _PAPER = "Cruz-Loya 2022, doi:10.3389/fendo.2022.888429, as in the programs of its group"
 _SPREAD = _PAPER + "; spread assumed"
-_KRATZ = "Kratz 2004, NEJM 351:1548, laboratory reference values"
+_LAB = "Laposata, Laboratory Medicine, its table as in ehrapy"
 _WEEK = 168.0
 
 
@@ -72,8 +72,8 @@ class CruzLoya2022(System):
         Reference("TSH, mean of a day", "m[IU]/L", (0.4, 4.0),
                   "Baloch 2003, laboratory guidelines, doi:10.1089/105072503321086962: .4 to 4",
                   lambda lived: np.mean(lived["TSH"][:12])),
-        Reference("T4", "ug/L", (45.0, 109.0), _KRATZ, lambda lived: np.mean(lived["T4"][:12])),
-        Reference("T3", "ug/L", (0.6, 1.81), _KRATZ, lambda lived: np.mean(lived["T3"][:12])),
+        Reference("T4", "ug/L", (55.0, 125.0), _LAB, lambda lived: np.mean(lived["T4"][:12])),
+        Reference("T3", "ug/L", (0.7, 2.0), _LAB, lambda lived: np.mean(lived["T3"][:12])),
         Reference("hour of the highest TSH", "h", (20.0, 28.0), "textbooks: late evening to the first hours of the night",
                   lambda lived: 2.0 * np.argmax(lived["TSH"][6:18]) + 12.0),
         Reference("half-life of T4 without a thyroid", "d", (6.0, 7.0), "label of levothyroxine",
