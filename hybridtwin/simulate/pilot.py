@@ -3,7 +3,7 @@
 One compiled function, the rates of a few bodies with their Jacobian, is called from Python along the day as it was lived:
 doses, infusions, signals and covariates as they come (doses with a lag at their recorded time). First a hundred long,
 linearly implicit Euler steps, which no stiffness can upset, find the fastest rate of each body at any time of the day.
-Only where that asks for thousands of steps an adaptive Rosenbrock solve follows; the times it stops at become nodes of the
+Only where that asks for a thousand steps and more an adaptive Rosenbrock solve follows; the times it stops at become nodes of the
 mesh, so that steps are short where something happens and long where nothing does.
 """
 
@@ -29,7 +29,7 @@ _FOLLOWED = 4  # bodies that the second look follows
 _FAR = 4.0  # standard deviations above the typical rate: how fast a body may be that the steps must still carry
 _FARTHEST = 6.0  # logarithm of how much faster at most
 _STOPS = 24  # stretches of the day that the first look visits
-_STEPS = 2000  # steps after which the second look gives up
+_STEPS = 2000  # steps after which the second look gives up, if it has not done so as soon as it could not pay
 _TOLERANCE = 1e-4  # of the second look
 _RUNAWAY = 1e4  # how much a state may grow in one rough step
 _QUICK = {"xla_backend_optimization_level": 0}  # called a hundred times: compiling it is what costs
@@ -218,8 +218,8 @@ def _solved(matrices, right):
 
 
 @functools.lru_cache(maxsize=64)
-def _adaptive(day: _Day) -> tuple[float, ...] | None:
-    """Times at which an adaptive Rosenbrock solve of a few bodies together stops; None where it does not get through."""
+def _adaptive(day: _Day, most: int) -> tuple[float, ...] | None:
+    """Times at which an adaptive Rosenbrock solve of a few bodies together stops; None where `most` steps do not get through."""
     x, stops, eye, size = None, [], np.eye(day.jump.shape[1]), 0.0
     step = 1e-6 * (day.t[-1] - day.t[0])
     with np.errstate(all="ignore"):
@@ -233,7 +233,7 @@ def _adaptive(day: _Day) -> tuple[float, ...] | None:
                 new, error = _step(day, k, at, h, x, eye)
                 here = np.maximum(np.abs(x), np.abs(new))[:_FOLLOWED]
                 grown = np.max(np.abs(error[:_FOLLOWED]) / (_TOLERANCE * np.maximum(here, 1e-3 * size) + 1e-300))
-                if not np.isfinite(grown) or len(stops) > _STEPS or h < 1e-13 * max(abs(at), end - begin):
+                if not np.isfinite(grown) or len(stops) >= most or h < 1e-13 * max(abs(at), end - begin):
                     if not np.isfinite(grown) and h > 1e-13 * max(abs(at), end - begin):
                         step = 0.1 * h
                         continue
@@ -294,10 +294,9 @@ class Pilot:
         """A step, shortened where it would be longer than `most` time constants of a body far from the typical one."""
         return min(step, most / self.far)
 
-    @functools.cached_property
-    def stops(self) -> tuple[float, ...] | None:
-        """Where an adaptive stiff solve stops; None where it fails."""
-        return _adaptive(self._day)
+    def stops(self, worth: float = math.inf) -> tuple[float, ...] | None:
+        """Where an adaptive stiff solve stops; None where it fails, or would cost more than `worth` evaluations of the rates."""
+        return _adaptive(self._day, int(min(worth / self.cost, _STEPS)))
 
     @property
     def cost(self) -> float:
@@ -306,7 +305,9 @@ class Pilot:
 
 
 _ACCURATE = 500  # segments of accurate steps a record may need before a stabilized method takes longer ones
-_STABLE = 3_000  # segments of those before it is worth a look whether a stiff method needs fewer
+_STABLE = 1_000  # segments of those before it is worth a look whether a stiff method needs fewer
+_LONG = 3_000  # segments of those from which any gain is worth the program of a stiff method, which takes longer to compile
+_GAIN = 3.0  # how many times cheaper it must be under that
 _FIRST, _GROWTH = 1 / 16, 1.25  # first step after a dose, in longest steps, and how it grows
 
 
@@ -341,8 +342,9 @@ def choose(model, world) -> Choice:
     many = span / stable.step
     if solver is None and many <= _STABLE:
         return stable
-    stops = pilot.stops
-    if stops is not None and (solver is not None or len(stops) * pilot.cost < 5 * many):
+    gain = _GAIN if many <= _LONG else 1.0
+    stops = pilot.stops(stable.stepper.stages * many / gain if solver is None else math.inf)
+    if stops is not None:
         why = f"{said}: stiff; steps where the pilot's were, {len(stops)}"
         return Choice(solver or Rosenbrock(), math.inf, why, stops, rate)
     return stable if solver is None else Choice(solver, 1.2 / rate, f"as asked; {said}", rate=rate)

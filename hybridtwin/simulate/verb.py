@@ -212,8 +212,8 @@ def _choice(system, lived, world, solver, start, layout) -> Choice:
         return Choice(solver, max(step, span / _AFFORDABLE), f"as asked; {said}")
     if solver is None and many <= _MANY:
         return Choice(RK4(1), step, said)
-    stops = pilot.stops
-    if stops is not None and (solver is not None or len(stops) * pilot.cost < 4 * many):
+    stops = pilot.stops(4 * many if solver is None else math.inf)
+    if stops is not None:
         why = f"{said}: stiff; steps where the pilot's were, {len(stops)}"
         return Choice(solver or Rosenbrock(), span / _WATCHED if watched else whole, why, stops)
     unstable = span / _AFFORDABLE * pilot.rate > 2.5  # Runge-Kutta's steps are stable to 2.8 time constants
