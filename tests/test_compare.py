@@ -1,7 +1,9 @@
 """Rival explanations against closed forms: evidence, wider priors, readings left out, base rates, and none of these."""
 
+import dataclasses
 import functools
 
+import jax
 import numpy as np
 import pytest
 from scipy import stats
@@ -9,9 +11,11 @@ from test_methods import LINE, TIMES, VALUES, Shape, line_person
 
 import hybridtwin.system as ht
 from hybridtwin import sensors
+from hybridtwin.engine import double
 from hybridtwin.errors import DeclarationError, NotTrustworthy, ParameterError
-from hybridtwin.inference.compare import NONE, average, compare
-from hybridtwin.inference.methods import NUTS, SMC
+from hybridtwin.fit import Part
+from hybridtwin.inference.compare import NONE, UNDECIDED, _case, average, compare
+from hybridtwin.inference.methods import NUTS, SMC, Laplace
 from hybridtwin.model import Model
 
 FLAT = Model(Shape(b=0.0, slope=0.0), name="flat", y=sensors.Gaussian("y", sd=0.8))
@@ -80,6 +84,36 @@ def test_a_model_that_does_not_fit_is_no_candidate_whatever_its_evidence():
     assert none.answer == NONE and none.table["candidate"].iloc[-1] and "none of these" in none.text
     with pytest.raises(NotTrustworthy, match="another model"):
         none.average()
+
+
+def test_what_could_not_be_computed_is_not_ruled_out():
+    """A rival whose evidence nobody knows leaves the question open, whether the others fit or not."""
+    line, flat = found().rivals
+    lost = dataclasses.replace(flat, reason="it was not computed (k-hat 1.19)", computed=False)
+    out = dataclasses.replace(line, reason="it does not fit (residuals)")
+    for first in (line, out):
+        left = dataclasses.replace(found(), rivals=(first, lost))
+        assert left.answer == UNDECIDED and "not ruled out: flat" in left.text
+        assert not left.table["candidate"].iloc[-1]
+    assert dataclasses.replace(found(), rivals=(line, dataclasses.replace(lost, computed=True))).answer == "line"
+    # and the flag is set by what the fit itself says
+    few = compare(LINES, line_person(), Laplace(draws=40, starts=2), key=0, progress=False)
+    fit = few.twin.fits[1]
+    red = dataclasses.replace(fit, parts={**fit.parts, "computed": Part("DO NOT USE", ("chains",))})
+    with double():
+        rival, _ = _case("flat", red, jax.random.key(0))
+    assert not rival.computed and not rival.candidate
+
+
+def test_other_base_rates_need_no_other_fit():
+    other = found().under({"line": 0.5, "flat": 0.5})
+    odds = np.exp(found().rivals[0].log_evidence - found().rivals[1].log_evidence)
+    assert other.rivals[0].probability == pytest.approx(odds / (1 + odds)) and other.left == pytest.approx(0.0)
+    assert other.twin is found().twin and found().left == pytest.approx(0.08)
+    again = other.under({"line": 0.02, "flat": 0.9})
+    assert again.rivals[0].interval == found().rivals[0].interval
+    with pytest.raises(ParameterError, match="how frequent"):
+        found().under({"line": 0.5})
 
 
 def test_an_averaged_twin_has_draws_by_evidence():

@@ -8,7 +8,6 @@ base rates, so there is none without them.
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +25,7 @@ from hybridtwin.records import Person
 from hybridtwin.simulate.run import TILE
 from hybridtwin.twin import Twin
 
-NONE = "none of these"
+NONE, UNDECIDED = "none of these", "undecided"
 WIDER = 2.0  # times the sd of the priors, to tell how far an evidence rests on them
 _PROPOSALS = 2048
 _FREEDOM = 5  # degrees of freedom of the t distribution that importance draws come from
@@ -39,7 +38,8 @@ class Rival:
 
     `wider` is the log evidence when every prior of the body is `WIDER` times as wide on its coordinate (NaN where the draws
     cannot tell); `loo` the expected log density of a reading left out (PSIS), each given those before it where the sensor's
-    error is correlated; `stacking` the weight that predicts such readings best. `reason` says why it is no candidate.
+    error is correlated; `stacking` the weight that predicts such readings best. `reason` says why it is no candidate; `computed`
+    is False where that is for want of a computation: such a rival is neither supported nor ruled out.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Rival:
     interval: tuple[float, float]
     reason: str
     notes: tuple[str, ...]
+    computed: bool = True
 
     @property
     def candidate(self) -> bool:
@@ -77,9 +78,12 @@ class Comparison:
     def answer(self) -> str:
         """The one explanation that stands out, "undecided", or "none of these".
 
-        It stands out by an evidence of 20 to 1 beyond two standard errors, and first under wider priors too.
+        It stands out by an evidence of 20 to 1 beyond two standard errors, and first under wider priors too. Where the evidence
+        of a rival could not be computed nothing stands out, nor is it none of these: that rival has not been ruled out.
         """
         found = self.candidates
+        if not all(r.computed for r in self.rivals):
+            return UNDECIDED
         if not found:
             return NONE
         if len(found) == 1:
@@ -88,7 +92,7 @@ class Comparison:
         lead = first.log_evidence - second.log_evidence - 2 * float(np.hypot(first.error, second.error))
         wide = [r.wider for r in found]
         steady = not np.isfinite(wide).all() or int(np.argmax(wide)) == 0
-        return first.name if lead > _CLEAR and steady else "undecided"
+        return first.name if lead > _CLEAR and steady else UNDECIDED
 
     @property
     def table(self):
@@ -114,7 +118,7 @@ class Comparison:
             }
             for r in self.rivals
         ]
-        rows.append({"model": NONE, "candidate": not self.candidates, "base_rate": self.left, "why_not": ""})
+        rows.append({"model": NONE, "candidate": self.answer == NONE, "base_rate": self.left, "why_not": ""})
         return pd.DataFrame(rows)
 
     def to_dataframe(self):
@@ -140,11 +144,14 @@ class Comparison:
             wide = f"; with priors twice as wide {r.wider:.2f}" if np.isfinite(r.wider) else ""
             lines.append(f"  {r.name}: {told}{wide}.")
             lines += [f"    {note}." for note in r.notes]
-        if not self.candidates:
+        lost = [r.name for r in self.rivals if not r.computed]
+        if lost:
+            lines.append(f"  What was not computed is not ruled out: {', '.join(lost)}. Try another method: ht.SMC(), ht.Auto().")
+        elif not self.candidates:
             lines.append("  No model that was offered fits these readings: none of these explains them.")
-        elif np.isfinite(self.left):
+        if np.isfinite(self.left):
             lines.append(f"  None of these stays possible: the base rates leave {self.left:.2g} for what was not offered.")
-        else:
+        elif self.candidates:
             lines.append("  None of these stays possible. No base rates were given, so no probability is told.")
         lines.append("Evidence rests on the priors as much as on the readings. Research use; not a medical device.")
         return "\n".join(lines)
@@ -154,6 +161,26 @@ class Comparison:
         from hybridtwin.plots import comparison
 
         return comparison.comparison(self)
+
+    def under(self, base_rates) -> "Comparison":
+        """The same evidence under other base rates, name -> how frequent; nothing is fitted again.
+
+        The interval of a probability holds the Monte Carlo error of the evidence, not what is unknown of the base rates.
+
+        **Raises:** ParameterError for impossible base rates.
+        """
+        rates = _checked(base_rates, [r.name for r in self.rivals])
+        rivals = [dataclasses.replace(r, base_rate=rates[r.name]) for r in self.rivals]
+        able = [i for i, r in enumerate(rivals) if r.candidate]
+        candidates, rng = [rivals[i] for i in able], np.random.default_rng(0)
+        if able:
+            noise = rng.standard_normal((4000, len(able))) * np.array([r.error for r in candidates])
+            chances, many = _posterior(candidates), _posterior(candidates, noise)
+            for place, i in enumerate(able):
+                low, high = np.quantile(many[:, place], [0.05, 0.95])
+                change = {"probability": float(chances[place]), "interval": (float(low), float(high))}
+                rivals[i] = dataclasses.replace(rivals[i], **change)
+        return Comparison(self.twin, tuple(rivals), 1.0 - sum(rates.values()))
 
     def average(self) -> Twin:
         """One twin of the candidates, each with a share of the draws by evidence times base rate (equal where none was given).
@@ -221,7 +248,7 @@ def compare(models, person, method: AbstractMethod | None = None, *, base_rates=
         )
     if not isinstance(person, Person):
         raise DeclarationError(f"compare needs a Person, not {type(person).__name__}. Compare people one at a time.")
-    rates = _checked(base_rates, named)
+    rates = _checked(base_rates, named) if base_rates is not None else {}
     root = as_key(key)
     twin = personalize(list(named.values()), person, method or SMC(), key=key, progress=progress)
     _same_readings(twin.fits, named)
@@ -232,18 +259,11 @@ def compare(models, person, method: AbstractMethod | None = None, *, base_rates=
         ]
     able = [i for i, (rival, _) in enumerate(cases) if rival.candidate]
     stacked = _stacking(np.array([cases[i][1] for i in able])) if able else np.zeros(0)
-    rivals = [dataclasses.replace(rival, base_rate=rates.get(rival.name, np.nan)) for rival, _ in cases]
-    rng = np.random.default_rng(0)
-    candidates = [rivals[i] for i in able]
-    noise = rng.standard_normal((4000, len(able))) * np.array([r.error for r in candidates]) if able else 0.0
+    rivals = [rival for rival, _ in cases]
     for place, i in enumerate(able):
-        change: dict[str, Any] = {"stacking": float(stacked[place])}
-        if rates:
-            many = _posterior(candidates, noise)[:, place]
-            low, high = np.quantile(many, [0.05, 0.95])
-            change |= {"probability": float(_posterior(candidates)[place]), "interval": (float(low), float(high))}
-        rivals[i] = dataclasses.replace(rivals[i], **change)
-    return Comparison(twin, tuple(rivals), 1.0 - sum(rates.values()) if rates else np.nan)
+        rivals[i] = dataclasses.replace(rivals[i], stacking=float(stacked[place]))
+    found = Comparison(twin, tuple(rivals), np.nan)
+    return found.under(base_rates) if rates else found
 
 
 def average(models, person, method: AbstractMethod | None = None, *, base_rates=None, key, progress=True) -> Twin:
@@ -255,8 +275,6 @@ def average(models, person, method: AbstractMethod | None = None, *, base_rates=
 
 
 def _checked(base_rates, named):
-    if base_rates is None:
-        return {}
     rates = {name: float(rate) for name, rate in base_rates.items() if name != NONE}
     if set(rates) != set(named) or min(rates.values()) <= 0 or sum(rates.values()) > 1 + 1e-9:
         raise ParameterError(
@@ -321,18 +339,20 @@ def _case(name, fit: Fit, key):
     loo = np.array([_log_mean(row, ll) for row, ll in zip(smooth, each.T, strict=True)])
     if np.mean(khats > USABLE) > 0.1:
         notes.append(f"{int(np.sum(khats > USABLE))} of {len(loo)} readings weigh too much for their leave-one-out density")
-    reason = ""
+    reason, computed = "", True
     for part in ("fits", "computed"):
         if fit.parts[part].level == "DO NOT USE":
             word = "it does not fit" if part == "fits" else "it was not computed"
+            computed = part == "fits" or bool(reason)  # what does not fit is out, however well it was computed
             reason = reason or f"{word} ({'; '.join(fit.parts[part].reasons)})"
         elif fit.parts[part].level == "CAUTION":
             notes += fit.parts[part].reasons
-    if not np.isfinite(evidence):
-        reason = reason or "its evidence could not be computed"
+    if not np.isfinite(evidence) and not reason:
+        reason, computed = "its evidence could not be computed", False
     none = float("nan")
     rival = Rival(
-        name, evidence, error, evidence + change, float(loo.sum()), none, none, none, (none, none), reason, tuple(notes)
+        name, evidence, error, evidence + change, float(loo.sum()), none, none, none, (none, none), reason, tuple(notes),
+        computed,
     )
     return rival, loo
 
