@@ -11,6 +11,7 @@ import hybridtwin.system as ht
 from hybridtwin import sensors
 from hybridtwin.errors import ParameterError
 from hybridtwin.inference.methods import NUTS, SMC, ShortChains, Variational
+from hybridtwin.inference.modes import LaplaceFit, missed
 from hybridtwin.inference.personalize import personalize
 from hybridtwin.model import Model
 from hybridtwin.records import Person
@@ -112,6 +113,16 @@ def test_chains_that_stay_in_their_modes_are_told():
 
 
 @functools.cache
+@pytest.mark.parametrize(("top", "share"), [(-3.0, 0.0), (-10.0, 0.5), (-20.0, 1.0)])
+def test_a_missed_mode_is_weighed_against_what_the_draws_found_by_themselves(top, share):
+    """Draws may have left a plateau on which every ascent came to rest: that is no mode they miss."""
+    plateau = LaplaceFit(np.zeros(2), np.eye(2), -10.0, -10.0 + np.log(2 * np.pi), 0)
+    draws = 9.0 + np.random.default_rng(1).standard_normal((4000, 2))
+    assert missed([plateau], draws, lambda z: np.full(len(z), top - 1.0)) == pytest.approx(share, abs=0.02)
+    near = LaplaceFit(np.full(2, 9.0), np.eye(2), top, top + np.log(2 * np.pi), 0)
+    assert missed([plateau, near], draws, None) == pytest.approx(share, abs=0.02)
+
+
 def by_nuts(model, person):
     return personalize(model, person, NUTS(draws=300, warmup=100, starts=2), key=1, progress=False).fits[0]
 

@@ -284,11 +284,20 @@ def distance(z, fit):
     return float(np.linalg.norm(np.linalg.solve(fit.scale, z - fit.mode)))
 
 
-def missed(fits, draws) -> float:
-    """Share of the posterior, by Laplace evidence, of modes that lie outside the cloud of the draws (n, d)."""
-    center, cloud = draws.mean(axis=0), np.cov(draws.T) + 1e-9 * np.eye(draws.shape[1])
-    reach = np.sqrt(draws.shape[1]) + 3.0
-    outside = [np.sqrt((f.mode - center) @ np.linalg.solve(cloud, f.mode - center)) > reach for f in fits]
-    weights = np.exp(np.array([f.log_evidence for f in fits]) - fits[0].log_evidence)
+def missed(fits, draws, heights) -> float:
+    """Share of the posterior, by Laplace evidence, of modes that lie outside the cloud of the draws (n, d).
+
+    Where none lies inside, the draws have found a mode of their own, and its evidence counts too: `heights` gives log densities
+    at points (m, d), of which a Gaussian's mean is d/2 under its top.
+    """
+    center, cloud, d = draws.mean(axis=0), np.cov(draws.T) + 1e-9 * np.eye(draws.shape[1]), draws.shape[1]
+    reach = np.sqrt(d) + 3.0
+    outside = np.array([np.sqrt((f.mode - center) @ np.linalg.solve(cloud, f.mode - center)) > reach for f in fits])
+    evidence = np.array([f.log_evidence for f in fits])
+    if outside.all():
+        some = draws[np.linspace(0, len(draws) - 1, LANES).astype(int)]
+        own = np.mean(heights(some)) + 0.5 * d * (1 + np.log(2 * np.pi)) + 0.5 * np.linalg.slogdet(cloud)[1]
+        evidence, outside = np.append(evidence, own), np.append(outside, False)
+    weights = np.exp(evidence - evidence.max())
     share = float(weights[outside].sum() / weights.sum())
     return share if share > 0.05 else 0.0

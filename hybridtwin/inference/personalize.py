@@ -77,7 +77,7 @@ def _tile(problems, keys, method, temper, report, count) -> list[Sampled]:
     return [
         Sampled(
             one.z,
-            one.stats | {"rivals": _rivals(found[p], one.z, left[p]), "gradient": left[p]},
+            one.stats | {"rivals": _rivals(kernel, data, tempers, p, found[p], one.z, left[p]), "gradient": left[p]},
             found[p],
             jax.tree.map(lambda a, p=p: np.asarray(a[p]), tempers),
         )
@@ -85,9 +85,15 @@ def _tile(problems, keys, method, temper, report, count) -> list[Sampled]:
     ]
 
 
-def _rivals(fits, z, left) -> float:
-    """Share of modes that the draws miss; 0 where the ascent came to rest nowhere, so that there is no mode to miss."""
-    return missed(fits, z.reshape(-1, z.shape[-1])) if left < REACHED else 0.0
+def _rivals(kernel, data, tempers, p, fits, z, left) -> float:
+    """Share of modes that the draws of person p miss; 0 where the ascent came to rest nowhere: there is no mode to miss."""
+    if not left < REACHED:
+        return 0.0
+
+    def heights(points):  # at the width of the tile, for which the program is compiled
+        return modes.evaluate(kernel, np.repeat(points[None], len(data.mesh.t), axis=0), data, tempers)[0][p]
+
+    return missed(fits, z.reshape(-1, z.shape[-1]), heights)
 
 
 def _tempers(kernel, data, keys, starts, power):
