@@ -25,7 +25,7 @@ from hybridtwin.simulate.failures import Failures
 from hybridtwin.simulate.rules import joined, overflowed, told
 from hybridtwin.simulate.trajectory import Act, Trajectory
 from hybridtwin.units import factor, time_factor
-from hybridtwin.worlds import Day, solve
+from hybridtwin.worlds import Day, solve, still_to_come
 
 DRAWS = 250  # draws of each structure that simulations use
 
@@ -246,6 +246,7 @@ class Twin:
                 doses[name] = given
             elif name in spec.signals:
                 signals[name] = given if isinstance(given, Signal) else _constant(given, spec.signals[name].unit)
+                still_to_come(name, signals[name], bound)
             else:
                 raise InterventionError(
                     f"forecast: {name!r} is no dose or signal. Inputs: {', '.join((*spec.doses, *spec.signals))}."

@@ -258,3 +258,18 @@ def _paired(x0, total, draws):
     keep = thinned(known, draws) if known > 1 else np.arange(min(draws, total))
     index = thinned(total, known)[keep] if 1 < known <= total else thinned(total, len(keep))
     return index, {path: v[keep] if len(v) > 1 else np.full(len(keep), v[0]) for path, v in x0.items()}
+
+
+def still_to_come(name, signal, bound) -> None:
+    """**Raises:** InterventionError where all steps of a signal in bare numbers are over before the forecast begins.
+
+    Bare numbers count in the system's unit of time, which need not be that of the record: minutes are then taken for seconds.
+    """
+    unit = bound.clock.unit
+    bare = signal.time is None and signal.numeric and len(signal.starts) > 1
+    if bare and max(signal.starts) < bound.stop:
+        raise InterventionError(
+            f"forecast: the last step of {name!r} is at {max(signal.starts):g} {unit}, before the forecast begins at "
+            f"{bound.stop:g} {unit}. Bare times count in {unit} here; a signal of a record carries its own unit "
+            f"(person.signals[{name!r}]), and a number alone holds throughout."
+        )

@@ -226,6 +226,10 @@ def test_a_forecast_goes_on_with_what_is_usual():
     np.testing.assert_allclose(given.simulate(at=at)["C"], wanted, rtol=1e-8)
     with pytest.raises(InterventionError, match="no dose or signal"):
         lived.forecast("6 h", CL=3.0)
+    with pytest.raises(InterventionError, match="before the forecast begins at 24 h"):
+        lived.forecast("6 h", push=Signal.steps([2.0, 3.0], [0.1, 0.0], "mg/min"))  # counted from the start of the forecast?
+    kept = lived.forecast("6 h", push=lived.record.signals["push"])  # a course of the record knows its unit, and may be over
+    np.testing.assert_allclose(kept.simulate(at=at)["C"], usual, rtol=1e-8)
 
 
 def test_a_forecast_is_of_the_world_the_twin_is_in():
