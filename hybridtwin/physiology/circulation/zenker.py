@@ -45,7 +45,7 @@ class Zenker2007(System):
 
     time = "s"
     grid = "5 s"
-    horizon = "2 h"
+    horizon = "1 h"
     protocol = Protocol(
         2400.0, "a liter lost in ten minutes from minute 10, half of it infused from minute 30",
         shows=("Pa", "HR", "CO"),
