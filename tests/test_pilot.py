@@ -14,7 +14,7 @@ from hybridtwin.errors import DeclarationError
 from hybridtwin.inference.methods import Laplace
 from hybridtwin.inference.personalize import personalize
 from hybridtwin.model import Model, lived_world
-from hybridtwin.physiology import OneCompartment, T1DMinimal, Warfarin
+from hybridtwin.physiology import Hall2011, OneCompartment, T1DMinimal, Warfarin
 from hybridtwin.records import Person
 from hybridtwin.signals import Regimen
 from hybridtwin.simulate.pilot import Pilot, choose
@@ -156,3 +156,21 @@ def test_steps_carry_bodies_far_from_the_typical_one():
         found = [float(problem.kernel.log_density(one, data, problem.kernel.untempered())) for one in z]
     assert choice.far > 4 * choice.rate
     assert np.isfinite(found).all() and found[1] > found[0] - 1000
+
+
+def test_a_look_at_stiff_steps_ends_as_soon_as_it_could_not_pay():
+    with package.engine.double():
+        pilot = Pilot(Robertson(), lived_world(fed().bind(Robertson.spec)))
+        found = pilot.stops()
+        assert found is not None and 20 < len(found) < 200
+        assert pilot.stops(1.01 * len(found) * pilot.cost) == found
+        assert pilot.stops(0.9 * len(found) * pilot.cost) is None
+
+
+def test_a_thousand_stable_steps_are_worth_a_look():
+    """Three years of body weight: 1,160 stable steps, or 25 stiff ones."""
+    person = Hall2011.protocol.person("d").with_readings({"weight": ([100.0, 300.0], [84.0, 82.0], "kg")})
+    with package.engine.double():
+        model = Model(Hall2011(), weight=sensors.Gaussian("weight", sd=1.0))
+        choice = choose(model, lived_world(person.bind(model.spec)))
+    assert isinstance(choice.stepper, Rosenbrock) and len(choice.knots) < 60
