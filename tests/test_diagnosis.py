@@ -46,13 +46,11 @@ def people(diagnosis):
     return record, found
 
 
-def compared(diagnosis, which, *names, until=40.0):
+def compared(diagnosis, which, *names, until=None):
     record, found = people(diagnosis)
-    kept = {}
-    for name in names:
-        time, value, unit = found[which][name]
-        kept[name] = (time[time <= until], value[time <= until], unit)
-    return compare(models(*names), record.with_readings(kept).between(stop=until), Auto(), key=which, progress=False)
+    lived = record.with_readings({name: found[which][name] for name in names})
+    lived = lived if until is None else lived.between(stop=until)
+    return compare(models(*names), lived, Auto(), key=which, progress=False)
 
 
 @pytest.mark.heavy

@@ -338,12 +338,13 @@ def choose(model, world) -> Choice:
     # Stable while a draw's fastest rate is under thirteen times the typical one. Under eight (four stages) trajectories of the
     # sampler ran into bodies whose stomach empties too fast for the steps: 1.5 % of them diverged, and none with five.
     why = f"{said} under {span:.3g} {spec.time}: stable steps"
-    stable = Choice(Chebyshev(5), pilot.stable(1.2 / rate, 15.0), why, rate=rate, far=pilot.far)
+    stepper = Chebyshev(5)
+    stable = Choice(stepper, pilot.stable(1.2 / rate, 15.0), why, rate=rate, far=pilot.far)
     many = span / stable.step
     if solver is None and many <= _STABLE:
         return stable
     gain = _GAIN if many <= _LONG else 1.0
-    stops = pilot.stops(stable.stepper.stages * many / gain if solver is None else math.inf)
+    stops = pilot.stops(stepper.stages * many / gain if solver is None else math.inf)
     if stops is not None:
         why = f"{said}: stiff; steps where the pilot's were, {len(stops)}"
         return Choice(solver or Rosenbrock(), math.inf, why, stops, rate)
