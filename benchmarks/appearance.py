@@ -3,10 +3,11 @@
 A patient of the UVA/Padova simulator lives a day without any noise (bolus with the meals). The two structures of the library are
 fitted to it by their priors and a tight error (mode, 3 mg/dL, a reading every 15 minutes), and asked about late, half and early
 boluses; then again with a part replaced by what the simulator itself had there: the glucose that appears from the gut (its amount
-still unknown), plasma insulin, or both; and with a gut of two routes. `all` learns from all four treatments at once: what the
-structure *can* hold. The structures are written once more here, as plain RK4 of one minute.
+still unknown), plasma insulin, or both; and with the gut of ReplayBG, a chain of three compartments, which the library had before.
+`all` learns from all four treatments at once: what the structure *can* hold. The structures are written once more here, as plain
+RK4 of one minute.
 
-    python -m benchmarks.appearance [--patients adult#003 ...] [--parts none meal insulin both routes] [--json out.json]
+    python -m benchmarks.appearance [--patients adult#003 ...] [--parts none meal insulin both chain] [--json out.json]
 """
 
 import argparse
@@ -26,9 +27,10 @@ from hybridtwin.engine import double
 from hybridtwin.physiology import T1DMinimal, T1DTwoPool, UVAPadova
 
 VG, VI, MINUTES, EVERY = 1.6, 0.12, 1440, 15
-PARTS = ("none", "meal", "insulin", "both", "routes")
-ROUTES = {"share": (1.0, 1.0), "slow": (0.02, 0.5)}  # odds of the quick route, rate of the slow one [1/min]
-INITIAL = ("G0", "cob", "iob", "tis")  # not used: the day begins at rest, and plasma is read
+PARTS = ("none", "meal", "insulin", "both", "chain")
+CHAIN = {"kabs": (0.012, 0.8)}  # absorption from the one compartment of ReplayBG's intestine [1/min]
+WALK = ("kt", "ka", "r2", "r3", "r4")
+INITIAL = ("G0", "cob", "iob")  # not used: the day begins at rest
 
 
 def patient(name, root):
@@ -63,48 +65,66 @@ def priors(kind, part):
     body = T1DMinimal() if kind == "A" else T1DTwoPool()
     found = {path.rpartition(".")[2]: (float(np.exp(d.loc)), float(d.scale)) for path, d in body.priors().items()}
     found = {name: prior for name, prior in found.items() if name not in INITIAL}
-    return found | (ROUTES if part == "routes" else {})
+    if part == "chain":
+        return {name: prior for name, prior in found.items() if name not in WALK} | CHAIN
+    return found
+
+
+def intestine(p, part):
+    """(what each of its parts absorbs, what it hands on) of one unit in it, [1/min]."""
+    if part == "chain":
+        return [p["kabs"]], [0.0]
+    rates = [p["ka"]]
+    for name in ("r2", "r3", "r4"):
+        rates.append(p[name] * rates[-1])
+    return [*rates, p["kt"]], [p["kt"]] * 4 + [0.0]
 
 
 def simulated(p, meal, bolus, appearing, plasma, weight, basal, kind, part):
-    """Plasma glucose (minutes,) of one day by one body."""
+    """Plasma and interstitial glucose (2, minutes) by one body; `appearing` and `plasma` count where `part` says so."""
     given_meal, given_insulin = part in ("meal", "both"), part in ("insulin", "both")
     kd, none = p["ka2"] * (1.0 + p["lead"]), 0.0 * p["Gb"]
     own = basal * 1000.0 / (VI * weight * p["ke"])
     resting = plasma[0] if given_insulin else own
-    quick = p["share"] / (1.0 + p["share"]) if part == "routes" else 1.0
-    slow = p.get("slow", none)
+    absorbs, hands = intestine(p, part)
 
     def floor(z):
         return jnp.logaddexp(0.0, 20.0 * z) / 20.0
 
+    def gut(q1, q2, parts, eaten):
+        """Their rates, and what appears [g/min]."""
+        came, rates = p["kemp"] * q2, [eaten - p["kemp"] * q1, p["kemp"] * (q1 - q2)]
+        for held, absorbed, handed in zip(parts, absorbs, hands, strict=True):
+            rates.append(came - (absorbed + handed) * held)
+            came = handed * held
+        return rates, sum(a * held for a, held in zip(absorbs, parts, strict=True))
+
     def rates(x, u):
-        q1, q2, q3, r1, r2, s1, s2, own, X, Xe, G, G2 = x
+        q1, q2, s1, s2, own, X, Xe, G, G2, C, *parts = x
         eaten, infused, Ra, insulin = u
-        if not given_meal:
-            Ra = 0.9 * p["kabs"] * q3 * 1000.0 / (VG * weight)
+        belly, appears = gut(q1, q2, parts, eaten)
+        Ra = Ra * p["f"] / 0.9 if given_meal else p["f"] * appears * 1000.0 / (VG * weight)
         insulin = insulin if given_insulin else own
-        Ra = Ra * p["f"] / 0.9
-        gut = [quick * eaten - p["kemp"] * q1, p["kemp"] * (q1 - q2), p["kemp"] * q2 + slow * r2 - p["kabs"] * q3,
-               (1.0 - quick) * eaten - slow * r1, slow * (r1 - r2)]  # fmt: skip
         skin = [infused - kd * s1, kd * s1 - p["ka2"] * s2, p["ka2"] * s2 * 1000.0 / (VI * weight) - p["ke"] * own]
         action, flow = -p["p2"] * (X - p["SI"] * (insulin - resting)), -p["SG"] * (G - p["Gb"]) + Ra
         if kind == "A":
-            return jnp.stack([*gut, *skin, action, none, flow - X * G, none])
-        made = p["E0"] * (floor(1.0 - Xe) - floor(1.0 - p["SIE"] * resting))
-        exchange, lost = p["k12"] * (G - G2), 0.003 * 5.0 * jnp.logaddexp(0.0, (G - 180.0) / 5.0)
-        held = -p["ka3"] * (Xe - p["SIE"] * insulin)
-        return jnp.stack([*gut, *skin, action, held, flow + made - exchange - lost, exchange - X * G2])
+            body = [action, none, flow - X * G, none]
+        else:
+            made = p["E0"] * (floor(1.0 - Xe) - floor(1.0 - p["SIE"] * resting))
+            exchange, lost = p["k12"] * (G - G2), 0.003 * 5.0 * jnp.logaddexp(0.0, (G - 180.0) / 5.0)
+            held = -p["ka3"] * (Xe - p["SIE"] * insulin)
+            body = [action, held, flow + made - exchange - lost, exchange - X * G2]
+        return jnp.stack([*belly[:2], *skin, *body, (G - C) / p["tis"], *belly[2:]])
 
     def step(x, u):
         a = rates(x, u)
         b = rates(x + 0.5 * a, u)
         c = rates(x + 0.5 * b, u)
-        return x + (a + 2.0 * b + 2.0 * c + rates(x + c, u)) / 6.0, x[10]
+        return x + (a + 2.0 * b + 2.0 * c + rates(x + c, u)) / 6.0, jnp.stack([x[7], x[9]])
 
     action = p["SIE"] * resting if kind == "B" else none
-    start = [none] * 5 + [basal / kd, basal / p["ka2"], own, none, action, p["Gb"], p["Gb"]]
-    return jax.lax.scan(step, jnp.stack(start), (meal, bolus, appearing, plasma))[1]
+    start = [none, none, basal / kd, basal / p["ka2"], own, none, action, p["Gb"], p["Gb"], p["Gb"]]
+    return jax.lax.scan(step, jnp.stack(start + [none] * len(hands)), (meal, bolus, appearing, plasma))[1].T
 
 
 class Structure:
@@ -118,7 +138,7 @@ class Structure:
             p = dict(zip(self.names, median * jnp.exp(sd * z), strict=True))
             meal, bolus, appearing, plasma, weight, basal = inputs
             each = jax.vmap(lambda *day: simulated(p, *day, weight, basal, kind, part))
-            return each(meal, bolus, appearing, plasma)[:, ::EVERY]
+            return each(meal, bolus, appearing, plasma)[:, 0, ::EVERY]
 
         self.curves, self.slope = jax.jit(curves), jax.jit(jax.jacfwd(curves))
 

@@ -74,31 +74,41 @@ def make_model(args, tables, weight):
     )
     priors = {
         "SI": (9e-4, 0.6), "p2": (0.015, 0.4), "Gb": (130.0, 0.2), "SG": (0.0055, 0.7), "f": (0.9, 0.08),
-        "kemp": (0.14, 0.71), "kabs": (0.012, 0.8), "kd": (0.030, 0.62), "ka2": (0.0137, 0.43), "ke": (0.135, 0.25),
+        "kemp": (0.14, 0.71), "kt": (0.025, 0.3), "ka": (0.015, 0.7), "r2": (1.0, 0.5), "r3": (1.0, 0.5), "r4": (1.0, 0.5),
+        "kd": (0.030, 0.62), "ka2": (0.0137, 0.43), "ke": (0.135, 0.25),
         "tis": (8.0, 0.4), "s_w": (3.0, 0.6), "s_ou": (10.0, 0.6), "tau": (40.0, 0.6),
     }  # fmt: skip
 
     def rates(t, y, p):
-        q1, q2, q3, s1, s2, insulin, action, glucose, tissue = y
+        q1, q2, p1, p2, p3, p4, p5, s1, s2, insulin, action, glucose, tissue = y
+        a1 = p["ka"]
+        a2 = p["r2"] * a1
+        a3 = p["r3"] * a2
+        a4 = p["r4"] * a3
         i = jnp.searchsorted(knots, t, side="right") - 1
         return (
             p["f"] * eaten[i] - p["kemp"] * q1,
             p["kemp"] * (q1 - q2),
-            p["kemp"] * q2 - p["kabs"] * q3,
+            p["kemp"] * q2 - (p["kt"] + a1) * p1,
+            p["kt"] * p1 - (p["kt"] + a2) * p2,
+            p["kt"] * p2 - (p["kt"] + a3) * p3,
+            p["kt"] * p3 - (p["kt"] + a4) * p4,
+            p["kt"] * (p4 - p5),
             given[i] - p["kd"] * s1,
             p["kd"] * s1 - p["ka2"] * s2,
             p["ka2"] * s2 - p["ke"] * insulin,
             -p["p2"] * (action - p["SI"] * (insulin - basal / p["ke"])),
-            -p["SG"] * (glucose - p["Gb"]) - action * glucose + p["kabs"] * q3,
+            -p["SG"] * (glucose - p["Gb"]) - action * glucose
+            + a1 * p1 + a2 * p2 + a3 * p3 + a4 * p4 + p["kt"] * p5,
             (glucose - tissue) / p["tis"],
         )
 
     def solve(p):
         zero = jnp.zeros(())
-        rest = (zero, zero, zero, basal / p["kd"], basal / p["ka2"], basal / p["ke"], zero, p["Gb"], p["Gb"])
+        rest = (*(zero,) * 7, basal / p["kd"], basal / p["ka2"], basal / p["ke"], zero, p["Gb"], p["Gb"])
         return diffrax.diffeqsolve(
             diffrax.ODETerm(rates), diffrax.Tsit5(), 0.0, times[-1] + 1.0, 0.5, rest, args=p, adjoint=adjoint,
-            saveat=diffrax.SaveAt(ts=times, fn=lambda t, y, _: y[8]), stepsize_controller=controller,
+            saveat=diffrax.SaveAt(ts=times, fn=lambda t, y, _: y[12]), stepsize_controller=controller,
             max_steps=8192, throw=False,
         )  # fmt: skip
 
