@@ -3,7 +3,7 @@
 A patient of the UVA/Padova simulator lives a day without any noise (bolus with the meals). The two structures of the library are
 fitted to it by their priors and a tight error (mode, 3 mg/dL, a reading every 15 minutes), and asked about late, half and early
 boluses; then again with a part replaced by what the simulator itself had there: the glucose that appears from the gut (its amount
-still unknown), plasma insulin, or both; and with the gut of ReplayBG, a chain of three compartments, which the library had before.
+still unknown), plasma insulin, or both; and with the gut of ReplayBG, a chain of three compartments, the library's before.
 `all` learns from all four treatments at once: what the structure *can* hold. The structures are written once more here, as plain
 RK4 of one minute.
 

@@ -1,13 +1,13 @@
 """The glucose problem of the embedded person as a competent user writes it by hand: NumPyro + diffrax, no hybridtwin.
 
-Structure A of type 1 diabetes (one glucose pool, three-step gut, subcutaneous insulin in two steps with personal
+Structure A of type 1 diabetes (one glucose pool, a gut of stomach and five parts, subcutaneous insulin in two steps with personal
 rates, interstitial lag, correlated sensor error), its published priors with the wide one on glucose effectiveness,
 and the likelihood at full strength, on the three days of `hybridtwin.datasets.virtual_adult`. Prints the seconds
 of compilation + warm-up + sampling and the minimum bulk effective sample size; `--json FILE` writes them.
 
     python benchmarks/plain_numpyro.py --warmup 500 --draws 500
 
-The best of what plain NumPyro offers was taken: forward-mode gradients (14 parameters; `--gradient reverse` for the
+The best of what plain NumPyro offers was taken: forward-mode gradients (18 parameters; `--gradient reverse` for the
 checkpointed adjoint), a scalar Kalman filter in place of a dense covariance, medians as the start, a dense mass
 matrix, steps clipped at the jumps of the inputs, and failed solves that reject instead of ending the run.
 """
