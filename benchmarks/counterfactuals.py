@@ -165,8 +165,12 @@ def line(name, s):
 def answer(models, cases, method, temper, key):
     """Personalize the cohort and answer: name -> (draws, structure), prior draws, verdicts, seconds."""
     started = time.monotonic()
-    cohort = ht.Cohort([case.record for case in cases.values()])
-    twins = dict(zip(cases, ht.personalize(models, cohort, method, key=key, temper=temper).values(), strict=True))
+    records = [case.record for case in cases.values()]
+    if len(records) == 1:  # as a lone person is: a cohort's tiles have room for 32
+        learned = [ht.personalize(models, records[0], method, key=key, temper=temper)]
+    else:
+        learned = ht.personalize(models, ht.Cohort(records), method, key=key, temper=temper).values()
+    twins = dict(zip(cases, learned, strict=True))
     seconds = time.monotonic() - started
     found = {name: contrasts_of(twins[name], case) for name, case in cases.items()}
     prior = {name: contrasts_of(twins[name], case, prior=True)[0] for name, case in cases.items()}

@@ -250,7 +250,7 @@ def _has_default(f: dataclasses.Field) -> bool:
 
 
 class Parametric(eqx.Module, metaclass=_ParametricMeta):
-    """A module whose fields may be priors: systems and sensors. Its parameters have paths ("ka", "gut.kabs")."""
+    """A module whose fields may be priors: systems and sensors. Its parameters have paths ("ka", "gut.ka")."""
 
     _declared: ClassVar[dict[str, Any]]
 

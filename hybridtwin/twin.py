@@ -181,7 +181,7 @@ class Twin:
         (number, unit). `start`, `stop`: window of lived time: numbers of the record's unit, "07:30" (the last such time in
         the record), "2026-03-24 07:30", "day 2 07:30". `respond`: rules of care, a `When` or `Rescue`
         or several, which watch from the first difference on (from `start` where nothing else is done); without them later
-        decisions are kept as lived. For dotted names write `twin.do(**{"gut.kabs": ...})`.
+        decisions are kept as lived. For dotted names write `twin.do(**{"gut.ka": ...})`.
 
         **Raises:** UnknownTarget, AmbiguousDose, PastHorizon, InterventionError, UnitError.
         """
