@@ -2,7 +2,7 @@
 
 Heavy parts load inside the commands, so that `hybridtwin --help` answers at once. Exit codes: 0 done, 1 a mistake in
 what was asked (told on stderr, without a traceback), 2 a mistake in the command line, 3 DO NOT USE (no numbers of a
-comparison are printed), 130 interrupted.
+comparison are printed), 130 interrupted, 141 the reader of the answer has gone.
 """
 
 import argparse
@@ -372,9 +372,13 @@ def main(argv=None) -> int:
     args = _parser().parse_args(argv)
     try:
         code = _COMMANDS[args.command](args)
+        sys.stdout.flush()
     except NotTrustworthy as error:
         sys.stderr.write(f"hybridtwin: {error}\n")
         code = 3
+    except BrokenPipeError:  # whoever read the answer (head, less) has enough: no error of ours, nor one when Python leaves
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (HybridTwinError, OSError) as error:
         sys.stderr.write(f"hybridtwin: {error}\n")
         return 1

@@ -1,5 +1,6 @@
 """The command line: what it understands, what it answers, how it leaves."""
 
+import os
 import subprocess
 import sys
 
@@ -278,3 +279,12 @@ def test_a_misspelled_target_is_refused_before_any_work():
 
     with pytest.raises(UnknownTarget, match="bolus"):
         grammar.suited(T1DMinimal().spec, grammar.world("bolos=*0.5"))
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    code = "import sys; from hybridtwin.cli import main; sys.exit(main(['systems', '--names']))"
+    done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert done.returncode == 141 and not done.stderr
