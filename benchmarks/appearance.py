@@ -33,6 +33,18 @@ WALK = ("kt", "ka", "r2", "r3", "r4")
 INITIAL = ("G0", "cob", "iob")  # not used: the day begins at rest
 
 
+def laid(protocol, minutes):
+    """Meals [g/min] at 5 g/min and insulin [U/min], (minutes,) each, of a protocol."""
+    eaten, given = np.zeros(minutes), np.full(minutes, protocol["basal_U_per_min"])
+    for meal in protocol["meals"]:
+        left, t = meal["carbs_g"], int(meal["t_min"])
+        while left > 0 and t < minutes:
+            eaten[t], left, t = min(5.0, left), left - 5.0, t + 1
+    for bolus in protocol["boluses"]:
+        given[int(bolus["t_min"])] += bolus["units"]
+    return eaten, given
+
+
 def patient(name, root):
     """Inputs (4, minutes), what the simulator had (4, minutes) and glucose (4, readings) of a patient's four days."""
     with (root / "patient_parameters.csv").open() as file:
@@ -44,13 +56,7 @@ def patient(name, root):
     for arm in ("", *ARMS):
         day = days[f"{name}/three_meals_{arm}_bolus".replace("__", "_")]
         found = ht.simulate(system, person_of(name, day, weight, stop=MINUTES), at=list(grid), tol=1e-4).values
-        eaten, given = np.zeros(MINUTES), np.full(MINUTES, day["basal_U_per_min"])
-        for event in day["meals"]:
-            left, t = event["carbs_g"], int(event["t_min"])
-            while left > 0:  # at 5 g/min, as in the library
-                eaten[t], left, t = min(5.0, left), left - 5.0, t + 1
-        for event in day["boluses"]:
-            given[int(event["t_min"])] += event["units"]
+        eaten, given = laid(day, MINUTES)
         meal.append(eaten)
         insulin.append(given)
         appearing.append(np.interp(minutes, grid, found["appearance"][0]) / VG)  # mg/kg/min -> mg/dL/min

@@ -19,25 +19,13 @@ import numpy as np
 
 import hybridtwin as ht
 from benchmarks import counterfactuals as asked
-from benchmarks.appearance import priors, simulated
+from benchmarks.appearance import laid, priors, simulated
 from benchmarks.simglucose import NAMES
 from hybridtwin.engine import double
 from hybridtwin.physiology import Hovorka2004, UVAPadova
 
 TEMPER, SD, TAU, WHITE, EVERY, DAYS = 3.0, 12.0, 42.0, 3.0, 14, 3
 GAIN, OFFSET = 0.03 * 130.0, 3.0  # of one sensor, at a glucose of 130 mg/dL
-
-
-def laid(protocol, minutes):
-    """Meals [g/min] at 5 g/min and insulin [U/min], (minutes,) each, of a protocol."""
-    eaten, given = np.zeros(minutes), np.full(minutes, protocol["basal_U_per_min"])
-    for meal in protocol["meals"]:
-        left, t = meal["carbs_g"], int(meal["t_min"])
-        while left > 0 and t < minutes:
-            eaten[t], left, t = min(5.0, left), left - 5.0, t + 1
-    for bolus in protocol["boluses"]:
-        given[int(bolus["t_min"])] += bolus["units"]
-    return eaten, given
 
 
 def lived(body, protocol, weight, days, name, every=5.0):
@@ -140,17 +128,14 @@ class Screen:
             p, none = dict(zip(self.names, median * jnp.exp(sd * z), strict=True)), jnp.zeros(len(eaten))
             return simulated(p, eaten, given, none, none, weight, basal, kind, part)
 
-        def effects(z, eaten, given, weight, basal):
-            glucose = jax.vmap(lambda e, g: course(z, e, g, weight, basal)[0, ::15])(eaten, given)
-            inside = 100.0 * jnp.mean((glucose >= 70.0) & (glucose <= 180.0), axis=1)
-            found = jnp.stack([glucose.mean(1), glucose.max(1), glucose.min(1), inside], axis=1)
-            return found[1:] - found[0]
+        def worlds(z, eaten, given, weight, basal):
+            return jax.vmap(lambda e, g: course(z, e, g, weight, basal)[0, ::15])(eaten, given)
 
         def read(z, *given):
             return course(z, *given)[1, ::EVERY]
 
         self.read, self.slope = jax.jit(read), jax.jit(jax.jacfwd(read))
-        self.effects = jax.jit(jax.vmap(effects, (0, None, None, None, None)))
+        self.worlds = jax.jit(jax.vmap(worlds, (0, None, None, None, None)))
 
     def learn(self, weight, protocol, times, seen, arms, _, *, draws=200):
         """Draws of the 12 effects (draws, 3, 4), and the log evidence."""
@@ -184,8 +169,9 @@ class Screen:
         curve = bend(z)[1]
         noise = np.random.default_rng(1).standard_normal((draws, len(z)))
         eaten, insulin = np.array([laid(arm, 1440) for arm in arms]).transpose(1, 0, 2)
-        effects = self.effects(z + np.linalg.solve(np.linalg.cholesky(curve).T, noise.T).T, eaten, insulin, weight, basal)
-        return np.asarray(effects), value - 0.5 * np.linalg.slogdet(curve)[1]
+        drawn = z + np.linalg.solve(np.linalg.cholesky(curve).T, noise.T).T
+        answers = asked.measured(np.asarray(self.worlds(drawn, eaten, insulin, weight, basal)))
+        return answers[:, 1:] - answers[:, :1], value - 0.5 * np.linalg.slogdet(curve)[1]
 
 
 def main():
