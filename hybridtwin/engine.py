@@ -74,12 +74,12 @@ def side_by_side(
 
     XLA runs an integration on one thread, and JAX lets go of Python's lock meanwhile: calls of compiled programs, and whatever
     else does not hold that lock, then run at the same time, each in double precision. What a call returns must not depend on
-    when it runs. Calls made from inside one run one after the other, so that nothing waits for itself. The first error reaches
-    the caller once those under way have ended, and none is begun after it; so does Ctrl-C. `stop` is set when that happens: long
-    calls may look at it.
+    when it runs. From inside a call the thread does the work itself, and who is idle helps, so that nothing waits for itself.
+    The first error reaches the caller once those under way have ended, and none is begun after it; so does Ctrl-C. `stop` is set
+    when that happens: long calls may look at it.
     """
     calls, count = list(calls), min(cores(), most or cores())
-    if len(calls) < 2 or count < 2 or getattr(_WORKER, "busy", False):
+    if len(calls) < 2 or count < 2:
         return [call() for call in calls]
     stop, lock, left = stop or threading.Event(), threading.Lock(), iter(range(len(calls)))
     found: dict[int, Any] = {}
@@ -87,7 +87,7 @@ def side_by_side(
 
     def share():
         """The work of one core: whatever call is next."""
-        _WORKER.busy = True
+        before, _WORKER.busy = getattr(_WORKER, "busy", False), True
         try:
             while not stop.is_set():
                 with lock:
@@ -101,10 +101,14 @@ def side_by_side(
                     errors.append(error)
                     stop.set()
         finally:
-            _WORKER.busy = False
+            _WORKER.busy = before
 
-    shares = [_pool(os.getpid(), cores()).submit(share) for _ in range(min(count, len(calls)))]
+    inside = getattr(_WORKER, "busy", False)
+    shares = [_pool(os.getpid(), cores()).submit(share) for _ in range(min(count, len(calls)) - inside)]
     try:
+        if inside:
+            share()
+            shares = [helper for helper in shares if not helper.cancel()]
         wait(shares)
     except BaseException:
         stop.set()

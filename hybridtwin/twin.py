@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.clock import Clock
-from hybridtwin.engine import double
+from hybridtwin.engine import double, side_by_side
 from hybridtwin.errors import InterventionError, PastHorizon, SolveError
 from hybridtwin.fit import PARTS, Fit, Part, Verdict, common_outputs
 from hybridtwin.interventions import Do, Rescue, When, World, enact
@@ -285,14 +285,16 @@ class Twin:
         return found
 
     def _predict(self, name, times, seen) -> Predicted:
-        expectations, readings = [], []
-        for i, (fit, day) in enumerate(zip(self.fits, self.days, strict=True)):
-            sensor, draws = fit.model.sensors[name], self.draws_of(i)
+        def predicted(i):
+            fit, day, draws = self.fits[i], self.days[i], self.draws_of(i)
             with double():
-                found = solve(fit, day, [self.world(i)], draws=draws, key=self.key, at=times, names=(sensor.of,))
+                names = (fit.model.sensors[name].of,)
+                found = solve(fit, day, [self.world(i)], draws=draws, key=self.key, at=times, names=names)
                 mean = found.solved.values[0, :, :, 0]
-                expectations.append(mean)
-                readings.append(_new_readings(fit, name, mean, times, day.bound, self.key))
+                return mean, _new_readings(fit, name, mean, times, day.bound, self.key)
+
+        calls = [functools.partial(predicted, i) for i in range(len(self.fits))]
+        expectations, readings = zip(*side_by_side(calls), strict=True)
         unit = self.fits[0].model.unit_of(self.fits[0].model.sensors[name].of)
         empty = np.zeros(0)
         return Predicted(
@@ -494,10 +496,15 @@ def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, name
     notes: list[list[str]] = [[] for _ in twins]
     acts: list[list[list[Act]]] = [[] for _ in twins]
     outputs = names or common_outputs(first.fits)
-    for i, (fit, day) in enumerate(zip(first.fits, first.days, strict=True)):
-        worlds = [twin.world(i) for twin in twins]
+    all_worlds = [[twin.world(i) for twin in twins] for i in range(len(first.fits))]
+
+    def answered(i):
         draws = max(first.draws_of(i) // 2, 1) if prior else first.draws_of(i)
-        answer = solve(fit, day, worlds, draws=draws, key=first.key, at=at, prior=prior, names=outputs)
+        how = {"draws": draws, "key": first.key, "at": at, "prior": prior, "names": outputs}
+        return solve(first.fits[i], first.days[i], all_worlds[i], **how)
+
+    answers = side_by_side([functools.partial(answered, i) for i in range(len(first.fits))])
+    for fit, worlds, answer in zip(first.fits, all_worlds, answers, strict=True):
         solved, did, time = answer.solved, answer.acts, np.array([t for t, _ in answer.reads])
         if solved.failed.all():
             over = [note for world in worlds for note in overflowed(world, solved.code, fit.model.spec)]
@@ -574,20 +581,20 @@ def _is_moment(text: str) -> bool:
 def _new_readings(fit, name, mean, times, bound, key):
     """New readings of one sensor for each draw: (draws, N)."""
     spec, seen = fit.model.spec, bound.readings.get(name)
-    minutes = jnp.asarray(times * time_factor(spec.time, "min"))
+    minutes = times * time_factor(spec.time, "min")
     n = len(times)
     session = np.zeros(n, np.int32)
     if seen is not None and len(seen):
         session = np.searchsorted(
             np.unique(seen.session), seen.session[np.clip(np.searchsorted(seen.time, times, "right") - 1, 0, None)]
         )
-    since = jnp.asarray(bound.since(times) * time_factor(spec.time, "min"))
-    rows = Seen(jnp.zeros(n), minutes, jnp.ones(n, bool), jnp.zeros(n, jnp.int32), jnp.asarray(session, jnp.int32), since)
+    since = bound.since(times) * time_factor(spec.time, "min")
+    rows = Seen(np.zeros(n), minutes, np.ones(n, bool), np.zeros(n, np.int32), np.asarray(session, np.int32), since)
     index = np.unique(np.linspace(0, fit.count - 1, len(mean)).round().astype(int))
-    values = {s: jnp.asarray(np.asarray(fit.values[s])[index]) for s in fit.kernel.sites_of(name)}
+    values = {s: np.asarray(fit.values[s])[index] for s in fit.kernel.sites_of(name)}
     keys = jax.random.split(jax.random.fold_in(key, 11), len(mean))
 
     def one(k, m, v):
         return fit.kernel.sensor_of(name, v).sample(k, m, rows)
 
-    return np.array(jax.jit(jax.vmap(one))(keys, jnp.asarray(mean), values))
+    return np.array(jax.jit(jax.vmap(one))(keys, mean, values))

@@ -124,8 +124,8 @@ def _chains(setting: Setting, method, weighted, needy) -> dict[int, Drawn]:
         frame, y = _frame(weighted[p] if p < len(weighted) else weighted[0], fits, setting.keys[p], method.chains)
         frames.append(frame)
         starts.append(y)
-    stacked = nuts.Frame(*(jnp.asarray(np.stack(part)) for part in zip(*frames, strict=True)))
-    return nuts.sample(setting, needy, stacked, jnp.asarray(np.stack(starts)), sampler)
+    stacked = nuts.Frame(*(jax.device_put(np.stack(part)) for part in zip(*frames, strict=True)))
+    return nuts.sample(setting, needy, stacked, jax.device_put(np.stack(starts)), sampler)
 
 
 def _frame(one: Weighted, fits, key, chains):

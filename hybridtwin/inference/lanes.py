@@ -114,8 +114,7 @@ class Mover:
 
     def known(self, z) -> Lanes:
         """Lanes at z (L, d)."""
-        z = jnp.asarray(z)
-        blank = Lanes(z, jnp.zeros(len(z)), jnp.zeros(len(z)), jnp.zeros(z.shape), jnp.zeros(z.shape))
+        blank = Lanes(z, np.zeros(len(z)), np.zeros(len(z)), np.zeros(z.shape), np.zeros(z.shape))
         return self._call(blank, np.zeros(z.shape[1]), np.eye(z.shape[1]), 0.0, 1, 1.0, False).lanes
 
     def move(self, lanes: Lanes, center, scale, step, leapfrogs, beta=1.0) -> Moved:
@@ -123,9 +122,9 @@ class Mover:
         return self._call(lanes, center, scale, step, leapfrogs, beta, True)
 
     def _call(self, lanes, center, scale, step, leapfrogs, beta, known):
-        lanes = jax.tree.map(jnp.asarray, lanes)
+        lanes = jax.device_put(lanes)
         keys = self.keys(len(lanes.prior))
-        numbers = (jnp.asarray(center), jnp.asarray(scale), np.float64(step), np.int32(leapfrogs), np.float64(beta))
+        numbers = (jax.device_put(center), jax.device_put(scale), np.float64(step), np.int32(leapfrogs), np.float64(beta))
         return _program(self.kernel)(lanes, keys, *numbers, self._data, self._temper, np.bool_(known))
 
 

@@ -75,7 +75,7 @@ def evaluate(kernel, z, data, temper):
         group = z[:, i : i + LANES]
         short = LANES - group.shape[1]
         full = np.concatenate([group, np.repeat(group[:, -1:], short, axis=1)], axis=1) if short else group
-        parts.append([np.array(a)[:, : group.shape[1]] for a in slopes(kernel)(jnp.asarray(full), data, temper)])
+        parts.append([np.array(a)[:, : group.shape[1]] for a in slopes(kernel)(jax.device_put(full), data, temper)])
     return [np.concatenate(p, axis=1) for p in zip(*parts, strict=True)]
 
 
@@ -138,7 +138,7 @@ def exact(kernel: Kernel, z, data, temper):
     Sampling corrects its draws from n to 2n sub-steps; a mode is one point, so it is found again until it stays.
     """
     with double():
-        data, temper = jax.tree.map(lambda a: jnp.asarray(a)[None], (data, temper))
+        data, temper = jax.tree.map(lambda a: np.asarray(a)[None], (data, temper))
         z, moved, halvings = np.asarray(z)[None], 0.0, 0
         while (finer := kernel.stepper.refined()) is not None and halvings < _HALVINGS:
             kernel = dataclasses.replace(kernel, stepper=finer)

@@ -95,7 +95,7 @@ def _compiled(kernel: Kernel, warmup: int, target: float, depth: int, length: in
 def draw(setting: Setting, method) -> list[Drawn]:
     """Sample every person of a tile from starts around the best mode."""
     best = [fits[0] for fits in setting.modes]
-    frames = Frame(jnp.asarray(np.stack([f.mode for f in best])), jnp.asarray(np.stack([f.scale for f in best])))
+    frames = Frame(jax.device_put(np.stack([f.mode for f in best])), jax.device_put(np.stack([f.scale for f in best])))
     start_keys = jax.vmap(lambda k: jax.random.fold_in(k, 3))(setting.keys)
     y = _starts(setting.kernel, frames, start_keys, method.chains, setting.data, setting.tempers)
     found = sample(setting, list(range(setting.wanted)), frames, y, method)
@@ -222,7 +222,7 @@ def _known(kernel, y, data, frames, temper):
     """Positions y (P, C, d), potential energies (P, C) and their gradients (P, C, d), by the program of the ascent."""
     mode, scale, y = np.asarray(frames.mode), np.asarray(frames.scale), np.asarray(y)
     value, grad, _ = modes.evaluate(kernel, mode[:, None] + np.einsum("pcj,pij->pci", y, scale), data, temper)
-    return tuple(jnp.asarray(a) for a in (y, -value, -np.einsum("pci,pij->pcj", grad, scale)))
+    return tuple(jax.device_put(a) for a in (y, -value, -np.einsum("pci,pij->pcj", grad, scale)))
 
 
 class _Told:
@@ -243,7 +243,7 @@ def _paced(state, steps):
     what the stiffest region needs, every chain needs to get there.
     """
     pace = np.exp(np.median(np.log(steps), axis=2).min(axis=1))
-    adapted = state.adapt_state._replace(step_size=jnp.asarray(np.broadcast_to(pace[:, None], steps.shape[:2])))
+    adapted = state.adapt_state._replace(step_size=jax.device_put(np.broadcast_to(pace[:, None], steps.shape[:2])))
     return state._replace(adapt_state=adapted)
 
 
@@ -268,7 +268,7 @@ def _refitted(frames, y):
         scale = np.asarray(frames.scale[p])
         means.append(np.asarray(frames.mode[p]) + scale @ center)
         scales.append(scale @ root)
-    return np.stack(at), Frame(jnp.asarray(np.stack(means)), jnp.asarray(np.stack(scales)))
+    return np.stack(at), Frame(jax.device_put(np.stack(means)), jax.device_put(np.stack(scales)))
 
 
 def overdispersed(keys, size, chains):

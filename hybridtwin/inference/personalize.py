@@ -68,7 +68,7 @@ class _Tally:
 def _tile(problems, keys, method, temper, report, count) -> list[Sampled]:
     """Search modes and sample for one tile of people on one kernel, of whom the first `count` are wanted."""
     kernel = problems[0].kernel
-    data = jax.tree.map(jnp.asarray, stack([p.data for p in problems]))
+    data = jax.device_put(stack([p.data for p in problems]))
     keys = jnp.stack(keys)
     tempers = _tempers(kernel, data, keys, method.starts, temper)
     found, left = search(kernel, data, keys, method.starts, tempers)

@@ -58,7 +58,7 @@ def read(kernel: Kernel, z, data, temper, substeps: int = 1) -> Read:
     for i in range(0, count, TILE):
         group = z[:, i : i + TILE]
         full = np.concatenate([group, np.repeat(group[:, :1], TILE - group.shape[1], axis=1)], axis=1)
-        parts.append(program(jnp.asarray(full), data, temper, np.int32(substeps)))  # all are under way before one is waited for
+        parts.append(program(jax.device_put(full), data, temper, np.int32(substeps)))  # all are under way before one is waited for
     joined = [jax.tree.map(np.asarray, part) for part in parts]
     return jax.tree.map(lambda *a: np.concatenate(a, axis=1)[:, :count], *joined)
 
@@ -69,13 +69,13 @@ def densities(kernel: Kernel, z, data, temper, substeps: int = 1) -> np.ndarray:
     for i in range(0, z.shape[1], TILE):
         group = z[:, i : i + TILE]
         full = np.concatenate([group, np.repeat(group[:, :1], TILE - group.shape[1], axis=1)], axis=1)
-        parts.append(program(jnp.asarray(full), data, temper, np.int32(substeps)).log_density)
+        parts.append(program(jax.device_put(full), data, temper, np.int32(substeps)).log_density)
     return np.concatenate([np.asarray(part) for part in parts], axis=1)[:, : z.shape[1]]
 
 
 def at_readings(kernel: Kernel, z, data, substeps: int = 1):
     """Log likelihood, residuals and modelled values at draws z (n, d) of one person, the kernel's steps cut; NumPy."""
-    one = jax.tree.map(lambda a: jnp.asarray(a)[None], (data, kernel.untempered()))
+    one = jax.tree.map(lambda a: np.asarray(a)[None], (data, kernel.untempered()))
     found = read(kernel, np.asarray(z)[None], *one, substeps=substeps)
     return tuple(jax.tree.map(lambda a: a[0], part) for part in found[1:])
 
@@ -94,7 +94,7 @@ def values_of(kernel: Kernel, z) -> dict[str, Any]:
     for i in range(0, max(len(z), 1), _ROWS):
         group = z[i : i + _ROWS]
         full = np.concatenate([group, np.zeros((_ROWS - len(group), kernel.size))])
-        found = _constrain_program(kernel)(jnp.asarray(full))
+        found = _constrain_program(kernel)(jax.device_put(full))
         parts.append({name: np.asarray(v)[: len(group)] for name, v in found.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -51,18 +51,22 @@ def _explicit_step(a, b, c, f, t, h, x):
     return _combine(x, h, b, slopes)
 
 
-def _explicit_advance(tableau, substeps, f, t, h, x):
-    a, b, c = tableau
+def _in_steps(one, substeps, f, t, h, x):
+    """`one(f, t, h, x)` in equal sub-steps."""
     step = h / substeps
     if substeps <= 2:  # a loop inside the scan costs more than it saves
         for i in range(substeps):
-            x = _explicit_step(a, b, c, f, t + i * step, step, x)
+            x = one(f, t + i * step, step, x)
         return x
 
     def body(carry, i):
-        return _explicit_step(a, b, c, f, t + i * step, step, carry), None
+        return one(f, t + i * step, step, carry), None
 
     return lax.scan(body, x, jnp.arange(substeps, dtype=step.dtype))[0]
+
+
+def _explicit_advance(tableau, substeps, f, t, h, x):
+    return _in_steps(functools.partial(_explicit_step, *tableau), substeps, f, t, h, x)
 
 
 _RK4 = (((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), (0.0, 0.5, 0.5, 1.0))
@@ -134,8 +138,12 @@ class Difference(AbstractStepper):
 
 
 @functools.lru_cache(maxsize=16)
-def _chebyshev_tableau(stages):
-    """Runge-Kutta-Chebyshev method of order 2 as an explicit tableau (Sommeijer, Shampine and Verwer 1998)."""
+def _chebyshev_stages(stages):
+    """Coefficients of the Runge-Kutta-Chebyshev method of order 2 (Sommeijer, Shampine and Verwer 1998).
+
+    **Returns:** the weight of the first slope in the first stage, and a row for each later stage j: the weights of x, of the
+    stages j - 1 and j - 2, of the slopes at stage j - 1 and at x, and where in the step stage j - 1 is.
+    """
 
     def t(j, derivative=0):
         series = [0.0] * j + [1.0]
@@ -145,15 +153,31 @@ def _chebyshev_tableau(stages):
     w1 = t(stages, 1) / t(stages, 2)
     b = [0.0, 0.0] + [t(j, 2) / t(j, 1) ** 2 for j in range(2, stages + 1)]
     b[0] = b[1] = b[2]
-    rows = np.zeros((stages + 1, stages))
-    rows[1, 0] = b[1] * w1
+    rows, places = [], [0.0, b[1] * w1]
     for j in range(2, stages + 1):
-        push = 2 * b[j] * w1 / b[j - 1]
-        rows[j] = 2 * b[j] * w0 / b[j - 1] * rows[j - 1] - b[j] / b[j - 2] * rows[j - 2]
-        rows[j, j - 1] += push
-        rows[j, 0] -= (1 - b[j - 1] * t(j - 1)) * push
-    a = tuple(tuple(float(v) for v in rows[j, :j]) for j in range(stages))
-    return a, tuple(float(v) for v in rows[stages]), tuple(float(v) for v in rows[:stages].sum(axis=1))
+        near, far, push = 2 * b[j] * w0 / b[j - 1], -b[j] / b[j - 2], 2 * b[j] * w1 / b[j - 1]
+        pull = -(1 - b[j - 1] * t(j - 1)) * push
+        rows.append([1 - near - far, near, far, push, pull, places[j - 1]])
+        places.append(near * places[j - 1] + far * places[j - 2] + push + pull)
+    return b[1] * w1, np.array(rows)
+
+
+def _chebyshev_step(stages, f, t, h, x):
+    """One step, its stages in a loop: a program a third smaller to compile than with stages written out, and faster."""
+    begin, rows = _chebyshev_stages(stages)
+    slope = f(t, x)
+    first = jax.tree.map(lambda leaf, k: leaf + begin * h * k, x, slope)
+
+    def stage(carry, row):
+        before, now = carry
+        one, near, far, push, pull, place = row
+
+        def combined(x, now, before, k, slope):
+            return one * x + near * now + far * before + h * (push * k + pull * slope)
+
+        return (now, jax.tree.map(combined, x, now, before, f(t + place * h, now), slope)), None
+
+    return lax.scan(stage, (x, first), jnp.asarray(rows, h.dtype))[0][1]
 
 
 class Chebyshev(AbstractStepper):
@@ -169,7 +193,7 @@ class Chebyshev(AbstractStepper):
     order: ClassVar[int | None] = 2
 
     def advance(self, f, t, h, x):
-        return _explicit_advance(_chebyshev_tableau(self.stages), self.substeps, f, t, h, x)
+        return _in_steps(functools.partial(_chebyshev_step, self.stages), self.substeps, f, t, h, x)
 
     def refined(self):
         return Chebyshev(self.stages, 2 * self.substeps)
