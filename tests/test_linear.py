@@ -123,15 +123,18 @@ def test_where_nothing_flows_in_one_eigenvalue_less_gives_the_same(name):
     a, blocks = CASES[name]
     x = np.array([3.0, 1.0, 2.0])[: len(a)]
 
-    def taken(a, h, x, b):
-        return linear.closed_form(a, b, h, x, blocks)
+    def taken(b):
+        def value(a, h, x):
+            return linear.closed_form(a, b, h, x, blocks)
+
+        return jax.jit(lambda *numbers: (value(*numbers), *jax.jacfwd(value, (1, 2))(*numbers)))
 
     with jax.enable_x64(True):
+        shorter, longer = taken(None), taken(np.zeros(len(a)))
         for h in (1e-6, 0.3, 4.0, 40.0):
-            numbers = (jnp.asarray(a), jnp.asarray(h), jnp.asarray(x))
-            shorter, longer = (jax.jit(lambda *n, b=b: taken(*n, b)) for b in (None, jnp.zeros(len(a))))
-            np.testing.assert_allclose(shorter(*numbers), longer(*numbers), rtol=1e-10, atol=1e-13)
-            for one, two in zip(*(jax.jacfwd(f, (1, 2))(*numbers) for f in (shorter, longer)), strict=True):
+            (value, *slopes), (other, *others) = shorter(a, h, x), longer(a, h, x)
+            np.testing.assert_allclose(value, other, rtol=1e-10, atol=1e-13)
+            for one, two in zip(slopes, others, strict=True):
                 np.testing.assert_allclose(one, two, rtol=1e-9, atol=1e-12)
 
 

@@ -157,13 +157,6 @@ def modes_beside_monolix(bench, warfarin, shared_data, ids):
     return gains, apart
 
 
-def test_modes_of_warfarin_are_maxima_beside_monolix(bench, warfarin, shared_data):
-    gains, apart = modes_beside_monolix(bench, warfarin, shared_data, ["5", "24"])
-    assert all(0 < gain < 0.02 for gain in gains.values()), gains
-    for i, row in apart.items():
-        assert all(row[name] < 0.01 for name in ("CL", "V", "emax", "ec50", "kout", "E0")), (i, row)
-
-
 @pytest.mark.heavy
 def test_modes_of_all_32_of_warfarin_are_maxima_beside_monolix(bench, warfarin, shared_data):
     """Monolix stops short of the maximum on the ridge of ktr and ka, which change places, and its concentrations at its

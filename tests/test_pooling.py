@@ -276,6 +276,7 @@ def test_theophylline_without_interaction(shared_data, conditional):
     assert apart["ka"] < 0.05 if conditional else 0.3 < apart["ka"] < 0.9
 
 
+@pytest.mark.heavy
 def test_theophylline_is_where_other_programs_find_it(shared_data):
     shared_data("pkpd/theophylline.csv")
     found = ht.personalize(oral(), ht.datasets.theophylline(), ht.FOCEI(draws=20), key=0, progress=False).population

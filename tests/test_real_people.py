@@ -107,6 +107,7 @@ def test_real_records_bind_to_both_structures(forecast, cohort, name, local):
         assert np.all(np.diff(seen.time) > 4) and bound.start == 0 and bound.stop == case.cut
 
 
+@pytest.mark.heavy
 def test_a_day_of_a_real_recording_gives_a_verdict(forecast):
     if files.local("glucose/shanghai_t1dm.csv.gz") is None:
         pytest.skip("shanghai_t1dm.csv.gz is not here; set HYBRIDTWIN_DATA")

@@ -182,8 +182,8 @@ class Linear(ht.System):
 
 @pytest.mark.parametrize(
     ("system", "stepper"),
-    [(Saturating, RK4(2)), (Saturating, Chebyshev(5)), (Saturating, Rosenbrock(1)), (Saturating, Rosenbrock(2)),
-     (Linear, Exact())],
+    [(Saturating, RK4(2)), (Saturating, Chebyshev(5)), (Saturating, Rosenbrock(1)), (Linear, Exact()),
+     pytest.param(Saturating, Rosenbrock(2), marks=pytest.mark.heavy)],
     ids=lambda v: getattr(v, "__name__", repr(v)),
 )  # fmt: skip
 def test_gradients_across_doses_and_lags(system, stepper):

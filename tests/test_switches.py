@@ -188,7 +188,8 @@ def test_skeldon_derivatives():
     np.testing.assert_allclose([float(v) for v in found.values()], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("scenario", ["regular_150lux", pytest.param("slam_shift_8h", marks=pytest.mark.heavy)])
+@pytest.mark.heavy
+@pytest.mark.parametrize("scenario", ["regular_150lux", "slam_shift_8h"])
 def test_sleep_times_of_the_package(shared_data, scenario):
     told = json.loads(shared_data("circadian/model_reference/scenarios.json").read_text())[f"Skeldon23/{scenario}"]
     with gzip.open(shared_data("circadian/model_reference/skeldon23.csv.gz"), "rt") as file:

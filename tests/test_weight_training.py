@@ -23,6 +23,7 @@ def diet(weight, height, age, female, energy):
                                  "female": (female, "1")})  # fmt: skip
 
 
+@pytest.mark.heavy
 def test_weights_of_the_cohort_after_a_year():
     body = Hall2011(PAL=1.5, rmr=1.0, betaAT=0.14, heat=1.0)  # as bw has it
     found = [simulate(body, diet(*who), tol=1e-8) for who in COHORT]

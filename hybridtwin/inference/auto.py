@@ -9,7 +9,6 @@ covariance. So they have no mode to find and no metric to learn, and their warm-
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.engine import side_by_side

@@ -58,7 +58,8 @@ def read(kernel: Kernel, z, data, temper, substeps: int = 1) -> Read:
     for i in range(0, count, TILE):
         group = z[:, i : i + TILE]
         full = np.concatenate([group, np.repeat(group[:, :1], TILE - group.shape[1], axis=1)], axis=1)
-        parts.append(program(jax.device_put(full), data, temper, np.int32(substeps)))  # all are under way before one is waited for
+        # all are under way before one is waited for
+        parts.append(program(jax.device_put(full), data, temper, np.int32(substeps)))
     joined = [jax.tree.map(np.asarray, part) for part in parts]
     return jax.tree.map(lambda *a: np.concatenate(a, axis=1)[:, :count], *joined)
 
