@@ -139,7 +139,7 @@ def test_drawn_bodies_are_solved(name):
     found = simulate(REGISTRY[name](), person(name), at=times(name), draws=100, key=3, tol=1e-2)
     assert found.error <= 1e-2 and found.failed.mean() <= 0.05
     assert set(np.flatnonzero(found.failed)) <= set(found.failures.draws), "a body that is not solved is named"
-    assert all(np.ptp(found[n]) > 0 for n in REGISTRY[name].spec.outputs)
+    assert all(np.nanmax(found[n]) > np.nanmin(found[n]) for n in REGISTRY[name].spec.outputs)
 
 
 @quick_ones

@@ -51,6 +51,7 @@ _HOME = {
     "Forger99": "circadian.pacemaker",
     "Jewett99": "circadian.pacemaker",
     "Hilaire07": "circadian.pacemaker",
+    "Breslow13": "circadian.melatonin",
     "Hannay19": "circadian.hannay",
     "Hannay19TP": "circadian.hannay",
     "Skeldon23": "circadian.sleep",

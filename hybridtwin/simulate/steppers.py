@@ -9,7 +9,6 @@ import abc
 import functools
 from typing import ClassVar
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -73,17 +72,17 @@ _RK4 = (((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6),
 _HEUN = (((), (1.0,)), (0.5, 0.5), (0.0, 1.0))
 
 
+@functools.lru_cache(maxsize=1)
 def _tsit5_tableau():
     # Coefficients from diffrax, so that they are typed in once in this world (Tsitouras 2011,
-    # doi 10.1016/j.camwa.2011.06.002).
+    # doi 10.1016/j.camwa.2011.06.002). Loaded when first used: it is a fifth of what an import of ours would cost.
+    import diffrax
+
     table = diffrax.Tsit5.tableau
     a = ((), *(tuple(float(v) for v in row) for row in table.a_lower))[:6]
     b = tuple(float(v) for v in table.b_sol)[:6]
     c = (0.0, *(float(v) for v in table.c))[:6]
     return a, b, c
-
-
-_TSIT5 = _tsit5_tableau()
 
 
 class RK4(AbstractStepper):
@@ -106,7 +105,7 @@ class Tsit5(AbstractStepper):
     order: ClassVar[int | None] = 5
 
     def advance(self, f, t, h, x):
-        return _explicit_advance(_TSIT5, self.substeps, f, t, h, x)
+        return _explicit_advance(_tsit5_tableau(), self.substeps, f, t, h, x)
 
     def refined(self):
         return Tsit5(2 * self.substeps)
@@ -269,6 +268,8 @@ class Adaptive(AbstractStepper):
     order: ClassVar[int | None] = None
 
     def advance(self, f, t, h, x):
+        import diffrax
+
         solver = diffrax.Kvaerno5() if self.stiff else diffrax.Tsit5()
         span = jnp.where(h > 0, h, 1.0)  # a node pair at one time: solve something harmless, then keep x
         solution = diffrax.diffeqsolve(

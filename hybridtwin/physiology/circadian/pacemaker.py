@@ -98,7 +98,7 @@ class Forger99(System):
         return self.State(x=x, xc=xc, n=self.n0)
 
 
-def _seventh(x, mu):
+def seventh(x, mu):
     """The higher order that Jewett and Kronauer gave the oscillator."""
     return mu * (x / 3.0 + 4.0 / 3.0 * x**3 - 256.0 / 105.0 * x**7)
 
@@ -146,7 +146,7 @@ class Jewett99(System):
         hour = const(HOUR, "1/h")
         own = (const(24.0, "h") / (0.99729 * self.taux)) ** 2
         return self.State(
-            x=hour * (x.xc + _seventh(x.x, self.mu) + B),
+            x=hour * (x.xc + seventh(x.x, self.mu) + B),
             xc=hour * (self.q * B * x.xc - x.x * (own + self.k * B)),
             n=receptors(alpha, self.beta, x.n),
         )
@@ -215,7 +215,7 @@ class Hilaire07(System):
         pushes = (u.wake < 0.5) & ~((of_day > self.zone_start) & (of_day < self.zone_stop))
         N = self.rho * (1.0 / 3.0 - jnp.where(pushes, 1.0, 0.0)) * (1.0 - jnp.tanh(10.0 * x.x))
         return self.State(
-            x=hour * (x.xc + _seventh(x.x, self.mu) + B + N),
+            x=hour * (x.xc + seventh(x.x, self.mu) + B + N),
             xc=hour * (self.q * B * x.xc - x.x * (own + self.k * B)),
             n=receptors(alpha, self.beta, x.n),
         )

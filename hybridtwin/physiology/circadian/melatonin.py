@@ -1,0 +1,153 @@
+"""A body clock that makes melatonin and listens to it, from the pineal gland or from a tablet (Breslow)."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from hybridtwin.physiology.circadian.common import (
+    HOUR,
+    fortnight,
+    gain,
+    held,
+    later,
+    light,
+    onset,
+    period,
+    power,
+    receptors,
+    turned,
+)
+from hybridtwin.physiology.circadian.pacemaker import seventh
+from hybridtwin.system import Input, Scalar, State, System, const, constant, dose, output, state, switch
+
+_BRESLOW = "Breslow 2013, doi:10.1177/0748730412468081, as in the package circadian 1.0.3"
+
+
+class Breslow13(System):
+    r"""The pacemaker with melatonin: what the pineal gland makes at night and what is swallowed push the clock.
+
+    alpha = alpha_0 (light / I0)^p light / (light + I1)          B = G (1 - n) alpha (1 - 0.4 x) (1 - 0.4 xc)
+    M = Mmax / (1 + exp((Hsat - plasma) / sigma))
+    dx/dt = pi/12 (xc + mu (x/3 + 4/3 x^3 - 256/105 x^7) + B - eta M)
+    dxc/dt = pi/12 (B xc / 3 - x ((24 / (0.99729 tauc))^2 + k B) - xi M)
+    dn/dt = 60 (alpha (1 - n) - beta n)
+    dpineal/dt = a A (1 - m B) - b_pineal pineal
+    dplasma/dt = b_pineal pineal - b_plasma plasma + b_gut gut          dgut/dt = -b_gut gut
+    A = 1 while phi_off < atan2(x, xc) < phi_on - 1 / delta, else 0; nothing is made while 1 - m B < 0 and pineal < drained
+
+    x, xc [1] the clock and its complement, n [1] the share of used photoreceptors, pineal, plasma [pmol/L] melatonin, gut
+    [pmol/L] a tablet, as the concentration that all of it would make; making, dry [1] are 1 while A is, and while
+    light has emptied the gland. light [lux] a signal, melatonin [pmol/L] a dose. alpha_0, beta [1/min], G [min], tauc
+    [h], b_pineal, b_plasma, b_gut [1/h], a [pmol/L/h], Hsat, sigma, drained [pmol/L], phi_on, phi_off [rad], delta [1/rad],
+    others [1]. The paper lets A fade as 1 - exp(-delta (phi_on - theta)), within half a minute, and leaves 2e-12 of it by day: as
+    much melatonin as here, where it ends at once.
+    The start is that of the package, turned by `late` [h], without melatonin. It never rests.
+
+    `do` acts on `light` and `melatonin` (tablets in the afternoon advance the clock, those of the small hours delay it, by a
+    minute or two each). Melatonin of one's own comes to 3 pmol/L here, where nights have some hundreds: with the numbers of
+    the package, its time is meant and not its level. The onset of melatonin of `circadian.markers` is, as in the package, a
+    fixed time before the minimum of body temperature. Priors: periods of Czeisler 1999; other spreads assumed. Source:
+    Breslow 2013, doi:10.1177/0748730412468081.
+    """
+
+    time = "h"
+    grid = "0.05 h"
+    protocol = fortnight(shows=("x", "plasma"))
+    references = held()
+
+    class State(State):
+        x: Scalar = state("1", "clock", positive=False)
+        xc: Scalar = state("1", "its complement", positive=False)
+        n: Scalar = state("1", "share of used photoreceptors")
+        pineal: Scalar = state("pmol/L", "melatonin in the pineal gland", positive=False)
+        plasma: Scalar = state("pmol/L", "melatonin in plasma", positive=False)
+        gut: Scalar = state("pmol/L", "swallowed melatonin that is still to come")
+        making: Scalar = state("1", "1 while the clock lets melatonin be made")
+        dry: Scalar = state("1", "1 while light has emptied the gland")
+
+    class Input(Input):
+        light: Scalar = light()
+        melatonin: Scalar = dose("pmol/L", into="gut")
+
+    tauc: Scalar = period(24.1)
+    G: Scalar = gain(37.0)
+    late: Scalar = later()
+    alpha_0: Scalar = constant(0.1, "1/min", "activation of photoreceptors at I0", _BRESLOW)
+    beta: Scalar = constant(0.007, "1/min", "recovery of photoreceptors", _BRESLOW)
+    I0: Scalar = constant(9500.0, "lux", "light of full activation", _BRESLOW)
+    I1: Scalar = constant(100.0, "lux", "light below which little happens", _BRESLOW)
+    p: Scalar = constant(0.5, "1", "exponent of light", _BRESLOW)
+    mu: Scalar = constant(0.13, "1", "stiffness of the oscillator", _BRESLOW)
+    k: Scalar = constant(0.55, "1", "how light changes the period", _BRESLOW)
+    m: Scalar = constant(7.0, "1", "how light stops melatonin", _BRESLOW)
+    eta: Scalar = constant(0.04, "1", "push of melatonin on the clock", _BRESLOW)
+    xi: Scalar = constant(0.54, "1", "push of melatonin on its complement", _BRESLOW)
+    b_pineal: Scalar = constant(0.000783 * 3600.0, "1/h", "release from the pineal gland", _BRESLOW)
+    b_plasma: Scalar = constant(0.000335 * 3600.0, "1/h", "elimination from plasma", _BRESLOW)
+    b_gut: Scalar = constant(0.000162 * 3600.0, "1/h", "absorption of a tablet", _BRESLOW)
+    a: Scalar = constant(0.0010422 * 3600.0, "pmol/L/h", "most that the pineal gland makes", _BRESLOW)
+    phi_on: Scalar = constant(6.113 - 2 * np.pi, "rad", "phase at which melatonin ceases to be made", _BRESLOW)
+    phi_off: Scalar = constant(4.352 - 2 * np.pi, "rad", "phase from which melatonin is made", _BRESLOW)
+    delta: Scalar = constant(600.0, "1/rad", "how suddenly it ceases", _BRESLOW)
+    drained: Scalar = constant(0.001, "pmol/L", "pineal melatonin that light leaves", "circadian 1.0.3")
+    Mmax: Scalar = constant(0.019513, "1", "largest push", _BRESLOW)
+    Hsat: Scalar = constant(861.0, "pmol/L", "plasma melatonin of half the push", _BRESLOW)
+    sigma: Scalar = constant(50.0, "pmol/L", "width of its rise", _BRESLOW)
+    phi_ref: Scalar = constant(0.97, "h", "from the lowest x to the minimum of body temperature", _BRESLOW)
+    cbt_to_dlmo: Scalar = onset()
+    x0: Scalar = constant(-0.219, "1", "x at the start", "circadian 1.0.3")
+    xc0: Scalar = constant(-1.22, "1", "xc at the start", "circadian 1.0.3")
+    n0: Scalar = constant(0.519, "1", "n at the start", "circadian 1.0.3")
+
+    def drive(self, x, u):
+        """(alpha, B): activation of photoreceptors and what they drive."""
+        alpha = self.alpha_0 * power(u.light / self.I0, self.p) * u.light / (u.light + self.I1)
+        return alpha, self.G * (1.0 - x.n) * alpha * (1.0 - 0.4 * x.x) * (1.0 - 0.4 * x.xc)
+
+    def rates(self, t, x, u):
+        alpha, B = self.drive(x, u)
+        M = self.Mmax / (1.0 + jnp.exp((self.Hsat - x.plasma) / self.sigma))
+        hour = const(HOUR, "1/h")
+        own = (const(24.0, "h") / (0.99729 * self.tauc)) ** 2
+        return self.State(
+            x=hour * (x.xc + seventh(x.x, self.mu) + B - self.eta * M),
+            xc=hour * (B * x.xc / 3.0 - x.x * (own + self.k * B) - self.xi * M),
+            n=receptors(alpha, self.beta, x.n),
+            pineal=self.a * x.making * (1.0 - self.m * B) * (1.0 - x.dry) - self.b_pineal * x.pineal,
+            plasma=self.b_pineal * x.pineal - self.b_plasma * x.plasma + self.b_gut * x.gut,
+            gut=-self.b_gut * x.gut,
+            making=0.0,
+            dry=0.0,
+        )
+
+    def between(self, x, first, last):
+        """Above 0 while the phase is between two, less than half a turn apart; smooth in between."""
+
+        def past(phase):
+            return (x.x * jnp.cos(phase) - x.xc * jnp.sin(phase)) / jnp.sqrt(x.x**2 + x.xc**2)
+
+        return jnp.minimum(past(first), -past(last))
+
+    def switches(self, x, u):
+        first, last = self.phi_off, self.phi_on - 1.0 / self.delta
+        # each looks away from where the other has just acted
+        begins = self.between(x, first, 0.5 * (first + last))
+        ends = -self.between(x, first - const(1.0, "rad"), last)
+        stops = self.m * self.drive(x, u)[1] - 1.0  # above 0 light takes away what there is
+        takes = (x.making > 0.5) & (x.dry < 0.5) & (stops > 1e-3)
+        return {
+            "begins": switch(begins, {"making": 1.0}, only=x.making < 0.5),
+            "ends": switch(ends, {"making": 0.0}, only=x.making > 0.5),
+            "runs dry": switch((self.drained - x.pineal) / self.drained, {"dry": 1.0}, only=takes),
+            "fills": switch(-stops, {"dry": 0.0}, only=x.dry > 0.5),
+        }
+
+    def outputs(self, x, u):
+        return {
+            "x": output(x.x, "1", "clock; lowest before the minimum of body temperature"),
+            "amplitude": output(jnp.sqrt(x.x**2 + x.xc**2), "1", "amplitude of the clock"),
+            "plasma": output(x.plasma, "pmol/L", "melatonin in plasma"),
+        }
+
+    def initial(self, u):
+        x, xc = turned(self.x0, self.xc0, self.late)
+        return self.State(x=x, xc=xc, n=self.n0, pineal=0.0, plasma=0.0, gut=0.0, making=0.0, dry=0.0)
