@@ -38,7 +38,7 @@ def test_p_values_of_uniform_ranks_are_uniform_and_of_others_small():
 
 
 def test_a_sampler_is_calibrated():
-    found = ht.calibrate(ORAL, oral_person(), QUICK, key=0, replicates=32, draws=50, progress=False)
+    found = ht.calibrate(ORAL, oral_person(), ht.Importance(draws=100, starts=2), key=0, replicates=32, draws=50, progress=False)
     assert found.ok, found
     assert set(found.ranks) == {"ka", "CL", "V", "log likelihood", "log prior"}
     assert found.replicates + found.failed == 32

@@ -126,6 +126,7 @@ def test_both_gases_are_conserved():
             ), gas
 
 
+@pytest.mark.heavy
 def test_what_breathing_answers():
     day = lived(REGISTRY["Respiration"])
     person = day.again(signals={}).protocol.person("min")

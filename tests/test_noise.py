@@ -166,6 +166,7 @@ def test_moments_of_ornstein_uhlenbeck():
     assert np.cov(y[:, 1], y[:, 2])[0, 1] == pytest.approx(wanted, abs=4 * variance[2] / np.sqrt(1500))
 
 
+@pytest.mark.heavy
 def test_the_same_distribution_as_diffrax_and_no_state_below_zero():
     """Nonlinear drift and noise, where zero is reached now and then: two-sample test against diffrax's Euler-Maruyama."""
     found = simulate(Logistic(), EMPTY, at=[1.0, 4.0], draws=800, key=1)

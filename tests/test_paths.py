@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy import stats
 
 from hybridtwin import sensors
@@ -64,6 +65,7 @@ def test_a_wiener_path_has_independent_increments_of_the_right_variance():
     np.testing.assert_array_equal(fewer, found[7][[2, 6]])
 
 
+@pytest.mark.heavy
 def test_wiener_paths_on_other_cells_are_the_same_path():
     """A record that starts later sees the same increments."""
     with jax.enable_x64(True):

@@ -195,7 +195,9 @@ def test_the_population_of_warfarin_is_where_other_programs_find_it(bench, warfa
 DIGITS = {"tobramycin": 2e-4, "vancomycin": 2e-4, "amikacin": 2e-4, "run302": 2e-6, "piperacillin": 1e-3}
 
 
-@pytest.mark.parametrize("name", DIGITS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.heavy] * (n == "piperacillin")) for n in DIGITS]
+)
 def test_modes_of_single_patients_are_those_of_other_programs(name):
     found, reference = benchmark("patients").CASES[name]()
     for parameter, value in reference.items():

@@ -184,6 +184,7 @@ def test_what_a_pharmacometrician_looks_at(neonatal):
     assert found.vpc(key=1, replicates=40).table.equals(found.vpc(key=1, replicates=40).table)
 
 
+@pytest.mark.heavy
 def test_correlated_effects_meet_an_objective_of_our_own(neonates):
     """A block is fitted; at its estimate the objective is that of NumPy by superposed doses."""
     model = ht.Model(Phenobarbital(), C=prop(0.25), omega=ht.block(["CL", "V"]))
@@ -228,6 +229,7 @@ def _neonate(person, at, root):
 # --------------------------------------------------------------------------------------------------- Wang, theophylline
 
 
+@pytest.mark.heavy
 def test_the_objective_of_wang_2007(shared_data):
     """y = 10 exp(-ke t) (1 + eps), ke = 0.5 exp(eta), var eta .04, var eps .1; published 39.458."""
     with open(shared_data("pkpd/wang2007.csv"), newline="") as file:

@@ -20,7 +20,7 @@ def posteriors(shared_data):
 @pytest.mark.parametrize(
     ("name", "method"),
     [
-        ("one_comp_mm_elim_abs", "SMC"),
+        pytest.param("one_comp_mm_elim_abs", "SMC", marks=pytest.mark.heavy),
         pytest.param("hudson_lynx_hare", "ShortChains", marks=pytest.mark.heavy),
         pytest.param("one_comp_mm_elim_abs", "NUTS", marks=pytest.mark.heavy),
         pytest.param("one_comp_mm_elim_abs", "ShortChains", marks=pytest.mark.heavy),

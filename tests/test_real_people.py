@@ -55,6 +55,7 @@ def test_error_covariance_is_that_of_the_filter():
     assert found == pytest.approx(expected, abs=1e-8)
 
 
+@pytest.mark.heavy
 def test_twin_beats_persistence_when_inputs_are_announced(forecast, adult, told):
     found = forecast.score(adult[0], told)
     hour, two = found["twin", "announced"]["rmse"]
@@ -63,6 +64,7 @@ def test_twin_beats_persistence_when_inputs_are_announced(forecast, adult, told)
     assert np.all(found["twin", "announced"]["coverage"] > 65)
 
 
+@pytest.mark.heavy
 def test_nothing_after_the_origin_is_looked_at(forecast, adult, told):
     case, _, twin = adult
     o = len(case.origins) // 2
