@@ -314,7 +314,7 @@ def pointwise(fit: Fit, z):
     for i in range(0, len(z), TILE):
         group = z[i : i + TILE]
         full = np.concatenate([group, np.repeat(group[:1], TILE - len(group), axis=0)])
-        parts.append([np.array(a)[: len(group)] for a in _pointwise(fit.kernel)(jax.device_put(full), data)])
+        parts.append([np.array(a)[: len(group)] for a in _pointwise(fit.kernel)(full, data)])
     each, prior = (np.concatenate(p) for p in zip(*parts, strict=True))
     return each[:, np.concatenate([fit.problem.data.seen[n].mask for n in sorted(fit.problem.data.seen)])], prior
 

@@ -211,7 +211,7 @@ class Marginal:
         for group, data, warm, others in zip(self.groups, self.datas, self.warm, self._others, strict=True):
             program = _program(self.pool, group.kernel, self.laplace, others, self.order)
             start = np.broadcast_to(warm, (WIDTH, *warm.shape))
-            modes = program(jax.device_put(full), jnp.asarray(start), data, self.substeps, self.arrived)
+            modes = program(full, jnp.asarray(start), data, self.substeps, self.arrived)
             found.append(Modes(*(np.array(a)[: len(us)] for a in modes)))
         self._last = found
         return found
@@ -235,7 +235,7 @@ class Marginal:
 
     def _penalty(self, us):
         full = np.concatenate([us, np.repeat(us[:1], WIDTH - len(us), axis=0)])
-        return -2.0 * np.array(_prior_program(self.pool)(jax.device_put(full)))[: len(us)]
+        return -2.0 * np.array(_prior_program(self.pool)(full))[: len(us)]
 
     def settle(self, u) -> list[Modes]:
         """`Modes` of each group at u (p,), from where later searches start."""

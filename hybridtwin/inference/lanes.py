@@ -122,9 +122,8 @@ class Mover:
         return self._call(lanes, center, scale, step, leapfrogs, beta, True)
 
     def _call(self, lanes, center, scale, step, leapfrogs, beta, known):
-        lanes = jax.device_put(lanes)
         keys = self.keys(len(lanes.prior))
-        numbers = (jax.device_put(center), jax.device_put(scale), np.float64(step), np.int32(leapfrogs), np.float64(beta))
+        numbers = (np.asarray(center), np.asarray(scale), np.float64(step), np.int32(leapfrogs), np.float64(beta))
         return _program(self.kernel)(lanes, keys, *numbers, self._data, self._temper, np.bool_(known))
 
 

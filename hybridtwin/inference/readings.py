@@ -59,7 +59,7 @@ def read(kernel: Kernel, z, data, temper, substeps: int = 1) -> Read:
         group = z[:, i : i + TILE]
         full = np.concatenate([group, np.repeat(group[:, :1], TILE - group.shape[1], axis=1)], axis=1)
         # all are under way before one is waited for
-        parts.append(program(jax.device_put(full), data, temper, np.int32(substeps)))
+        parts.append(program(full, data, temper, np.int32(substeps)))
     joined = [jax.tree.map(np.asarray, part) for part in parts]
     return jax.tree.map(lambda *a: np.concatenate(a, axis=1)[:, :count], *joined)
 
@@ -70,7 +70,7 @@ def densities(kernel: Kernel, z, data, temper, substeps: int = 1) -> np.ndarray:
     for i in range(0, z.shape[1], TILE):
         group = z[:, i : i + TILE]
         full = np.concatenate([group, np.repeat(group[:, :1], TILE - group.shape[1], axis=1)], axis=1)
-        parts.append(program(jax.device_put(full), data, temper, np.int32(substeps)).log_density)
+        parts.append(program(full, data, temper, np.int32(substeps)).log_density)
     return np.concatenate([np.asarray(part) for part in parts], axis=1)[:, : z.shape[1]]
 
 
@@ -95,7 +95,7 @@ def values_of(kernel: Kernel, z) -> dict[str, Any]:
     for i in range(0, max(len(z), 1), _ROWS):
         group = z[i : i + _ROWS]
         full = np.concatenate([group, np.zeros((_ROWS - len(group), kernel.size))])
-        found = _constrain_program(kernel)(jax.device_put(full))
+        found = _constrain_program(kernel)(full)
         parts.append({name: np.asarray(v)[: len(group)] for name, v in found.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
