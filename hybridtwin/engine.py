@@ -8,6 +8,7 @@ that if it comes in time and nobody has set them. `HYBRIDTWIN_XLA_FLAGS=0` leave
 """
 
 import functools
+import importlib.util
 import os
 import sys
 import threading
@@ -38,10 +39,18 @@ def prepare() -> None:
     """Ask XLA for fast loops and quick compilation if its backend has not started."""
     if os.environ.get("HYBRIDTWIN_XLA_FLAGS", "1") == "0" or backend_started():
         return
-    flags = os.environ.get("XLA_FLAGS", "")
-    missing = [f"--{name}={value}" for name, value in _FLAGS.items() if name not in flags]
+    flags, wanted = os.environ.get("XLA_FLAGS", ""), dict(_FLAGS)
+    if not _cpu_alone():
+        del wanted["xla_backend_optimization_level"]  # an accelerator's compiler would obey it, too
+    missing = [f"--{name}={value}" for name, value in wanted.items() if name not in flags]
     if missing:
         os.environ["XLA_FLAGS"] = " ".join([flags, *missing]).strip()
+
+
+def _cpu_alone() -> bool:
+    """Can JAX find no accelerator here? Asked without starting a backend."""
+    plugins = any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
+    return os.environ.get("JAX_PLATFORMS", "") == "cpu" or not plugins
 
 
 def double():

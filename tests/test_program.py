@@ -1,5 +1,6 @@
 """Compiled functions of many lanes: packing loses nothing, modes of differentiation agree, threads change no bit."""
 
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -132,11 +133,42 @@ def test_calls_run_at_the_same_time_in_their_order_and_in_double_precision():
     assert side_by_side([lambda i=i: call(i) for i in range(7)]) == [(i, np.dtype("float64")) for i in range(7)]
 
 
+@pytest.mark.parametrize(
+    ("given", "alone", "wanted"),
+    [("", True, ("small_while_loop", "optimization_level=1")), ("", False, ("small_while_loop",)),
+     ("--xla_backend_optimization_level=3", True, ("optimization_level=3", "small_while_loop"))],
+)  # fmt: skip
+def test_what_is_asked_of_xla(monkeypatch, given, alone, wanted):
+    """Quick compilation is asked for only where no accelerator's compiler would hear it, and nothing that somebody has set."""
+    monkeypatch.setattr(engine, "backend_started", lambda: False)
+    monkeypatch.setattr(engine, "_cpu_alone", lambda: alone)
+    monkeypatch.delenv("HYBRIDTWIN_XLA_FLAGS", raising=False)
+    monkeypatch.setenv("XLA_FLAGS", given)
+    engine.prepare()
+    flags = os.environ["XLA_FLAGS"].split()
+    assert len(flags) == len(wanted) and all(any(word in flag for flag in flags) for word in wanted)
+    monkeypatch.setenv("HYBRIDTWIN_XLA_FLAGS", "0")
+    monkeypatch.setenv("XLA_FLAGS", given)
+    engine.prepare()
+    assert os.environ["XLA_FLAGS"] == given
+
+
 def test_calls_inside_calls_do_not_wait_for_themselves():
     def outer(i):
         return sum(side_by_side([lambda j=j: i * j for j in range(5)]))
 
     assert side_by_side([lambda i=i: outer(i) for i in range(8)]) == [10 * i for i in range(8)]
+
+
+def test_who_is_idle_helps_inside_a_call():
+    needs_two()
+    meet = threading.Barrier(2, timeout=20)
+
+    def outer(i):  # the second is over at once, so that its thread may help the first
+        return side_by_side([meet.wait, meet.wait]) if i == 0 else []
+
+    found, _ = side_by_side([lambda: outer(0), lambda: outer(1)])
+    assert sorted(found) == [0, 1]
 
 
 def test_the_first_error_reaches_the_caller_and_nothing_is_begun_after_it():
