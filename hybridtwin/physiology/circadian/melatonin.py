@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.physiology.circadian.common import (
-    HOUR,
     fortnight,
     gain,
     held,
@@ -12,11 +11,9 @@ from hybridtwin.physiology.circadian.common import (
     light,
     onset,
     period,
-    power,
-    receptors,
     turned,
 )
-from hybridtwin.physiology.circadian.pacemaker import seventh
+from hybridtwin.physiology.circadian.pacemaker import dimmed, driven
 from hybridtwin.system import Input, Scalar, State, System, const, constant, dose, output, state, switch
 
 _BRESLOW = "Breslow 2013, doi:10.1177/0748730412468081, as in the package circadian 1.0.3"
@@ -28,7 +25,7 @@ class Breslow13(System):
     alpha = alpha_0 (light / I0)^p light / (light + I1)          B = G (1 - n) alpha (1 - 0.4 x) (1 - 0.4 xc)
     M = Mmax / (1 + exp((Hsat - plasma) / sigma))
     dx/dt = pi/12 (xc + mu (x/3 + 4/3 x^3 - 256/105 x^7) + B - eta M)
-    dxc/dt = pi/12 (B xc / 3 - x ((24 / (0.99729 tauc))^2 + k B) - xi M)
+    dxc/dt = pi/12 (q B xc - x ((24 / (0.99729 tauc))^2 + k B) - xi M)
     dn/dt = 60 (alpha (1 - n) - beta n)
     dpineal/dt = a A (1 - m B) - b_pineal pineal
     dplasma/dt = b_pineal pineal - b_plasma plasma + b_gut gut          dgut/dt = -b_gut gut
@@ -77,6 +74,7 @@ class Breslow13(System):
     I1: Scalar = constant(100.0, "lux", "light below which little happens", _BRESLOW)
     p: Scalar = constant(0.5, "1", "exponent of light", _BRESLOW)
     mu: Scalar = constant(0.13, "1", "stiffness of the oscillator", _BRESLOW)
+    q: Scalar = constant(1.0 / 3.0, "1", "how light moves the complement", _BRESLOW)
     k: Scalar = constant(0.55, "1", "how light changes the period", _BRESLOW)
     m: Scalar = constant(7.0, "1", "how light stops melatonin", _BRESLOW)
     eta: Scalar = constant(0.04, "1", "push of melatonin on the clock", _BRESLOW)
@@ -98,20 +96,11 @@ class Breslow13(System):
     xc0: Scalar = constant(-1.22, "1", "xc at the start", "circadian 1.0.3")
     n0: Scalar = constant(0.519, "1", "n at the start", "circadian 1.0.3")
 
-    def drive(self, x, u):
-        """(alpha, B): activation of photoreceptors and what they drive."""
-        alpha = self.alpha_0 * power(u.light / self.I0, self.p) * u.light / (u.light + self.I1)
-        return alpha, self.G * (1.0 - x.n) * alpha * (1.0 - 0.4 * x.x) * (1.0 - 0.4 * x.xc)
-
     def rates(self, t, x, u):
-        alpha, B = self.drive(x, u)
+        alpha, B = dimmed(self, x, u.light)
         M = self.Mmax / (1.0 + jnp.exp((self.Hsat - x.plasma) / self.sigma))
-        hour = const(HOUR, "1/h")
-        own = (const(24.0, "h") / (0.99729 * self.tauc)) ** 2
         return self.State(
-            x=hour * (x.xc + seventh(x.x, self.mu) + B - self.eta * M),
-            xc=hour * (B * x.xc / 3.0 - x.x * (own + self.k * B) - self.xi * M),
-            n=receptors(alpha, self.beta, x.n),
+            **driven(self, x, self.tauc, alpha, B, push=-self.eta * M, pull=self.xi * M),
             pineal=self.a * x.making * (1.0 - self.m * B) * (1.0 - x.dry) - self.b_pineal * x.pineal,
             plasma=self.b_pineal * x.pineal - self.b_plasma * x.plasma + self.b_gut * x.gut,
             gut=-self.b_gut * x.gut,
@@ -132,7 +121,7 @@ class Breslow13(System):
         # each looks away from where the other has just acted
         begins = self.between(x, first, 0.5 * (first + last))
         ends = -self.between(x, first - const(1.0, "rad"), last)
-        stops = self.m * self.drive(x, u)[1] - 1.0  # above 0 light takes away what there is
+        stops = self.m * dimmed(self, x, u.light)[1] - 1.0  # above 0 light takes away what there is
         takes = (x.making > 0.5) & (x.dry < 0.5) & (stops > 1e-3)
         return {
             "begins": switch(begins, {"making": 1.0}, only=x.making < 0.5),

@@ -98,9 +98,21 @@ class Forger99(System):
         return self.State(x=x, xc=xc, n=self.n0)
 
 
-def seventh(x, mu):
-    """The higher order that Jewett and Kronauer gave the oscillator."""
-    return mu * (x / 3.0 + 4.0 / 3.0 * x**3 - 256.0 / 105.0 * x**7)
+def driven(body, x, tau, alpha, B, push=0.0, pull=0.0):
+    """Rates of x, xc and n of the oscillator of the seventh order: driven by light B, pushed in x and pulled in xc besides."""
+    hour, bent = const(HOUR, "1/h"), x.x / 3.0 + 4.0 / 3.0 * x.x**3 - 256.0 / 105.0 * x.x**7
+    own = (const(24.0, "h") / (0.99729 * tau)) ** 2
+    return {
+        "x": hour * (x.xc + body.mu * bent + B + push),
+        "xc": hour * (body.q * B * x.xc - x.x * (own + body.k * B) - pull),
+        "n": receptors(alpha, body.beta, x.n),
+    }
+
+
+def dimmed(body, x, light):
+    """(alpha, B) where dim light does little: activation of photoreceptors and what they drive."""
+    alpha = body.alpha_0 * power(light / body.I0, body.p) * light / (light + body.I1)
+    return alpha, body.G * (1.0 - x.n) * alpha * (1.0 - 0.4 * x.x) * (1.0 - 0.4 * x.xc)
 
 
 class Jewett99(System):
@@ -143,13 +155,7 @@ class Jewett99(System):
     def rates(self, t, x, u):
         alpha = self.alpha_0 * power(u.light / self.I0, self.p)
         B = self.G * (1.0 - x.n) * alpha * (1.0 - 0.4 * x.x) * (1.0 - 0.4 * x.xc)
-        hour = const(HOUR, "1/h")
-        own = (const(24.0, "h") / (0.99729 * self.taux)) ** 2
-        return self.State(
-            x=hour * (x.xc + seventh(x.x, self.mu) + B),
-            xc=hour * (self.q * B * x.xc - x.x * (own + self.k * B)),
-            n=receptors(alpha, self.beta, x.n),
-        )
+        return self.State(**driven(self, x, self.taux, alpha, B))
 
     def outputs(self, x, u):
         return _seen(x)
@@ -207,18 +213,11 @@ class Hilaire07(System):
     n0: Scalar = constant(0.51854818, "1", "n at the start", _START)
 
     def rates(self, t, x, u):
-        alpha = self.alpha_0 * power(u.light / self.I0, self.p) * u.light / (u.light + self.I1)
-        B = self.G * (1.0 - x.n) * alpha * (1.0 - 0.4 * x.x) * (1.0 - 0.4 * x.xc)
-        hour = const(HOUR, "1/h")
-        own = (const(24.0, "h") / (0.99729 * self.taux)) ** 2
+        alpha, B = dimmed(self, x, u.light)
         of_day = jnp.mod(t, const(24.0, "h"))
         pushes = (u.wake < 0.5) & ~((of_day > self.zone_start) & (of_day < self.zone_stop))
         N = self.rho * (1.0 / 3.0 - jnp.where(pushes, 1.0, 0.0)) * (1.0 - jnp.tanh(10.0 * x.x))
-        return self.State(
-            x=hour * (x.xc + seventh(x.x, self.mu) + B + N),
-            xc=hour * (self.q * B * x.xc - x.x * (own + self.k * B)),
-            n=receptors(alpha, self.beta, x.n),
-        )
+        return self.State(**driven(self, x, self.taux, alpha, B, push=N))
 
     def outputs(self, x, u):
         return _seen(x)
