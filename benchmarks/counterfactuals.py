@@ -7,7 +7,9 @@ three days lived, asked about the third (06:00 to 16:00), where the boluses came
 Beside the pooled twin stand its single structures, the twin with independent sensor error, the prior alone and, for the six, the
 cohort's average twin.
 
-    python benchmarks/counterfactuals.py [--method nuts|laplace] [--temper 3] [--json out.json]
+    python -m benchmarks.counterfactuals [--method nuts|laplace] [--temper 3] [--json out.json]
+
+`--patients FOLDER` asks of other patients instead, stored the same way (see `make_virtual_patients.py`).
 """
 
 import argparse
@@ -236,16 +238,19 @@ def main():
         "--no-independent", action="store_true", help="leave out the twin with independent sensor error"
     )
     parser.add_argument("--only", choices=["embedded", "six"])
+    parser.add_argument("--patients", metavar="FOLDER", help="other patients in place of all of these")
     parser.add_argument("--json")
     given = parser.parse_args()
     nuts = ht.NUTS(draws=200, warmup=150, most=3)
     method = {"auto": ht.Auto(draws=800, most=3), "nuts": nuts, "laplace": ht.Laplace()}[given.method]
     parts, verdicts, results, spent = {}, {}, {}, {}
     asked = {"embedded": ("embedded person", "free"), "six": ("six stored patients", given.start)}
+    if given.patients:
+        asked = {"others": ("other patients", given.start)}
     for which, (title, start) in asked.items():
         if given.only not in (None, which):
             continue
-        cases = {"embedded": embedded()} if which == "embedded" else load(folder())
+        cases = {"embedded": embedded()} if which == "embedded" else load(Path(given.patients or folder()))
         pooled, prior, verdicts[title], spent[title] = answer(
             structures(start=start), cases, method, given.temper, given.key
         )
@@ -256,7 +261,7 @@ def main():
         results[title] = told(title, *parts[title])
         if which == "embedded":
             one_by_one(parts[title][0]["pool of both"]["embedded"], parts[title][1]["embedded"])
-    if given.only is None:
+    if len(parts) > 1:
         (own, own_truth), (six, six_truth) = parts.values()
         results["all seven"] = told("all seven", {row: six[row] | own[row] for row in own}, six_truth | own_truth)
     print(f"{type(method).__name__}, temper {given.temper:g}; seconds and verdicts: {json.dumps([spent, verdicts])}")
