@@ -29,7 +29,8 @@ class Report:
     outputs: name -> (unit, doc); routes: dose -> the parts it has; graph: edges between "x.state", "u.input",
     "parameter" and "y.output"; unchecked: what it could not follow; linear: rates affine in the states and the same
     at all times; unforced: and known to be 0 where all states are;
-    noise: states with process noise, and whether its size depends on the state itself.
+    noise: states with process noise, and whether its size depends on the state itself; timed: rates that depend on the time
+    itself; resting: parameters on which `steady` depends.
     """
 
     outputs: dict[str, tuple[str, str]]
@@ -40,6 +41,8 @@ class Report:
     unforced: bool
     noise: tuple[tuple[str, bool], ...] = ()
     switches: tuple[SwitchField, ...] = ()
+    timed: bool = False
+    resting: frozenset[str] = frozenset()
 
 
 class _Tracer:
@@ -283,6 +286,7 @@ def check(system, spec=None) -> Report:
     if "portion" in spec.defines:
         _portions(tracer)
     switches = _switches(tracer) if "switches" in spec.defines else ()
+    resting: frozenset[str] = frozenset()
     for method in sorted({"initial", "steady"} & spec.defines):
 
         def values(body, t, x, u, method=method):
@@ -293,6 +297,8 @@ def check(system, spec=None) -> Report:
         )
         if method == "initial":
             tracer.link(terms, "x.")
+        else:
+            resting = frozenset(d for term in terms.values() for d in term.deps)
     tracer.edges |= {(f"u.{name}", f"x.{dose.into}") for name, dose in spec.doses.items()}
     return Report(
         outputs,
@@ -303,6 +309,8 @@ def check(system, spec=None) -> Report:
         all(term.degree == 1 and term.pure and "t" not in term.deps for term in rates.values()),
         noise,
         switches,
+        any("t" in term.deps for term in rates.values()),
+        resting,
     )
 
 

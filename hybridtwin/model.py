@@ -27,6 +27,7 @@ from hybridtwin.errors import DeclarationError, NoReadings
 from hybridtwin.interventions import World
 from hybridtwin.pooling import Pooling, check, correlated, fingerprint, personal, pooling_of
 from hybridtwin.program import Program
+from hybridtwin.rest import checked_start
 from hybridtwin.sensors import AbstractSensor, Seen
 from hybridtwin.simulate.mesh import Layout, Mesh, bucket, lay, layout_of, pad
 from hybridtwin.simulate.pilot import Choice, choose, graded
@@ -113,11 +114,8 @@ class Model:
             raise DeclarationError(
                 f"a model is made of a System, not {type(system).__name__}. Write ht.Model(MySystem(), ...)."
             )
-        if start not in ("free", "steady"):
-            raise DeclarationError(
-                f'start is "free" or "steady", not {start!r}. "steady" begins at rest under the first inputs.'
-            )
         spec = system.spec
+        checked_start(start, spec)
         self.varies, self.pooling = varying.checked(spec, varies or {}), pooling_of(pooling, omega)
         if self.pooling is not None:
             check(system, self.pooling)
@@ -196,7 +194,7 @@ class Model:
         found = []
         for path, prior in self.system.priors().items():
             field = self.spec.parameters.get(path)
-            if field is not None and field.initial and self.start == "steady":
+            if self.start == "steady" and path in self.spec.forgotten:
                 continue
             found.append(Site(path, prior, shared=bool(field and field.shared)))
         for path, group in self.varying:

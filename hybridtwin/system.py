@@ -43,6 +43,7 @@ from hybridtwin.fields import (
     switch,
 )
 from hybridtwin.priors import halfnormal, logitnormal, lognormal, median, normal, typical
+from hybridtwin.rest import rest_of
 from hybridtwin.units import factor, parse
 
 __all__ = [
@@ -338,6 +339,8 @@ class Spec:
     horizon: float | None = None  # declared validity, in `time`
     grid: float | None = None  # default spacing of outputs, in `time`
     step: float | None = None  # of a difference equation, in `time`
+    restless: str | None = None  # why there is no rest
+    forgotten: frozenset[str] = frozenset()  # parameters of the first row on which the rest does not depend
 
     def state(self, values: Mapping[str, Any]):
         """The State with these values by path."""
@@ -457,6 +460,7 @@ class System(Parametric, metaclass=_SystemMeta):
     horizon: ClassVar[str | None] = None
     grid: ClassVar[str | None] = None
     step: ClassVar[str | None] = None  # a difference equation: what `rates` says holds for a whole step of this length
+    restless: ClassVar[str | None] = None  # why it has no rest, such as "a rhythm of its own"; then `start="steady"` is refused
     protocol: ClassVar[Any] = None  # a typical day, and what was published: see physiology/reference.py
     references: ClassVar[tuple] = ()
     State: ClassVar[Any] = State  # the author's own subclasses
@@ -482,8 +486,9 @@ class System(Parametric, metaclass=_SystemMeta):
         return self.spec.state(dict.fromkeys(self.spec.states, 0.0))
 
     def steady(self, u):
-        """The state at rest under the inputs `u`; that of `initial` unless the author says otherwise."""
-        return self.initial(u)
+        """The state at rest under the inputs `u`: found by going there from `initial` unless the author writes it down."""
+        spec = self.spec
+        return self.initial(u) if spec.unforced and "initial" not in spec.defines else rest_of(self, u)
 
     def dosing(self, u) -> dict[str, Route]:
         """Routes of the doses that have a lag, a fraction, a modelled rate or duration."""
@@ -550,8 +555,11 @@ def _spec(system: System) -> Spec:
         raise DeclarationError(
             f"{cls.__name__} says linear = True, but its rates are not affine in its states at all times. Leave it out"
         )
+    initial = frozenset(p for p, f in spec.parameters.items() if f.initial)
     return dataclasses.replace(
         spec,
+        restless=_restless(system, spec, report.timed),
+        forgotten=initial - report.resting if "steady" in spec.defines else frozenset(),
         outputs={n: OutputField(unit, doc, n) for n, (unit, doc) in report.outputs.items()},
         edges=report.graph,
         unchecked=report.unchecked,
@@ -562,3 +570,14 @@ def _spec(system: System) -> Spec:
         noise=report.noise,
         moving=tuple(n for n in spec.doses if set(report.routes.get(n, ())) - {"fraction"}),
     )
+
+
+def _restless(system, spec, timed: bool) -> str | None:
+    """Why a system has no rest: it says so, a part of it says so, or its rates change with the time."""
+    cls = type(system)
+    if cls.restless is not None or "steady" in spec.defines:
+        return cls.restless
+    parts = {f.name: getattr(system, f.name) for f in dataclasses.fields(system)}
+    reasons = {name: value.spec.restless for name, value in parts.items() if isinstance(value, System)}
+    told = [f"{why} ({name})" for name, why in reasons.items() if why]
+    return told[0] if told else "its rates change with the time" if timed else None

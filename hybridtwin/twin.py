@@ -168,7 +168,7 @@ class Twin:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the interventions did beyond what was asked."""
-        return self.world().notes
+        return (*self.days[0].told, *self.world().notes)
 
     # ------------------------------------------------------------------ verbs
 
@@ -194,34 +194,31 @@ class Twin:
             other.world(which)  # a mistake is told here, not when somebody simulates
         return other
 
-    def on(self, record: Person, start: str | Mapping[str, float] = "steady") -> "Twin":
+    def on(self, record: Person, start: str | Mapping[str, float] | None = None) -> "Twin":
         """The same body on another day's inputs.
 
         **Arguments:** `record`: inputs and covariates (readings are not needed; what is usual for this person, such as the
         usual basal rate, is carried over where the record is silent). `start`: "steady" (at rest under the day's first
-        inputs), "lived" (goes on from the end of this twin's day), or state -> number for every state.
+        inputs), "lived" (goes on from the end of this twin's day), "free" (as the system's `initial` says), or state -> number
+        for every state. Left out: at rest where there is one, else (a clock, a tumor that grows) "free", which `notes` tell.
         """
-        if isinstance(start, str) and start not in ("steady", "lived"):
-            raise InterventionError(
-                f'on: start is "steady", "lived" or a state, not {start!r}. "steady" begins at rest.'
-            )
         days = []
         for i, fit in enumerate(self.fits):
             record_i = _carry_over(record, self.days[i], fit.model.spec)
-            day = Day.of(fit.model, record_i, start="steady", lived=False)
+            day = Day.another(fit.model, record_i, start if isinstance(start, str) else None)
             if start == "lived":
                 day = dataclasses.replace(day, start=self.last_state(i), prior_start=self.last_state(i, prior=True))
-            elif not isinstance(start, str):
+            elif start is not None and not isinstance(start, str):
                 missing = set(fit.model.spec.states) - set(start)
                 if missing:
                     raise InterventionError(
                         f"on: the start lacks the states {', '.join(sorted(missing))}. Give a number for each."
                     )
-                day = dataclasses.replace(day, start=dict(start))
+                day = dataclasses.replace(day, start=dict(start), told=())
             _within_horizon(day.bound, fit.model.spec)
             days.append(day)
         return dataclasses.replace(
-            self, days=tuple(days), dos=(), rules=(), root=f"{self.root}|{record.hash()}|{start}"
+            self, days=tuple(days), dos=(), rules=(), root=f"{self.root}|{record.hash()}|{start or 'steady'}"
         )
 
     def forecast(self, until, **inputs) -> "Twin":
@@ -492,7 +489,7 @@ def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, name
     first = twins[0]
     columns, failed, structures, error, lost = [], [], [], 0.0, Failures()
     time, solvers = np.zeros(0), []
-    notes: list[list[str]] = [[] for _ in twins]
+    notes: list[list[str]] = [[note for day in first.days for note in day.told] for _ in twins]
     acts: list[list[list[Act]]] = [[] for _ in twins]
     outputs = names or common_outputs(first.fits)
     all_worlds = [[twin.world(i) for twin in twins] for i in range(len(first.fits))]

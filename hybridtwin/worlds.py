@@ -15,6 +15,7 @@ from hybridtwin.errors import InterventionError
 from hybridtwin.fit import Fit
 from hybridtwin.interventions import World
 from hybridtwin.model import Data, Kernel, Model, lived_world
+from hybridtwin.rest import REMEDY
 from hybridtwin.simulate.course import course, recorder
 from hybridtwin.simulate.failures import Failures, failures
 from hybridtwin.simulate.mesh import FIRST, LAST, bucket, lay, layout_of, override_columns, pad
@@ -33,9 +34,9 @@ from hybridtwin.units import time_factor
 class Day:
     """A record bound to one fit's model, and how its first row begins.
 
-    `start`: "model" (as the model says), "steady", or states by path, (n,) each or one number for every draw. `lived`: is
+    `start`: "model" (as the model says), "steady", "free", or states by path, (n,) each or one number for every draw. `lived`: is
     it the record that the fit was made on (then latent events and occasions have posterior draws)? `prior_start`: states
-    for the draws of the prior, where those of `start` belong to draws of the posterior.
+    for the draws of the prior, where those of `start` belong to draws of the posterior. `told`: what nobody asked for, in words.
     """
 
     bound: Bound
@@ -43,6 +44,7 @@ class Day:
     start: str | Mapping[str, Any] = "model"
     lived: bool = True
     prior_start: Mapping[str, Any] | None = None
+    told: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: Model, person, start="model", lived=True) -> "Day":
@@ -50,6 +52,27 @@ class Day:
         sensors = {name: model.unit_of(s.of) for name, s in model.sensors.items()}
         bound = person.bind(model.spec, sensors)
         return cls(bound, lived_world(bound), start, lived)
+
+    @classmethod
+    def another(cls, model: Model, person, start: str | None) -> "Day":
+        """Another day of the same body: at rest, or as its `initial` says ("free", and by None where it has no rest).
+
+        **Raises:** InterventionError for another word, for "steady" without a rest, and for "free" where the fit knows of none.
+        """
+        if start not in (None, "steady", "lived", "free"):
+            raise InterventionError(f'on: start is "steady", "free", "lived" or a state, not {start!r}. "steady" begins at rest.')
+        why, name = model.spec.restless, model.spec.name
+        if start == "steady" and why is not None:
+            raise InterventionError(f"on: {name} has no rest: {why}. {REMEDY}.")
+        if start == "free" and model.start == "steady" and model.spec.forgotten:
+            raise InterventionError(
+                f"on: this twin's model begins at rest, so nothing is known of {', '.join(sorted(model.spec.forgotten))}. "
+                'Give every state as start={...}, or personalize with Model(..., start="free").'
+            )
+        begins = "free" if start == "free" else "steady" if why is None else "model"
+        day = cls.of(model, person, start=begins, lived=False)
+        said = f"{name} has no rest ({why}): the day begins as its `initial` says"
+        return dataclasses.replace(day, told=(said,)) if start is None and why is not None else day
 
 
 def thinned(count: int, wanted: int) -> np.ndarray:
@@ -109,8 +132,8 @@ def _choice(fit: Fit, day: Day, exact: bool, watched: bool) -> Choice:
 
 def _kernel(fit: Fit, day: Day, worlds) -> tuple[Kernel, Choice]:
     model = fit.model
-    if isinstance(day.start, str) and day.start == "steady":
-        model = model.starting("steady")
+    if isinstance(day.start, str) and day.start != "model":
+        model = model.starting(day.start)
     layout = layout_of(worlds, model.spec, varying=model.varying, latents=len(day.bound.latent), noise=True)
     groups = {g: 1 + len(day.bound.occasion_edges(g)) for _, g in model.varying}
     if day.lived:
@@ -225,7 +248,7 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         clock=day.bound.clock,
         priors=fit.model.system.priors(),
         values=values,
-        resting=meshes[0].steady.node,
+        resting=[*meshes[0].steady.node, *([0] if kernel.model.start == "steady" and not given_start else [])],
     )
     acts = [
         acts_of(world, kernel.layout, jax.tree.map(lambda a, w=w: a[w], solved.acts), nodes) for w, world in enumerate(worlds)

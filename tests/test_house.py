@@ -19,7 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # fmt: off
 ORDER = [
     "errors", "engine", "program", "paths", "progress", "versions", "units", "terms", "fields", "dimensions", "priors", "drawing",
-    "system", "clock", "signals", "records", "record_text", "binding", "io", "interventions", "simulate", "sensors",
+    "rest", "system", "clock", "signals", "records", "record_text", "binding", "io", "interventions", "simulate", "sensors",
     "coordinates", "pooling", "varying", "model",
     "fit", "worlds", "measures", "outcomes", "glycemia", "twin", "inference", "causal", "physiology", "datasets", "plots",
     "report", "grammar", "cli", "demo", "__main__", "__init__",

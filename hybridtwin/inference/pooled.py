@@ -75,9 +75,8 @@ class Pool:
     @functools.cached_property
     def personal(self) -> dict[str, Any]:
         """Path -> prior of the parameters with a typical value."""
-        steady = self.model.start == "steady"
-        initial = {p for p, f in self.model.spec.parameters.items() if f.initial} if steady else set()
-        return {path: prior for path, prior in personal(self.model.system).items() if path not in initial}
+        forgotten = self.model.spec.forgotten if self.model.start == "steady" else frozenset()
+        return {path: prior for path, prior in personal(self.model.system).items() if path not in forgotten}
 
     @functools.cached_property
     def omegas(self) -> dict[str, Any]:

@@ -70,6 +70,10 @@ class Exercise(System):
             removal=self.a5 * x.effort - self.a6 * x.removal,
         )
 
+    def steady(self, u):
+        E = u.intensity
+        return self.State(effort=E, production=self.a1 / self.a2 * E, uptake=self.a3 / self.a4 * E, removal=self.a5 / self.a6 * E)
+
     def outputs(self, x, u):
         return {"net": output(x.uptake - x.production, "mg/kg/min", "glucose that exercise takes")}
 
@@ -159,6 +163,18 @@ class T1DDay(System):
         clock = self.clock.initial(u)
         return self.State(body=self.body_at(clock).initial(u), exercise=self.exercise.initial(u), clock=clock)
 
+    def steady(self, u):
+        """The body at rest with the sensitivity of that time of its day, exercise as it goes on; the clock never rests."""
+        clock, exercise = self.clock.initial(u), self.exercise.steady(u)
+        body = self.body_at(clock)
+        rest = body.steady(u)
+        plasma = rest.insulin.I - exercise.removal / body.insulin.ke
+        action = body.SI * (plasma - body.insulin.plasma(u.usual_basal, u))
+        G = (body.SG * body.Gb - (exercise.uptake - exercise.production) / body.VG) / (body.SG + action)
+        insulin = type(rest.insulin)(**{**vars(rest.insulin), "I": plasma})
+        moved = {"insulin": insulin, "X": action, "G": G, "C": G}
+        return self.State(body=type(rest)(**{**vars(rest), **moved}), exercise=exercise, clock=clock)
+
 
 class Chemotherapy(System):
     r"""Docetaxel against a tumor, paid for in neutrophils: the dose that shrinks the one is limited by the other.
@@ -175,6 +191,7 @@ class Chemotherapy(System):
     """
 
     time = "h"
+    restless = "a tumor that grows or shrinks"
     protocol = Protocol(
         1512.0, "docetaxel, 180 mg (100 mg/m2) every three weeks, three cycles", shows=("size", "neutrophils"),
         doses={"iv": Regimen.infusion(180.0, "mg", at=0.0, over=1.0).every("21 d", times=3)},

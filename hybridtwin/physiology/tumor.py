@@ -54,6 +54,7 @@ class Geng2017Daily(System):
     time = "d"
     grid = "1 d"
     step = "1 d"
+    restless = "a tumor that grows or shrinks"
     protocol = Protocol(
         60.0, "six weekly cycles of chemotherapy and 2 Gy on the days after", shows=("volume", "drug"),
         doses={"chemo": Regimen.bolus(5.0, "mg/m^3", at=7.0).every("7 d", times=6),
@@ -123,6 +124,7 @@ class Geng2017(System):
 
     time = "d"
     grid = "0.5 d"
+    restless = "a tumor that grows or shrinks"
     protocol = Protocol(
         90.0, "30 fractions of 2 Gy on working days", shows=("volume",),
         doses={"radio": Regimen.bolus(2.0, "Gy", at=[7.0 * w + d for w in range(1, 7) for d in range(5)])},
@@ -188,6 +190,7 @@ class Claret2009(System):
 
     time = "wk"
     grid = "0.5 wk"
+    restless = "a tumor that grows or shrinks"
     protocol = Protocol(
         52.0, "a year of capecitabine, 2.3 g a day on average over cycles", signals={"exposure": Signal.constant(2.3, "g/d")}
     )
@@ -233,6 +236,7 @@ class Simeoni2004(System):
 
     time = "d"
     grid = "0.1 d"
+    restless = "a tumor that grows or shrinks"
     protocol = Protocol(
         30.0, "30 mg/kg of paclitaxel every four days from day 8, as in figure 3 of Simeoni 2004", shows=("weight",),
         doses={"iv": Regimen.bolus(30.0, "mg/kg", at=8.0).every("4 d", times=3)},

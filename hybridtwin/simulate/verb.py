@@ -12,6 +12,7 @@ import numpyro.distributions as dist
 from hybridtwin.engine import Lanes
 from hybridtwin.errors import DeclarationError, InterventionError, ParameterError, PastHorizon
 from hybridtwin.interventions import Do, Rescue, When, World, enact
+from hybridtwin.rest import checked_start
 from hybridtwin.simulate.course import course, recorder
 from hybridtwin.simulate.failures import failures
 from hybridtwin.simulate.mesh import LAST, Layout, Mesh, bucket, lay, layout_of, override_columns, pad
@@ -45,7 +46,7 @@ def simulate(
     - `at`: times of output: numbers in the record's unit of time or clock text; or readings (anything with `.time` and
       `.order`, such as `person.series["C"]`), which keep their place in the record's order. Default: the system's
       `grid`, or 400 points over the record. A time after the record lengthens it.
-    - `start`: "free" (the system's `initial`) or "steady" (at rest under the inputs of the first moment).
+    - `start`: "free" (the system's `initial`) or "steady" (at rest under the first inputs; refused where there is no rest).
     - `solver`: a stepper such as `Adaptive(stiff=True)`; by default exact for linear systems under piecewise constant
       signals, else Runge-Kutta on the mesh, whose steps are halved until no output changes by more than `tol` of its
       largest value (1e-4; 1e-2 for a system with process noise, whose paths are the same whatever the steps).
@@ -94,7 +95,7 @@ def simulate(
         clock=bound.clock,
         priors=priors or type(system)().priors(),
         values=lanes["values"],
-        resting=mesh.steady.node,
+        resting=[*mesh.steady.node, *([0] if start == "steady" else [])],
     )
     acted = [told(act, bound.clock, solved.failed) for act in acts]
     return Trajectory(
@@ -115,10 +116,7 @@ def simulate(
 
 
 def _check_request(system, priors, start, draws, key):
-    if start not in ("free", "steady"):
-        raise DeclarationError(
-            f'start is "free" or "steady", not {start!r}. "steady" begins at rest under the first inputs.'
-        )
+    checked_start(start, system.spec)
     if system.spec.noise and (draws is None or key is None):
         raise ParameterError(
             f"{type(system).__name__} has process noise: which path? Give draws= and key= to draw paths."

@@ -61,6 +61,7 @@ class Hannay19(System):
 
     time = "h"
     grid = "0.05 h"
+    restless = "a rhythm of its own"
     protocol = fortnight()
     references = held()
 
@@ -129,6 +130,7 @@ class Hannay19TP(System):
 
     time = "h"
     grid = "0.05 h"
+    restless = "a rhythm of its own"
     protocol = fortnight()
     references = held()
 

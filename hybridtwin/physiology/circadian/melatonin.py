@@ -48,6 +48,7 @@ class Breslow13(System):
 
     time = "h"
     grid = "0.05 h"
+    restless = "a rhythm of its own"
     protocol = fortnight(shows=("x", "plasma"))
     references = held()
 

@@ -59,6 +59,7 @@ class Forger99(System):
 
     time = "h"
     grid = "0.05 h"
+    restless = "a rhythm of its own"
     protocol = fortnight()
     references = held()
 
@@ -130,6 +131,7 @@ class Jewett99(System):
 
     time = "h"
     grid = "0.05 h"
+    restless = "a rhythm of its own"
     protocol = fortnight()
     references = held()
 
@@ -183,6 +185,7 @@ class Hilaire07(System):
 
     time = "h"
     grid = "0.05 h"
+    restless = "a rhythm of its own"
     protocol = fortnight(wake=True)
     references = held()
 

@@ -87,6 +87,7 @@ class Skeldon23(System):
 
     time = "h"
     grid = "0.1 h"
+    restless = "a rhythm of its own"
     protocol = Protocol(
         24.0 * 14, "14 days of 150 lux from 07:00 to 23:00", shows=("pressure",),
         signals={"light": hours_on(150.0, "lux", 7.0, 23.0, 14)},
@@ -192,6 +193,7 @@ class TwoProcess(System):
 
     time = "h"
     grid = "0.5 h"
+    restless = "a rhythm of its own"
     protocol = Protocol(24.0 * 14, "14 days without constraint", shows=("S",))
     references = SLEEPS
 

@@ -33,6 +33,7 @@ class Smith2004(System):
 
     time = "s"
     grid = "0.01 s"
+    restless = "a heart that beats"
     protocol = Protocol(18.0, "24 beats at 80 a minute, as in table 3 of Smith 2004", shows=("Pao", "Ppa", "Pvc"), tol=2e-3)
     references = (
         Reference("left ventricle, end-diastolic volume", "mL", 111.7, _SMITH, lambda lived: _beat(lived, "Vlv", np.max)),

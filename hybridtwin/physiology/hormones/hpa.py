@@ -51,6 +51,7 @@ class Bangsgaard2017(System):
     time = "min"
     grid = "10 min"
     horizon = "30 d"
+    restless = "a rhythm of the day"
     protocol = Protocol(
         2880.0, "two days; 20 min of stress at 16:00, and 20 mg of hydrocortisone at 8:00 of the second day",
         shows=("ACTH_level", "cortisol_level"), tol=1e-4,

@@ -62,6 +62,7 @@ class CruzLoya2022(System):
     time = "h"
     grid = "2 h"
     horizon = "2 a"
+    restless = "a rhythm of the day"
     protocol = Protocol(
         16 * _WEEK, "the thyroid taken out after a week; from week 9 on 112 ug of levothyroxine (1.6 ug/kg) each morning",
         shows=("TSH", "T4", "T3"), tol=1e-4,
