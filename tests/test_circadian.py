@@ -11,7 +11,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from hybridtwin import outcomes
-from hybridtwin.errors import DeclarationError
+from hybridtwin.errors import DeclarationError, InterventionError
 from hybridtwin.physiology import REGISTRY, Breslow13, Forger99, Jewett99, Warfarin
 from hybridtwin.physiology.circadian.common import hours_on
 from hybridtwin.physiology.circadian.markers import cbtmin, daily, dlmo, lowest
@@ -61,22 +61,30 @@ def reference(shared_data):
     return read
 
 
+STEPPED = {  # as the package runs them: its names of the states, and where the initial condition goes
+    "Skeldon23Stepped": ({"asleep": "sleep_state"}, {"x": "x0", "xc": "xc0", "n": "n0", "H": "H00"}),
+    "Breslow13Stepped": ({"pineal": "H1", "plasma": "H2", "gut": "H3"}, {"x": "x0", "xc": "xc0", "n": "n0"}),
+}
+
+
 def held_against(reference, name, scenario):
     """Largest deviation of any state, and of the daily DLMO [h] as located, and as the package locates it on its grid."""
-    told, course, day = reference(name, scenario)
-    spec = REGISTRY[name].spec
-    start = {f"{path}0": value for path, value in zip(STATES[name], told["initial_condition"], strict=True)}
-    body = REGISTRY[name](**start, **ON_ITS_GRID.get(name, {})).typical()
+    told, course, day = reference(name.removesuffix("Stepped"), scenario)
+    spec, system = REGISTRY[name].spec, REGISTRY[name]
+    words, places = STEPPED.get(name, ({}, {path: f"{path}0" for path in spec.states}))
+    start = dict(zip(places.values(), told["initial_condition"], strict=False))
+    if name in STEPPED:
+        body = system(model=REGISTRY[name.removesuffix("Stepped")](**start)).typical()
+    else:
+        body = system(**start, **ON_ITS_GRID.get(name, {})).typical()
     found = simulate(body, day, tol=1e-6)
     every = np.searchsorted(found.time, course["t_h"] - 1e-6)
-    off = max(np.abs(found[path][0][every] - course[path]).max() for path in spec.states)
-    ours, theirs = daily(found, body)[0], np.array(told["dlmo_h"])
-    values = body.values()
-    inner = found["x"][0]
-    grid = found.time[1:-1][(inner[1:-1] < inner[:-2]) & (inner[1:-1] <= inner[2:])]
-    near = [grid[np.argmin(np.abs(grid + values.get("phi_ref", 0.0) - values["cbt_to_dlmo"] - t))] for t in theirs]
-    on_grid = np.array(near) + values.get("phi_ref", 0.0) - values["cbt_to_dlmo"] - theirs
-    return off, np.abs(ours[: len(theirs)] - theirs).max(), np.abs(on_grid).max()
+    off = max(np.abs(found[path][0][every] - course[words.get(path, path)]).max() for path in spec.states)
+    theirs = np.array(told["dlmo_h"])
+    if name == "Breslow13Stepped":  # where two minima of a day are an hour apart the package counts both
+        theirs = np.array([theirs[np.argmin(np.abs(theirs - one))] for one in daily(found, body)[0]])
+    located, on_grid = (daily(found, body, grid=grid)[0][: len(theirs)] - theirs for grid in (None, "0.05 h"))
+    return off, np.abs(located).max(), np.abs(on_grid).max()
 
 
 SCENARIOS = ("regular_150lux", "regular_1000lux_late", "constant_dark", "slam_shift_8h", "social_jetlag_2h", "shift_work")
@@ -85,19 +93,21 @@ SCENARIOS = ("regular_150lux", "regular_1000lux_late", "constant_dark", "slam_sh
 @pytest.mark.parametrize(
     ("name", "scenario"),
     [pytest.param(name, s, marks=[] if (name, s) == ("Jewett99", "slam_shift_8h") else pytest.mark.heavy)
-     for name in VECTORS for s in SCENARIOS],
+     for name in VECTORS for s in SCENARIOS]
+    + [(f"{name}Stepped", s) for name in ("Skeldon23", "Breslow13") for s in ("regular_150lux", "slam_shift_8h")],
 )  # fmt: skip
 def test_trajectories_and_melatonin_onset(reference, name, scenario):
     off, located, on_grid = held_against(reference, name, scenario)
     print(f"{name} {scenario}: states {off:.2g}, DLMO {located:.3f} h located, {on_grid:.3f} h on the package's grid")
     assert off < 1e-4
-    assert located < 0.03 and on_grid < 0.02
+    assert on_grid < 0.02 and located < 0.03  # the package's minima lie on its grid: half a step of 0.05 h from where they are
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("scenario", ["regular_150lux", "slam_shift_8h"])
 def test_the_clock_with_melatonin_is_that_of_the_package(reference, scenario):
-    """Melatonin within what the package makes in one of its steps, with which it passes the moments of beginning and end."""
+    """Melatonin within what the package makes in one of its steps, with which it passes the moments of beginning and end; with
+    those steps it is the package's to 1e-4 (`Breslow13Stepped` above)."""
     told, course, day = reference("Breslow13", scenario)
     found = simulate(Breslow13().typical(), day, tol=1e-6)
     every = np.searchsorted(found.time, course["t_h"] - 1e-6)
@@ -156,6 +166,14 @@ def test_minima_are_located_between_nodes():
     value = -np.cos(2 * np.pi * (time - 5.13) / 24.2)
     np.testing.assert_allclose(lowest(time, value), 5.13 + 24.2 * np.arange(4), atol=1e-3)
     assert lowest(time, time).size == 0
+
+
+def test_minima_on_a_grid_need_that_grid():
+    trajectory = fake(lambda t: -np.cos(2 * np.pi * (t - 29.2) / 24.0))
+    np.testing.assert_allclose(daily(trajectory, Forger99, grid="1 h") % 24.0, [[22.0, 22.0], [23.0, 23.0]])
+    np.testing.assert_allclose(daily(trajectory, Forger99) % 24.0, [[22.2, 22.2], [23.45, 23.45]], atol=1e-2)
+    with pytest.raises(InterventionError, match=r"not known at every multiple of 0.3 h. Simulate with at="):
+        daily(trajectory, Forger99, grid="0.3 h")
 
 
 def fake(course, name="x"):

@@ -21,8 +21,8 @@ from hybridtwin.system import Scalar
 from hybridtwin.worlds import Day
 
 RESTLESS = {
-    "a rhythm of its own": {"Forger99", "Jewett99", "Hilaire07", "Breslow13", "Hannay19", "Hannay19TP", "Skeldon23",
-                            "TwoProcess"},
+    "a rhythm of its own": {"Forger99", "Jewett99", "Hilaire07", "Breslow13", "Breslow13Stepped", "Hannay19", "Hannay19TP",
+                            "Skeldon23", "Skeldon23Stepped", "TwoProcess"},
     "a rhythm of the day": {"Bangsgaard2017", "CruzLoya2022"},
     "a heart that beats": {"Smith2004"},
     "a tumor that grows or shrinks": {"Chemotherapy", "Geng2017", "Geng2017Daily", "Claret2009", "Simeoni2004"},

@@ -1,9 +1,10 @@
 """What the models of the body clock share: light on the eye, the typical fortnight, and what it is held against."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybridtwin.physiology.circadian.markers import lowest
+from hybridtwin.physiology.circadian.markers import lowest, offsets
 from hybridtwin.physiology.reference import Protocol, Reference
 from hybridtwin.signals import Signal
 from hybridtwin.system import Input, Scalar, const, constant, lognormal, normal, parameter, signal
@@ -31,8 +32,7 @@ def fortnight(shows=("x",), wake: bool = False) -> Protocol:
 
 def _minima(lived):
     """CBTmin of every day [h]."""
-    after = lived.body.values().get("phi_ref", 0.0)
-    return lowest(lived.time, lived["x"]) + float(after)
+    return lowest(lived.time, lived["x"]) + offsets(lived.body)[0]
 
 
 def held() -> tuple[Reference, ...]:
@@ -53,7 +53,7 @@ def held() -> tuple[Reference, ...]:
                   "Baehr 2000, morning and evening types, doi:10.1046/j.1365-2869.2000.00196.x",
                   lambda lived: entrained(lived) % 24.0),
         Reference("melatonin onset on regular days, after noon", "h", (5.3, 11.6), DAY_WORKERS,
-                  lambda lived: (entrained(lived, float(lived.body.cbt_to_dlmo)) - 12.0) % 24.0),
+                  lambda lived: (entrained(lived, offsets(lived.body)[1]) - 12.0) % 24.0),
     )  # fmt: skip
 
 
@@ -104,6 +104,19 @@ def turned(x, xc, late):
 def receptors(alpha, ready, n):
     """dn/dt of the share n of used photoreceptors [1/h]; alpha and the recovery `ready` in 1/min."""
     return const(60.0, "min/h") * (alpha * (1.0 - n) - ready * n)
+
+
+def classical(rates, x, h):
+    """Mean rates over a step h of the classical Runge-Kutta method, with which the package circadian 1.0.3 runs its models."""
+
+    def moved(by, slope):
+        return jax.tree.map(lambda leaf, rate: leaf + by * rate, x, slope)
+
+    k1 = rates(x)
+    k2 = rates(moved(0.5 * h, k1))
+    k3 = rates(moved(0.5 * h, k2))
+    k4 = rates(moved(h, k3))
+    return jax.tree.map(lambda a, b, c, d: (a + 2.0 * b + 2.0 * c + d) / 6.0, k1, k2, k3, k4)
 
 
 HOUR = np.pi / 12  # radians of the clock in an hour

@@ -8,6 +8,7 @@ import numpy as np
 from hybridtwin.physiology.circadian.common import (
     DAY_WORKERS,
     HOUR,
+    classical,
     hours_on,
     later,
     light,
@@ -79,8 +80,8 @@ class Skeldon23(System):
     x, xc, n, light and units as in `Forger99`; H [1] sleep pressure, asleep [1] 1 in sleep; mu, H0, Delta, ca [1], chi,
     tauc, latency [h]. `awake` [1] is a signal: while it is 1 sleep is kept off (an alarm clock, a night shift).
     `latency`: the package circadian 1.0.3, whose times are a reference here, acts one to two of its steps of 0.05 h
-    after the threshold; its mean is the default, `latency=0` is the model as printed. What was `latency` ago is taken
-    from the rates.
+    after the threshold (`Skeldon23Stepped` does the same); its mean is the default, `latency=0` is the model as printed.
+    What was `latency` ago is taken from the rates.
     The start is the entrained one, turned by `late` [h]. It never rests. `do` acts on `light` and `awake`.
     Priors: periods of Czeisler 1999; other spreads assumed. Source: Skeldon 2023, doi:10.1371/journal.pcbi.1011743.
     """
@@ -177,6 +178,57 @@ class Skeldon23(System):
     def initial(self, u):
         x, xc = turned(self.x0, self.xc0, self.late)
         return self.State(x=x, xc=xc, n=self.n0, H=self.H00, asleep=0.0)
+
+
+class Skeldon23Stepped(System):
+    r"""`Skeldon23` as the package circadian 1.0.3 runs it: a difference equation of 0.05 h that decides on sleep once a step.
+
+    k1 = r(x)          k2 = r(x + h/2 k1)          k3 = r(x + h/2 k2)          k4 = r(x + h k3)
+    x(t + h) = x + h/6 (k1 + 2 k2 + 2 k3 + k4)
+    asleep(t + h) = 1 where H >= H0 + Delta/2 + ca C awake, 0 where H <= H0 - Delta/2 + ca C asleep or kept awake, else asleep(t)
+
+    r the rates of `model` under the light of the step and asleep(t); H, C at t, so that a decision holds from one step after its
+    moment; h = 0.05 h. Symbols, states and inputs are those of `Skeldon23`, whose `latency` does not enter. For comparison with
+    that package, whose sleep begins up to two steps after the threshold; `Skeldon23` locates the moment and has derivatives.
+    Outputs here jump with parameters, where a decision falls into another step. `do` acts on `light` and `awake`.
+    Source: Skeldon 2023, doi:10.1371/journal.pcbi.1011743, in the discrete form of the package circadian 1.0.3.
+    """
+
+    time = "h"
+    grid = "0.05 h"
+    step = "0.05 h"
+    restless = "a rhythm of its own"
+    protocol = Protocol(
+        24.0 * 14, "14 days of 150 lux from 07:00 to 23:00", shows=("pressure",),
+        signals={"light": hours_on(150.0, "lux", 7.0, 23.0, 14)},
+    )  # fmt: skip
+    references = (
+        Reference("sleep a day", "h", (7.0, 9.0), _ADVISED,
+                  lambda lived: 24.0 * float(np.mean(lived["sleep"][lived.time > 48.0]))),
+        Reference("melatonin onset on regular days, after noon", "h", (5.3, 11.6), DAY_WORKERS,
+                  lambda lived: (lowest(lived.time, lived["x"])[-1] - float(lived.body.model.cbt_to_dlmo) - 12.0) % 24.0),
+    )  # fmt: skip
+
+    State = Skeldon23.State
+    Input = Skeldon23.Input
+
+    model: Skeldon23 = Skeldon23()
+
+    def rates(self, t, x, u):
+        h = const(0.05, "h")
+        mean = classical(lambda y: self.model.rates(t, y, u), x, h)
+        over = x.H - self.model.H0 - self.model.ca * self.model.drive(x.x, x.xc)
+        kept, sleeps = u.awake > 0.5, x.asleep > 0.5
+        stays = jnp.where((over <= -self.model.Delta / 2.0) | kept, 0.0, 1.0)
+        falls = jnp.where((over >= self.model.Delta / 2.0) & ~kept, 1.0, 0.0)
+        decided = jnp.where(sleeps, stays, falls)
+        return self.State(x=mean.x, xc=mean.xc, n=mean.n, H=mean.H, asleep=(decided - x.asleep) / h)
+
+    def outputs(self, x, u):
+        return self.model.outputs(x, u)
+
+    def initial(self, u):
+        return self.model.initial(u)
 
 
 class TwoProcess(System):
