@@ -149,14 +149,16 @@ class Breslow13Stepped(System):
 
     k1 = r(x)          k2 = r(x + h/2 k1)          k3 = r(x + h/2 k2)          k4 = r(x + h k3)
     x(t + h) = x + h/6 (k1 + 2 k2 + 2 k3 + k4)
-    A = (1 - exp(-delta (phi_on - theta))) / (1 - exp(-delta (phi_on - phi_off))) while phi_off < theta = atan2(x, xc) < phi_on,
+    theta = atan2(x, xc)
+    A = (1 - exp(-delta (phi_on - theta))) / (1 - exp(-delta (phi_on - phi_off))) while phi_off < theta < phi_on,
         else exp(-r (phi_on - phi_off))
     dpineal/dt = a A (1 - m B) - b_pineal pineal, without the first term while 1 - m B < 0 and pineal < drained
 
     r(x) are the rates of `Breslow13` with this A; h = 0.05 h, r = 15.36/rad. The steps of the package pass over the moments at
-    which melatonin begins to be made, ceases, and is used up by light, so that its melatonin differs from that of the equations by
-    what is made in a step (up to .19 of 3 pmol/L); `Breslow13` stops at those moments. This is for comparison with the package.
-    Outputs here jump with parameters, where such a moment falls into another step. Symbols and units as in `Breslow13`. `do` acts on `light` and `melatonin`.
+    which melatonin begins to be made, ceases, and is used up by light, so that its melatonin differs from the equations' by what
+    is made in a step (up to .19 of 3 pmol/L); `Breslow13` stops at those moments. This is to compare with the package.
+    Outputs here jump with parameters, where such a moment falls into another step. Symbols and units as in `Breslow13`. `do` acts
+    on `light` and `melatonin`.
     Source: Breslow 2013, doi:10.1177/0748730412468081, in the discrete form of the package circadian 1.0.3.
     """
 
