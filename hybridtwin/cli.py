@@ -57,23 +57,38 @@ def _parser() -> argparse.ArgumentParser:
     systems.add_argument("--names", action="store_true", help="names only, one a line")
     systems.add_argument("--evidence", action="store_true",
                          help="with NAME: simulate a typical body and hold it against what was published")
+    glycemia = commands.add_parser("glycemia", help="glycemic measures of a recording", formatter_class=raw, description=(
+        "Time in ranges, variability, risk indices and episodes of a record's glucose, as the international consensus "
+        "defines them.\n\n" + _RECORD))
+    _add_table(glycemia)
+    glycemia.add_argument("--readings", default="cgm", metavar="NAME", help="the column of glucose (default cgm)")
+    glycemia.add_argument("--show", choices=("mg/dL", "mmol/L"), help="unit of the answer; by default the record's own")
+    glycemia.add_argument("--window", metavar="FROM..TO", help="part of the record: 2026-03-01..2026-03-15")
+    glycemia.add_argument("--episodes", action="store_true", help="list every episode")
     commands.add_parser("doctor", help="versions, devices, precision, cache")
     return top
 
 
-def _add_record(command) -> None:
+def _add_table(command) -> None:
+    """How a table is read."""
     add = command.add_argument
     add("record", metavar="RECORD", help="the person's table")
-    add("--system", required=True, metavar="NAME", help=(
-        "a system of `hybridtwin systems`; T1D is both structures of type 1 diabetes, NAME+NAME pools several"))
     add("--units", required=True, metavar="LIST", help=(
         'unit of every quantity: "cgm=mg/dL,meal=g,bolus=[IU],basal=[IU]/h"'))
-    add("--key", type=int, required=True, metavar="N", help="seed of all chance: the same number gives the same answer")
     add("--tz", metavar="ZONE", help="time zone of times without offset, such as Europe/Rome")
     add("--time", metavar="UNIT", help="unit of a time column of numbers, such as h")
     add("--id", metavar="ID", help="the person to read, where the table has an id column")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="a covariate with its unit: weight=70kg")
     add("--covariates", choices=("LOCF", "NOCB"), help="how a covariate that changes holds between its rows")
+
+
+def _add_record(command) -> None:
+    """A table, and how a person is learned from it."""
+    _add_table(command)
+    add = command.add_argument
+    add("--system", required=True, metavar="NAME", help=(
+        "a system of `hybridtwin systems`; T1D is both structures of type 1 diabetes, NAME+NAME pools several"))
+    add("--key", type=int, required=True, metavar="N", help="seed of all chance: the same number gives the same answer")
     add("--sensor", action="append", default=[], metavar="NAME=KIND:OUTPUT", help=(
         "how a column of readings is read: cgm=CGM:G_isf, C=Combined2:C,prop=0.1. Default: CGM of G_isf for cgm (type "
         "1 diabetes), else combined error 2 of the output that has the column's name"))
@@ -330,6 +345,18 @@ def _do_systems(args) -> int:
     return 0
 
 
+def _do_glycemia(args) -> int:
+    from hybridtwin import grammar
+    from hybridtwin.glycemia import glycemic
+
+    start, stop = grammar.windowed(f"x @{args.window}")[1:] if args.window else (None, None)
+    found = glycemic(_person(args), args.readings, start, stop, unit=args.show)
+    _tell(repr(found))
+    for each in found.episodes if args.episodes else ():
+        _tell(f"  {each.kind:<18} {each.start}, {each.hours:.2f} h{'' if each.ended else ', end not seen'}")
+    return 0
+
+
 def _do_doctor(args) -> int:
     prepare()
     import platform
@@ -364,7 +391,8 @@ def _do_doctor(args) -> int:
     return 0
 
 
-_COMMANDS = {"twin": _do_twin, "compare": _do_compare, "systems": _do_systems, "doctor": _do_doctor}
+_COMMANDS = {"twin": _do_twin, "compare": _do_compare, "systems": _do_systems, "glycemia": _do_glycemia,
+             "doctor": _do_doctor}
 
 
 def main(argv=None) -> int:
@@ -385,7 +413,7 @@ def main(argv=None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("hybridtwin: interrupted\n")
         return 130
-    if args.command in ("twin", "compare"):
+    if args.command in ("twin", "compare", "glycemia"):
         _tell(f"\n{NOTICE}.")
     return code
 

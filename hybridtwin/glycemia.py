@@ -4,7 +4,7 @@
 
 Definitions: Battelino 2019, doi:10.2337/dci19-0028 (ranges, at least 14 days and 70 % of the readings) and Battelino 2023,
 doi:10.1016/S2213-8587(22)00319-9 (episodes); the formulas and their sources are in `hybridtwin.measures`. The same measures of a
-twin's glucose are outcomes: `ht.outcomes.time_in_range`, `sd`, `cv`, `gmi`, `lbgi`, `hbgi`, `gri`.
+twin's glucose are outcomes: `ht.outcomes.time_in_range`, `sd`, `cv`, `gmi`, `lbgi`, `hbgi`, `gri`, `episodes_below`.
 """
 
 import dataclasses
@@ -15,19 +15,23 @@ import numpy as np
 
 from hybridtwin import units
 from hybridtwin.clock import Moment
-from hybridtwin.errors import MissingColumn, NoReadings, UnitError
-from hybridtwin.measures import CENTER, gmi, gri, risk
+from hybridtwin.errors import DeclarationError, MissingColumn, NoReadings, UnitError
+from hybridtwin.measures import CENTER, gmi, gri, mage, risk
+from hybridtwin.outcomes import of_days
 from hybridtwin.records import Person, Series
 
 _LEVELS = {"mg/dL": (54.0, 70.0, 180.0, 250.0), "mmol/L": (3.0, 3.9, 10.0, 13.9)}  # the same four, each as people use them
 _DAYS, _COVERAGE = 14.0, 70.0  # below these the consensus asks for caution
 _LASTS = 15.0  # min that an episode lasts, and that glucose is back before it ends
+_EXTENDED = 120.0  # min: an extended episode lasts longer
+KINDS = ("below 70", "extended below 70", "below 54", "above 180", "above 250")
 _SLACK = 0.5  # min: clocks of sensors jitter
 _GAP = 3.0  # spacings of the sensor without a reading
 
 
 class Episode(NamedTuple):
-    """Glucose beyond a level for at least 15 min. start: text of the clock; hours: until glucose was back for 15 min or more.
+    """Glucose beyond a level for at least 15 min (an extended one: for more than 120 min at a stretch). start: text of the
+    clock; hours: until glucose was back for 15 min or more.
 
     ended: False where the recording stops, or has a gap, before glucose was seen back.
     """
@@ -42,7 +46,8 @@ class Episode(NamedTuple):
 class Glycemia:
     """Glycemic measures of one recording. Mean and sd in `unit`; shares of the readings, cv, gmi and coverage in percent.
 
-    below and above count all that is beyond: below_70 holds below_54. days: length of what was asked about; coverage: the part
+    below and above count all that is beyond: below_70 holds below_54. mage: mean amplitude of excursions beyond one sd, in `unit`
+    (`measures.mage` states how they are found; NaN without any). days: length of what was asked about; coverage: the part
     of it that has readings. low, high: how many readings were censored. warnings: why to be careful; notes: what was done.
     """
 
@@ -64,6 +69,7 @@ class Glycemia:
     lbgi: float
     hbgi: float
     gri: float
+    mage: float
     episodes: tuple[Episode, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
@@ -79,8 +85,14 @@ class Glycemia:
         return gmi(self.mean * units.factor(self.unit, "mg/dL", of="glucose"))
 
     def count(self, kind: str) -> int:
-        """How many episodes of a kind: "below 70", "below 54", "above 250" (mg/dL, as named in every unit)."""
+        """How many episodes of a kind, one of `glycemia.KINDS`: "below 70", "above 180" (mg/dL, as named in every unit)."""
+        if kind not in KINDS:
+            raise DeclarationError(f"there are no episodes {kind!r}. Kinds: {', '.join(KINDS)}.")
         return sum(episode.kind == kind for episode in self.episodes)
+
+    def per_week(self, kind: str) -> float:
+        """Episodes of a kind a week of readings, the unit of the consensus: gaps, in which none is seen, are no time."""
+        return self.count(kind) * 7.0 / (self.days * self.coverage / 100.0)
 
     def _rows(self):
         form = ".1f" if self.unit == "mmol/L" else "g"
@@ -93,8 +105,11 @@ class Glycemia:
         yield f"time above {high} {self.unit}", self.above_180, "%"
         yield f"time above {very_high} {self.unit}", self.above_250, "%"
         yield from (("LBGI", self.lbgi, "1"), ("HBGI", self.hbgi, "1"), ("GRI", self.gri, "1"))
-        for kind, level in zip(("below 70", "below 54", "above 250"), (low, very_low, very_high), strict=True):
-            yield f"episodes {kind.split()[0]} {level} {self.unit}", self.count(kind), "1"
+        yield "MAGE", self.mage, self.unit
+        for kind, level in zip(KINDS, (low, low, very_low, high, very_high), strict=True):
+            label = f"episodes {kind.rsplit(' ', 1)[0]} {level} {self.unit}"
+            yield label, self.count(kind), "1"
+            yield f"{label}, rate", self.per_week(kind), "1/wk"
 
     def to_dataframe(self):
         """One row a measure: measure, value, unit. `pandas.DataFrame(found.episodes)` has one row an episode."""
@@ -112,8 +127,9 @@ class Glycemia:
         lines = [f"Glycemic measures of {self.person}: {self.name}, {self.readings} readings"]
         lines += [f"  CAUTION: {text}" for text in self.warnings]
         for label, value, unit in self._rows():
-            shown = f"{value:.0f}" if label.startswith("episodes") else f"{value:.2f}" if unit == "1" else f"{value:.1f}"
-            lines.append(f"  {label:<34}{shown:>8}" + (f" {unit}" if unit != "1" else ""))
+            digits = 0 if label.startswith("episodes") and unit == "1" else 2 if unit == "1" else 1
+            shown = f"{value:.{digits}f}"
+            lines.append(f"  {label:<42}{shown:>8}" + (f" {unit}" if unit != "1" else ""))
         return "\n".join(lines + [f"  {text}" for text in self.notes])
 
 
@@ -134,8 +150,9 @@ def glycemic(
     readings counts against `coverage` and in no range. LOW and HIGH count in their range; in mean, SD, CV, GMI, LBGI and HBGI
     they are the limit itself, which `notes` says. SD is that of a sample (n - 1).
 
-    An episode begins with at least 15 min beyond its level and ends with at least 15 min back. It is cut where more than three
-    spacings have no reading. At a spacing of 15 min one reading makes an episode, which `notes` says.
+    An episode begins with at least 15 min beyond its level (an extended one with more than 120 min) and ends with at least 15 min
+    back. It is cut where more than three spacings have no reading. At a spacing of 15 min one reading makes an episode, which
+    `notes` says. `per_week` counts them by the time with readings.
 
     Errors: MissingColumn, NoReadings (fewer than two), UnitError, AmbiguousTime.
     """
@@ -163,8 +180,11 @@ def glycemic(
     beyond = _beyond(value, kept.censored, _LEVELS[own])
     episodes = [
         Episode(kind, clock.label(first / minute), (last - first) / 60.0, ended)
-        for kind in ("below 70", "below 54", "above 250")
-        for first, last, ended in _episodes(time, spacing, beyond[kind])
+        for kind in KINDS
+        for first, last, ended in _episodes(
+            time, spacing, beyond[kind.removeprefix("extended ")],
+            _EXTENDED + _SLACK if kind.startswith("extended") else _LASTS - _SLACK,
+        )
     ]
     share = {kind: 100.0 * float(np.sum(spacing[mask]) / np.sum(spacing)) for kind, mask in beyond.items()}
     levels = {f"{side}_{level}": share[f"{side} {level}"] for side, level in (kind.split() for kind in share)}
@@ -178,7 +198,8 @@ def glycemic(
         sd=float(np.sqrt(variance) * shown), **levels, in_range=100.0 - levels["below_70"] - levels["above_180"],
         lbgi=float(np.average(np.where(mg < CENTER, risk(mg), 0.0), weights=spacing)),
         hbgi=float(np.average(np.where(mg > CENTER, risk(mg), 0.0), weights=spacing)),
-        gri=float(gri(**levels)), episodes=tuple(episodes), warnings=tuple(_warnings(days, coverage)),
+        gri=float(gri(**levels)), mage=mage(_stretches(time, spacing, value), float(np.sqrt(variance))) * shown,
+        episodes=tuple(episodes), warnings=tuple(_warnings(days, coverage)),
         notes=tuple(_notes(kept, value, own, spacing, int(np.sum(asked & series.missing)))),
     )  # fmt: skip
 
@@ -217,8 +238,15 @@ def _beyond(value, censored, levels) -> dict[str, np.ndarray]:
     }
 
 
-def _episodes(time, spacing, beyond):
-    """(start, stop, ended) of each episode, in minutes. A run lasts from its first reading to one spacing after its last."""
+def _stretches(time, spacing, value) -> list[np.ndarray]:
+    """Readings in time between gaps."""
+    return np.split(value, np.flatnonzero(np.diff(time) > _GAP * spacing[:-1]) + 1)
+
+
+def _episodes(time, spacing, beyond, lasts):
+    """(start, stop, ended) of each episode, in minutes. A run lasts from its first reading to one spacing after its last; one of
+    at least `lasts` minutes beyond begins an episode.
+    """
     cut = np.diff(time) > _GAP * spacing[:-1]
     edges = [0, *(np.flatnonzero(cut | (beyond[1:] != beyond[:-1])) + 1), len(time)]
     began, until = None, 0.0
@@ -227,7 +255,7 @@ def _episodes(time, spacing, beyond):
             yield began, until, False
             began = None
         until = time[after - 1] + spacing[after - 1]
-        if until - time[first] < _LASTS - _SLACK:
+        if until - time[first] < (lasts if beyond[first] and began is None else _LASTS - _SLACK):
             continue
         if beyond[first] and began is None:
             began = time[first]
@@ -260,3 +288,17 @@ def _notes(kept, value, unit, spacing, unknown):
         yield f"readings come every {spacing.max():.3g} min: one alone makes an episode"
     if unknown:
         yield f"{unknown} rows without a value are left out"
+
+
+def cautions(asked, trajectory, person: Person, names) -> list[str]:
+    """What the consensus asks for and a twin's outcomes lack: 14 days of the curve, readings `names` in 70 % of them."""
+    found = []
+    for outcome in filter(of_days, asked):
+        start, stop = outcome.window(trajectory)
+        days = (stop - start) * units.time_factor(trajectory.clock.unit, "d")
+        scale = units.time_factor(trajectory.clock.unit, person.clock.unit)
+        series = [person.series[name] for name in names if name in person.series]
+        inside = [s.take((s.time >= start * scale) & (s.time < stop * scale) & ~s.missing) for s in series]
+        seen = [100.0 * _seen(s.time, _spacing(s), stop * scale) / ((stop - start) * scale) for s in inside if len(s) > 1]
+        found += [f"{outcome.label}: {text}" for text in _warnings(days, max(seen, default=0.0 if inside else 100.0))]
+    return found

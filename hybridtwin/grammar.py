@@ -189,7 +189,8 @@ _OUTCOMES = {"peak": outcomes.peak, "nadir": outcomes.nadir, "mean": outcomes.me
              "cmax": outcomes.cmax, "trough": outcomes.trough, "sd": outcomes.sd, "cv": outcomes.cv, "gmi": outcomes.gmi,
              "lbgi": outcomes.lbgi, "hbgi": outcomes.hbgi, "gri": outcomes.gri}
 _SHARES = {"time_above": outcomes.time_above, "time_below": outcomes.time_below,
-           "time_in_range": outcomes.time_in_range}
+           "time_in_range": outcomes.time_in_range, "episodes_below": outcomes.episodes_below,
+           "episodes_above": outcomes.episodes_above}
 _CALL = re.compile(r"^(\w+)\(\s*(.*?)\s*\)$")
 _RANGE = re.compile(rf"^({_NUMBER})\s*(?:-|to|\.\.)\s*({_NUMBER})\s+(\S+)$")
 _LEVEL = re.compile(rf"^({_NUMBER})\s+(\S+)$")

@@ -8,10 +8,11 @@ doi:10.2337/dci19-0028, and 2023, doi:10.1016/S2213-8587(22)00319-9) and the ind
     GRI = 3.0 VLow + 2.4 Low + 1.6 VHigh + 0.8 High, at most 100; percents of time below 54, 54 to 70, above 250, 180 to 250 mg/dL
 
 Source: Kovatchev 1997, doi:10.2337/diacare.20.11.1655, and 2006, doi:10.2337/dc06-1085; Bergenstal 2018,
-doi:10.2337/dc18-1581; Klonoff 2022, doi:10.1177/19322968221085273.
+doi:10.2337/dc18-1581; Klonoff 2022, doi:10.1177/19322968221085273; Service 1970, doi:10.2337/diab.19.9.644.
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -239,3 +240,75 @@ class TimeOf:
         inside = (found > 0) & (found < len(piece.time) - 1)
         when = vertex(piece.time, piece.value, found) * piece.hour + self.later
         return np.where(inside, when, np.nan)
+
+
+@dataclasses.dataclass(frozen=True)
+class Episodes:
+    """Episodes strictly beyond a level (in `unit`) in a window, or their number a week. One begins with `lasting` hours beyond
+    and ends with `back` hours not beyond; what is shorter neither begins nor ends one. Crossings are those of straight lines.
+    """
+
+    level: float
+    below: bool
+    unit: str
+    lasting: float = 0.25
+    back: float = 0.25
+    weekly: bool = False
+
+    def __call__(self, piece: Piece) -> np.ndarray:
+        hours, side = piece.time * piece.hour, -1.0 if self.below else 1.0
+        count = np.array([self._count(hours, side * (row - self.level)) for row in piece.value], float)
+        return count * (168.0 / (hours[-1] - hours[0])) if self.weekly else count
+
+    def _count(self, time, past) -> float:
+        """Episodes of one curve (N,) of how far it is past the level; NaN where it is not known."""
+        if not np.isfinite(past).all():
+            return np.nan
+        crossing = np.flatnonzero(past[:-1] * past[1:] < 0)
+        share = past[crossing] / (past[crossing] - past[crossing + 1])
+        at = np.insert(time, crossing + 1, time[crossing] + share * np.diff(time)[crossing])
+        value = np.insert(past, crossing + 1, 0.0)
+        beyond = value[:-1] + value[1:] > 0
+        edges = [0, *(np.flatnonzero(beyond[1:] != beyond[:-1]) + 1), len(beyond)]
+        found, open_ = 0, False
+        for first, after in itertools.pairwise(edges):
+            long = at[after] - at[first] >= (self.lasting if beyond[first] else self.back) - 1e-9
+            found += bool(long and beyond[first] and not open_)
+            open_ = bool(beyond[first]) if long else open_
+        return float(found)
+
+
+def excursions(value, least: float) -> list[float]:
+    """Turning points of a curve (N,) between which it moves by more than `least`, its ends among them; [] where it never does.
+
+    A turning point is the highest (lowest) value before the curve has fallen (risen) from it by more than `least`.
+    """
+    low = high = top = value[0]
+    turns: list[float] = []
+    rising = True
+    for v in value:
+        if not turns:
+            low, high = min(low, v), max(high, v)
+            if v - low > least or high - v > least:
+                rising = v - low > least
+                turns, top = [low if rising else high], v
+        elif (v > top) == rising and v != top:
+            top = v
+        elif abs(v - top) > least:
+            turns.append(top)
+            rising, top = not rising, v
+    return [*turns, top] if turns else []
+
+
+def mage(pieces, sd: float) -> float:
+    """Mean amplitude of glycemic excursions of stretches of readings (N,): NaN where no excursion is larger than their `sd`.
+
+    Service 1970, doi:10.2337/diab.19.9.644: the mean of the moves between successive peaks and nadirs that exceed one standard
+    deviation, in the direction of the first such move alone. Here peaks and nadirs are the `excursions` beyond `sd` of each
+    stretch without a gap, the standard deviation is that of all readings, and a move under way at an end counts as far as seen.
+    """
+    moves = [np.diff(turns) for turns in (excursions(piece, sd) for piece in pieces) if turns]
+    if not moves:
+        return float("nan")
+    moves = np.concatenate(moves)
+    return float(np.mean(np.abs(moves[np.sign(moves) == np.sign(moves[0])])))

@@ -22,6 +22,7 @@ from hybridtwin.measures import (
     HYPO,
     Area,
     Deviation,
+    Episodes,
     First,
     Indicator,
     Last,
@@ -38,7 +39,8 @@ from hybridtwin.measures import (
 from hybridtwin.units import bracketed, convert, factor, parse, time_factor
 
 _WORDS = {"G": "glucose", "G_isf": "interstitial glucose", "insulin": "plasma insulin"}
-_GLUCOSE = {"G": "mg/dL", "G_isf": "mg/dL", "glucose": "mg/dL"}  # outputs that mean a concentration of glucose
+GLUCOSE = {"G": "mg/dL", "G_isf": "mg/dL", "glucose": "mg/dL"}  # outputs that mean a concentration of glucose
+_OF_DAYS = RiskIndex | Indicator | Risk | Episodes  # measures that the consensus wants of two weeks
 _OF_GLUCOSE = RiskIndex | Indicator | Risk  # measures that only glucose has
 
 
@@ -142,7 +144,7 @@ class Outcome:
         """Unit in which the curve is measured."""
         if isinstance(self.measure, TimeOf) or (isinstance(self.measure, Deviation) and self.measure.relative):
             return own
-        if isinstance(self.measure, Share | _OF_GLUCOSE):
+        if isinstance(self.measure, Share | Episodes | _OF_GLUCOSE):
             return self.measure.unit
         return own if self.unit is None or isinstance(self.measure, Area) else self.unit
 
@@ -160,7 +162,7 @@ class Outcome:
 
 
 def _of(name: str) -> str | None:
-    return "glucose" if name in _GLUCOSE else substance(name)
+    return "glucose" if name in GLUCOSE else substance(name)
 
 
 def word(name: str) -> str:
@@ -180,7 +182,7 @@ _BETTER = {Peak: "lower", Nadir: "higher", Deviation: "lower", RiskIndex: "lower
 
 def _made(head, name, measure, start, stop, unit, better, label) -> Outcome:
     if better is _MISSING:
-        better = _BETTER.get(type(measure)) if name in _GLUCOSE else None
+        better = _BETTER.get(type(measure)) if name in GLUCOSE else None
     return Outcome(label or f"{head} {word(name)}", unit, better, name, measure, start, stop)
 
 
@@ -396,6 +398,35 @@ def time_in_range(
     )
 
 
+def episodes_below(
+    name: str, threshold: float, unit: str, start: Moment | None = None, stop: Moment | None = None, *,
+    lasting: str = "15 min", weekly: bool = False, better: str | None = "lower",
+) -> Outcome:  # fmt: skip
+    """Episodes in which an output is strictly below a threshold (in `unit`) for at least `lasting`, until it is not for 15 min
+    or more (Battelino 2023, doi:10.1016/S2213-8587(22)00319-9; "120 min" for extended ones). `weekly`: their number a week.
+    """
+    return _episodes(name, "below", threshold, unit, (start, stop), (lasting, weekly, better))
+
+
+def episodes_above(
+    name: str, threshold: float, unit: str, start: Moment | None = None, stop: Moment | None = None, *,
+    lasting: str = "15 min", weekly: bool = False, better: str | None = "lower",
+) -> Outcome:  # fmt: skip
+    """Episodes strictly above a threshold; as `episodes_below` otherwise."""
+    return _episodes(name, "above", threshold, unit, (start, stop), (lasting, weekly, better))
+
+
+def _episodes(name, side, threshold, unit, window, how) -> Outcome:
+    lasting, weekly, better = how
+    hours = span(lasting, "h")
+    if hours <= 0:
+        raise DeclarationError(f"episodes that last {lasting!r} are none. Write lasting=\"15 min\".")
+    long = "" if hours == 0.25 else f" for {lasting}"
+    label = f"episodes of {word(name)} {side} {threshold:g} {unit}{long}" + (" a week" if weekly else "")
+    measure = Episodes(float(threshold), side == "below", unit, hours, weekly=weekly)
+    return _made("", name, measure, window[0], window[1], "1/wk" if weekly else "1", better, label)
+
+
 def custom(function: Callable[[Any], Any], *, label: str, unit: str, better: str | None) -> Outcome:
     """An outcome of one's own: `function(trajectory)` gives one number a draw, shape (draws,).
 
@@ -427,7 +458,7 @@ def _glucose_harms(outcome: Outcome) -> tuple[Outcome, ...]:
     """Low glucose beside any benefit on high glucose; high glucose beside any benefit on low glucose."""
     molar = outcome.unit is not None and outcome.unit != "%" and "amount" in dict(parse(outcome.unit).dims)
     measure = outcome.measure
-    if isinstance(measure, Share):
+    if isinstance(measure, Share | Episodes):
         molar = "amount" in dict(parse(measure.unit).dims)
     unit = "mmol/L" if molar else "mg/dL"
     low, high = (3.9, 10.0) if molar else (HYPO, HYPER)
@@ -436,6 +467,7 @@ def _glucose_harms(outcome: Outcome) -> tuple[Outcome, ...]:
     too_high = (time_above(window[0], high, unit, *window[1:]),)
     about_low = isinstance(measure, Nadir) or (isinstance(measure, RiskIndex) and measure.low)
     about_low = about_low or (isinstance(measure, Share) and not np.isfinite(measure.low))
+    about_low = about_low or (isinstance(measure, Episodes) and measure.below)
     return too_high if about_low else too_low
 
 
@@ -444,7 +476,7 @@ def _drug_harms(outcome: Outcome) -> tuple[Outcome, ...]:
     window = (outcome.name, outcome.start, outcome.stop)
     if isinstance(outcome.measure, Peak):
         return (trough(*window),)
-    if not isinstance(outcome.measure, Last | Nadir | Area | Mean | Share):
+    if not isinstance(outcome.measure, Last | Nadir | Area | Mean | Share | Episodes):
         return ()
     return (
         (trough(*window),) if outcome.better == "lower" and not isinstance(outcome.measure, Last) else (cmax(*window),)
@@ -460,13 +492,19 @@ def harm_of(outcome: Outcome) -> tuple[Outcome, ...]:
     """
     if not outcome.name or isinstance(outcome.measure, First):
         return _glucose_point(outcome)
-    return _glucose_harms(outcome) if outcome.name in _GLUCOSE else _drug_harms(outcome)
+    return _glucose_harms(outcome) if outcome.name in GLUCOSE else _drug_harms(outcome)
 
 
 def _glucose_point(outcome: Outcome) -> tuple[Outcome, ...]:
     """A value at one moment says nothing of the time around it: what the whole trajectory can do to harm stands beside it."""
     if not outcome.name:
         return ()
-    if outcome.name not in _GLUCOSE:
+    if outcome.name not in GLUCOSE:
         return (trough(outcome.name) if outcome.better == "lower" else cmax(outcome.name),)
     return (time_below(outcome.name, HYPO, "mg/dL"), nadir(outcome.name))
+
+
+def of_days(outcome: Outcome) -> bool:
+    """Is it an index for which the consensus asks for 14 days with 70 % of the readings (GMI, LBGI, HBGI, GRI, CV, episodes)?"""
+    relative = isinstance(outcome.measure, Deviation) and outcome.measure.relative
+    return outcome.name in GLUCOSE and (relative or isinstance(outcome.measure, _OF_DAYS))

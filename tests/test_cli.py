@@ -191,6 +191,21 @@ def test_systems_are_listed_and_shown(capsys):
     assert "T1DMinimal" in capsys.readouterr().err
 
 
+def test_glycemic_measures_of_a_table(tmp_path, capsys):
+    path = tmp_path / "anna.csv"
+    rows = ["time,cgm"] + [f"{5 * k},{60 if 20 <= k < 50 else 120}" for k in range(288)]
+    path.write_text("\n".join(rows))
+    told = ["glycemia", str(path), "--units", "cgm=mg/dL", "--time", "min"]
+    assert cli.main([*told, "--episodes"]) == 0
+    out = capsys.readouterr().out
+    assert "Glycemic measures of anna" in out and "MAGE" in out and "CAUTION: 1 days" in out and NOTICE in out
+    assert "  extended below 70" in out and "2.50 h" in out
+    assert cli.main([*told, "--show", "mmol/L", "--window", "0..600"]) == 0
+    out = capsys.readouterr().out
+    assert "3.9 to 10.0 mmol/L" in out and "120 readings" in out
+    assert cli.main([*told, "--readings", "glucose"]) == 1
+
+
 def test_doctor_tells_versions_devices_precision_and_cache(capsys):
     assert cli.main(["doctor"]) == 0
     text = capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import itertools
 import re
 
 import numpy as np
@@ -11,9 +12,11 @@ import hybridtwin as ht
 from hybridtwin import grammar, measures, outcomes
 from hybridtwin.causal.contrast import Row
 from hybridtwin.clock import Clock
-from hybridtwin.errors import MissingColumn, NoReadings, UnitError
+from hybridtwin.errors import DeclarationError, MissingColumn, NoReadings, UnitError
+from hybridtwin.glycemia import cautions
 from hybridtwin.records import Series
 from hybridtwin.simulate.trajectory import Trajectory
+from hybridtwin.system import Scalar, State, System, lognormal, output, parameter, state
 
 # Bergenstal 2018, the table of mean glucose (mg/dL) and GMI (%)
 GMI = {100: 5.7, 125: 6.3, 150: 6.9, 175: 7.5, 200: 8.1, 225: 8.7, 250: 9.3, 275: 9.9, 300: 10.5, 350: 11.7}
@@ -84,12 +87,42 @@ def plain(value):
             "hbgi": risks["high"], "gri": min(100.0, gri), **part}  # fmt: skip
 
 
-def counted(value, missing, beyond, needed):
-    """Episodes by a pattern over the grid: `needed` beyond, then beyond with short returns. `missing`: bool, on the grid."""
+def counted(value, missing, beyond, needed, home):
+    """Episodes by a pattern over the grid: `needed` beyond, then beyond with returns of fewer than `home`. `missing`: bool, on
+    the grid."""
     text = "".join("g" if gone else "b" if out else "o" for out, gone in zip(beyond(value), missing, strict=True))
     text = re.sub(r"(?<!g)g{1,2}(?!g)", "", text)  # up to three spacings apart is no gap
-    back = f"o{{1,{needed - 1}}}b|" if needed > 1 else ""
+    back = f"o{{1,{home - 1}}}b|" if home > 1 else ""
     return len(re.findall(f"b{{{needed}}}(?:{back}b)*", text))
+
+
+def excursions_apart(pieces, sd):
+    """MAGE the other way round: all turning points, of which the smallest move is taken out while it is not beyond one sd."""
+    moves = []
+    for piece in pieces:
+        piece = [v for v, _ in itertools.groupby(piece)]  # a level stretch is one point
+        turns = [v for k, v in enumerate(piece) if k in (0, len(piece) - 1) or (v - piece[k - 1]) * (piece[k + 1] - v) < 0]
+        while len(turns) > 1:
+            sizes = [abs(b - a) for a, b in itertools.pairwise(turns)]
+            k = int(np.argmin(sizes))
+            if sizes[k] > sd:
+                break
+            if len(turns) == 2:
+                turns = turns[:1]
+            elif k == 0:
+                del turns[0]
+            elif k == len(sizes) - 1:
+                del turns[-1]
+            else:
+                del turns[k : k + 2]
+        moves += list(np.diff(turns))
+    if not moves:
+        return np.nan
+    return np.mean([abs(m) for m in moves if m * moves[0] > 0])
+
+
+KINDS = {"below 70": (lambda g: g < 70, 3), "below 54": (lambda g: g < 54, 3), "above 180": (lambda g: g > 180, 3),
+         "above 250": (lambda g: g > 250, 3), "extended below 70": (lambda g: g < 70, 25)}  # fmt: skip
 
 
 def same(found, value, skip=()):
@@ -114,9 +147,13 @@ def test_against_plain_numpy(seed):
     assert found.coverage == pytest.approx(100 * np.mean(~missing))
     assert found.days == pytest.approx(20.0)
     assert not found.warnings
-    for kind, beyond in {"below 70": lambda g: g < 70, "below 54": lambda g: g < 54, "above 250": lambda g: g > 250}.items():
-        assert found.count(kind) == counted(value, missing, beyond, 3), kind
-    assert min(found.count(kind) for kind in ("below 70", "below 54", "above 250")) > 5
+    for kind, (beyond, needed) in KINDS.items():
+        assert found.count(kind) == counted(value, missing, beyond, needed, 3), kind
+        assert found.per_week(kind) == pytest.approx(found.count(kind) / (np.sum(~missing) / 288) * 7)
+    assert min(found.count(kind) for kind in ("below 70", "below 54", "above 180", "above 250")) > 5
+    gaps = [0, *(np.flatnonzero(np.diff(np.flatnonzero(~missing)) > 3) + 1), int(np.sum(~missing))]
+    pieces = [value[~missing][a:b] for a, b in itertools.pairwise(gaps)]
+    assert found.mage == pytest.approx(excursions_apart(pieces, found.sd)) and found.mage > found.sd
 
 
 @pytest.mark.parametrize(
@@ -137,6 +174,27 @@ def test_when_an_episode_begins_and_ends(text, expected):
     own = [(e.start, pytest.approx(60 * e.hours), e.ended) for e in found.episodes if e.kind == "below 70"]
     assert own == [(clock.label(float(start)), minutes, ended) for start, minutes, ended in expected]
     assert found.count("below 54") == 0
+
+
+def test_an_extended_episode_lasts_more_than_two_hours_at_a_stretch():
+    two, more, broken = [100.0] * 3 + [60.0] * 24 + [100.0] * 3, [60.0] * 25, [60.0] * 20 + [100.0] * 2 + [60.0] * 20
+    found = [ht.glycemic(recorded(values)).count("extended below 70") for values in (two, [*two, *more], [*two, *broken])]
+    assert found == [0, 1, 0]
+    with pytest.raises(DeclarationError, match="extended below 70"):
+        ht.glycemic(recorded(two)).count("below 60")
+
+
+def test_excursions_by_hand():
+    """sd 42.4 and so: up 100, down 90, up 90 count, the ripples do not, and of them only the way of the first."""
+    value = [100.0, 120.0, 110.0, 200.0, 190.0, 110.0, 125.0, 120.0, 200.0, 195.0]
+    found = ht.glycemic(recorded(value))
+    assert measures.excursions(np.array(value), found.sd) == [100.0, 200.0, 110.0, 200.0] and found.mage == pytest.approx(95.0)
+    down = ht.glycemic(recorded(value[::-1]))
+    assert measures.excursions(np.array(value[::-1]), down.sd) == [200.0, 110.0, 200.0, 100.0]
+    assert down.mage == pytest.approx(95.0)  # 90 and 100, both down
+    assert np.isnan(ht.glycemic(recorded([100.0, 100.0, 100.0])).mage)
+    molar = ht.glycemic(recorded(np.array(value) / 18.0156, unit="mmol/L"))
+    assert molar.mage == pytest.approx(95.0 / 18.0156)
 
 
 def test_a_sensor_of_fifteen_minutes_says_that_one_reading_is_an_episode():
@@ -239,6 +297,86 @@ def plain_of_curve(value):
             "hbgi": np.mean(10 * f**2 * (f > 0)), "gri": min(100, np.dot([3.0, 2.4, 1.6, 0.8], shares))}  # fmt: skip
 
 
+def episodes_of_curve(value, minutes, level, lasting=15.0):
+    """Episodes below a level of a curve known every so many minutes, by runs of the grid."""
+    count, begun = 0, False
+    for beyond, run in itertools.groupby(value < level):
+        long = len(list(run)) * minutes >= (lasting if beyond else 15.0)
+        count += bool(long and beyond and not begun)
+        begun = bool(beyond) if long else begun
+    return count
+
+
+def test_episodes_of_a_curve_are_those_of_a_fine_grid():
+    rng = np.random.default_rng(2)
+    time = np.arange(0.0, 7 * 1440.0 + 1, 5.0)
+    rows = [90 + 30 * np.sin(time / 60 * k) + np.cumsum(rng.normal(0, 3, len(time))) % 20 for k in (1.0, 2.1, 3.7)]
+    week = curve(time, *rows, np.full(len(time), 65.0))
+    fine = np.arange(0.0, time[-1], 0.05)
+    for level, lasting in ((70, "15 min"), (70, "40 min"), (60, "15 min")):
+        expected = [episodes_of_curve(np.interp(fine, time, v), 0.05, level, float(lasting.split()[0])) for v in week["G"]]
+        asked = outcomes.episodes_below("G", level, "mg/dL", lasting=lasting)
+        np.testing.assert_allclose(asked.of(week), expected)
+    assert min(outcomes.episodes_below("G", 70, "mg/dL").of(week)[:3]) > 5
+    np.testing.assert_allclose(outcomes.episodes_below("G", 70, "mg/dL", weekly=True).of(week)[3], 1.0)
+    mirror = curve(time, *(140.0 - week["G"]))
+    mirrored = outcomes.episodes_above("G", 70, "mg/dL").of(mirror)
+    np.testing.assert_allclose(mirrored, outcomes.episodes_below("G", 70, "mg/dL").of(week))
+    lost = curve(time, np.where(time > 5000, np.nan, 100.0))
+    assert np.isnan(outcomes.episodes_below("G", 70, "mg/dL").of(lost)[0])
+
+
+def test_episodes_are_outcomes_with_unit_direction_and_harm():
+    asked = grammar.outcome("episodes_below(G, 70 mg/dL)")
+    assert asked == outcomes.episodes_below("G", 70.0, "mg/dL") and asked.better == "lower"
+    settled = asked.settled(TENT)
+    assert settled.unit == "1" and settled.label.startswith("episodes of glucose below 70 mg/dL")
+    assert outcomes.episodes_below("G", 3.9, "mmol/L", lasting="120 min", weekly=True).label.endswith("for 120 min a week")
+    assert [h.label for h in outcomes.harm_of(asked)] == ["time of glucose above 180 mg/dL"]
+    assert outcomes.harm_of(outcomes.episodes_above("G", 10, "mmol/L"))[0].label == "time of glucose below 3.9 mmol/L"
+    with pytest.raises(DeclarationError, match="lasting"):
+        outcomes.episodes_below("G", 70, "mg/dL", lasting="0 min")
+
+
+def test_indices_of_few_days_or_readings_are_told():
+    person = recorded([120.0] * 144, stop=1440.0)
+    told = cautions([outcomes.gmi("G").settled(TENT), outcomes.peak("G")], TENT, person, ["cgm"])
+    assert len(told) == 2 and "1 days; the consensus asks for at least 14" in told[0] and "cover 50 %" in told[1]
+    assert told[0].startswith("GMI of glucose")
+    whole = curve([0, 14 * 1440], [100, 120])
+    assert cautions([outcomes.lbgi("G"), outcomes.episodes_below("G", 70, "mg/dL")], whole, person, []) == []
+
+
+class Sugar(System):
+    """dG/dt = -k (G - Gb), G the level: glucose that comes back to where it rests."""
+
+    time = "min"
+
+    class State(State):
+        level: Scalar = state("mg/dL", "glucose")
+
+    k: Scalar = parameter(lognormal(0.01, 0.3), "1/min", "return")
+    Gb: Scalar = parameter(lognormal(80.0, 0.2), "mg/dL", "rest")
+
+    def rates(self, t, x, u):
+        return self.State(level=-self.k * (x.level - self.Gb))
+
+    def initial(self, u):
+        return self.State(level=2.0 * self.Gb)
+
+    def outputs(self, x, u):
+        return {"G": output(x.level, "mg/dL")}
+
+
+def test_a_contrast_counts_episodes_and_tells_what_the_consensus_asks_for():
+    person = recorded(80.0 + 80.0 * np.exp(-0.01 * 5.0 * np.arange(60)))
+    model = ht.Model(Sugar(), cgm=ht.sensors.Gaussian("G", sd=4.0))
+    twin = ht.personalize(model, person, ht.Laplace(draws=40, starts=2), key=0, progress=False)
+    effect = ht.contrast(twin.do(Gb=60.0), twin, outcomes.episodes_below("G", 70, "mg/dL"), outcomes.gri("G"))
+    assert effect.rows[0].median == 1.0 and effect.rows[0].unit == "1"
+    assert any("GRI of glucose" in note and "at least 14" in note for note in effect.notes), effect.notes
+
+
 def test_outcomes_know_their_unit_and_what_is_better():
     molar = curve([0, 600, 1440], [5.0, 14.0, 3.0], unit="mmol/L")
     milligram = curve([0, 600, 1440], [5.0 * 18.0156, 14.0 * 18.0156, 3.0 * 18.0156])
@@ -273,7 +411,20 @@ def test_a_recording_from_shanghai(shared_data):
         assert found.coverage > 99.5 and any("asks for at least 14" in text for text in found.warnings)
         near = np.maximum(value, 40.0) if found.low else value  # at or below 39.6 the loader has "below 40"
         same(found, near)
-        assert found.count("below 70") == counted(value, np.zeros(len(value), bool), lambda g: g < 70, 1), name
+        long = np.diff(found_at(rows, name)) > 45.5
+        pieces = np.split(near, np.flatnonzero(long) + 1)
+        assert found.mage == pytest.approx(excursions_apart(pieces, found.sd), rel=1e-9), name
+        assert found.count("above 180") == counted(value, np.zeros(len(value), bool), lambda g: g > 180, 1, 1), name
+        assert found.count("below 70") == counted(value, np.zeros(len(value), bool), lambda g: g < 70, 1, 1), name
+
+
+def found_at(rows, name):
+    """Minutes of the readings of one recording."""
+    import datetime
+
+    column = next(key for key in rows[0] if "time" in key)
+    at = [datetime.datetime.fromisoformat(r[column]) for r in rows if f"{r['patient']}-{r['session']}" == name]
+    return np.array([(t - at[0]).total_seconds() / 60.0 for t in at])
 
 
 def test_recordings_of_d1namo(shared_data):

@@ -7,7 +7,8 @@ import numpy as np
 
 from hybridtwin.errors import DeclarationError, UnrelatedTwins
 from hybridtwin.fit import Judgment, Part, Verdict
-from hybridtwin.outcomes import Outcome, as_outcome, harm_of, signed
+from hybridtwin.glycemia import cautions
+from hybridtwin.outcomes import GLUCOSE, Outcome, as_outcome, harm_of, signed
 from hybridtwin.simulate.trajectory import Trajectory
 from hybridtwin.twin import Twin, simulate_worlds
 
@@ -226,7 +227,7 @@ def contrast(a: Twin, b: Twin, *outcomes: Outcome) -> Contrast:
     )
     kept = _kept(a, b, rows, worlds[0])
     verdict = a.verdict.join(_judge(a, b, rows, kept))
-    notes = tuple(dict.fromkeys(worlds[0].notes + worlds[1].notes))
+    notes = tuple(dict.fromkeys((*worlds[0].notes, *worlds[1].notes, *_lacking(a, rows, worlds[0]))))
     return Contrast(
         a,
         worlds[0].label,
@@ -239,6 +240,12 @@ def contrast(a: Twin, b: Twin, *outcomes: Outcome) -> Contrast:
         (worlds[0], worlds[1]),
         (a.world(), b.world()),
     )
+
+
+def _lacking(a, rows, trajectory) -> list[str]:
+    """What glycemic indices among the outcomes would need of the days and readings."""
+    names = [name for name, sensor in a.fits[0].model.sensors.items() if sensor.of in GLUCOSE] if a.days[0].lived else []
+    return cautions([row.outcome for row in rows if not row.harm], trajectory, a.record, names)
 
 
 def _last_asked(rows, trajectory) -> float:
