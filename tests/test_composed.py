@@ -45,3 +45,13 @@ def test_the_dose_that_shrinks_the_tumor_is_limited_by_neutrophils():
     half = whole.again(doses={"iv": Regimen.infusion(90.0, "mg", at=0.0, over=1.0).every("21 d", times=3)})
     assert whole["size"][-1] < half["size"][-1] < wild["size"][-1]
     assert whole["neutrophils"].min() < half["neutrophils"].min() < wild["neutrophils"].min()
+
+
+def test_exercise_settles_where_uptake_wins():
+    """At 40 % the liver adds 1.13 and muscles take 1.61 mg/kg/min: a1/a2 and a3/a4 times the effort, and insulin a5/a6."""
+    found = lived(REGISTRY["Exercise"]).again(signals={"intensity": Signal.constant(40.0, "%")}, stop=600.0)
+    last = [found[name][-1] for name in ("production", "uptake", "removal", "net")]
+    expected = [0.00158 / 0.056 * 40.0, 0.00195 / 0.0485 * 40.0, 0.00125 / 0.075 * 40.0]
+    np.testing.assert_allclose(last, [*expected, expected[1] - expected[0]], rtol=1e-6)
+    steady = simulate(found.body, found.protocol.person("min"), at=[0.0, 60.0], start="steady")
+    np.testing.assert_allclose(steady["net"], last[3], rtol=1e-6)

@@ -16,6 +16,7 @@ _HOME = {
     "BergmanMinimal": "glucose.bergman",
     "DallaMan2007": "glucose.dalla_man",
     "Hovorka2004": "glucose.hovorka",
+    "Exercise": "glucose.exercise",
     "OneCompartment": "drugs.pharmacokinetics",
     "OneCompartmentOral": "drugs.pharmacokinetics",
     "TwoCompartment": "drugs.pharmacokinetics",

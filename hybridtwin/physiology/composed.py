@@ -9,6 +9,7 @@ import numpy as np
 
 from hybridtwin.physiology.circadian.pacemaker import Forger99, PacemakerState
 from hybridtwin.physiology.drugs.myelosuppression import Myelosuppression
+from hybridtwin.physiology.glucose.exercise import Exercise
 from hybridtwin.physiology.glucose.t1d import T1DMinimal, usual_basal, usual_slow
 from hybridtwin.physiology.reference import Protocol, Reference
 from hybridtwin.signals import Regimen, Signal
@@ -18,7 +19,6 @@ from hybridtwin.system import (
     State,
     System,
     const,
-    constant,
     covariate,
     dose,
     lognormal,
@@ -29,53 +29,7 @@ from hybridtwin.system import (
     state,
 )
 
-_ROY = "Roy and Parker 2007, J Diabetes Sci Technol 1:338"
 _ASSUMED = "assumed, wide: spans no visible effect to a half"
-
-
-class Exercise(System):
-    r"""What muscles at work take from blood, and what the liver adds, in type 1 diabetes.
-
-    dE/dt = 0.8 (intensity - E)       dP/dt = a1 E - a2 P       dU/dt = a3 E - a4 U       dM/dt = a5 E - a6 M
-
-    E `effort` [%] of maximal oxygen uptake above rest, P `production` and U `uptake` [mg/kg/min] of glucose by exercise, M
-    `removal` [m[IU]/L/min] of insulin; intensity [%] a signal; time in min. At rest all are 0; P = a1/a2 E and U = a3/a4 E
-    while exercise goes on: uptake wins. Without the late fall by empty glycogen stores (beyond an hour or so of exercise).
-    Source: Roy and Parker 2007, J Diabetes Sci Technol 1:338.
-    """
-
-    time = "min"
-
-    class State(State):
-        effort: Scalar = state("%", "oxygen uptake above rest, of the maximal")
-        production: Scalar = state("mg/kg/min", "glucose that the liver adds")
-        uptake: Scalar = state("mg/kg/min", "glucose that muscles take")
-        removal: Scalar = state("m[IU]/L/min", "insulin that is lost")
-
-    class Input(Input):
-        intensity: Scalar = signal("%", "oxygen uptake above rest, of the maximal", default=0.0)
-
-    a1: Scalar = parameter(lognormal(0.00158, 0.3), "mg/kg/min^2/%", "onset of production", source=_ROY + "; spread assumed")
-    a3: Scalar = parameter(lognormal(0.00195, 0.3), "mg/kg/min^2/%", "onset of uptake", source=_ROY + "; spread assumed")
-    a2: Scalar = constant(0.056, "1/min", "end of production", source=_ROY)
-    a4: Scalar = constant(0.0485, "1/min", "end of uptake", source=_ROY)
-    a5: Scalar = constant(0.00125, "m[IU]/L/min^2/%", "onset of removal", source=_ROY)
-    a6: Scalar = constant(0.075, "1/min", "end of removal", source=_ROY)
-
-    def rates(self, t, x, u):
-        return self.State(
-            effort=const(0.8, "1/min") * (u.intensity - x.effort),
-            production=self.a1 * x.effort - self.a2 * x.production,
-            uptake=self.a3 * x.effort - self.a4 * x.uptake,
-            removal=self.a5 * x.effort - self.a6 * x.removal,
-        )
-
-    def steady(self, u):
-        E = u.intensity
-        return self.State(effort=E, production=self.a1 / self.a2 * E, uptake=self.a3 / self.a4 * E, removal=self.a5 / self.a6 * E)
-
-    def outputs(self, x, u):
-        return {"net": output(x.uptake - x.production, "mg/kg/min", "glucose that exercise takes")}
 
 
 class T1DDay(System):
@@ -107,7 +61,8 @@ class T1DDay(System):
         Reference("fall of glucose by moderate exercise", "mg/dL/h", (50.0, 110.0),
                   "Garcia-Garcia 2015, meta-analysis, 4.4 mmol/L an hour (2.8 to 6.1), doi:10.1007/s40279-015-0302-2",
                   lambda lived: (lived.at("G", 900.0) - lived.at("G", 945.0)) / 0.75,
-                  why="Roy and Parker's own net effect, 18; that work raises what insulin does is not in their equations"),
+                  why="Roy and Parker's own net effect, 18; that work raises what insulin does (Alkhateeb 2021, "
+                      "doi:10.1371/journal.pone.0248280, fits both) is not in their equations"),
         Reference("insulin action at dawn over that of the afternoon", "1", (0.5, 1.1),
                   "Hinshaw 2013, doi:10.2337/db12-1759: differs between people", lambda lived: _dawn(lived)),
     )  # fmt: skip
