@@ -238,6 +238,21 @@ def _portions(tracer: _Tracer):
         )
 
 
+def _conserved(tracer: _Tracer) -> None:
+    """An amount and what it gains per time must have units that fit each other; which they are is the author's."""
+
+    def values(body, t, x, u):
+        found = body.conserved(x, u)
+        return {k: pair[0] for k, pair in found.items()} | {f"gain of {k}": pair[1] for k, pair in found.items()}
+
+    terms = tracer.trace("conserved", values, dict)
+    for name in [k for k in terms if f"gain of {k}" in terms]:
+        amount, gain = terms[name], terms[f"gain of {name}"]
+        if amount.unit is not None and not amount.free:
+            tracer.demand(f"{tracer.spec.name}.conserved: gain of {name}", gain, amount.unit / parse(tracer.spec.time),
+                          f"{name} in {tracer.spec.time}", "")  # fmt: skip
+
+
 def _switches(tracer: _Tracer) -> tuple[SwitchField, ...]:
     """Switches in declared order; what they set must have the unit of its state, what they watch may have any."""
     spec, found = tracer.spec, {}
@@ -285,6 +300,8 @@ def check(system, spec=None) -> Report:
     routes = _routes(tracer) if "dosing" in spec.defines else {}
     if "portion" in spec.defines:
         _portions(tracer)
+    if "conserved" in spec.defines:
+        _conserved(tracer)
     switches = _switches(tracer) if "switches" in spec.defines else ()
     resting: frozenset[str] = frozenset()
     for method in sorted({"initial", "steady"} & spec.defines):

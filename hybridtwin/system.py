@@ -452,7 +452,7 @@ class System(Parametric, metaclass=_SystemMeta):
     """Base of every physiology: see the module's docstring and DESIGN section 1.
 
     The author writes `time`, `class State(ht.State)`, optionally `class Input(ht.Input)`, parameters, `rates` and
-    `outputs`; optionally `initial`, `steady`, `dosing`, `portion`, `switches` and `diffusion`.
+    `outputs`; optionally `initial`, `steady`, `conserved`, `dosing`, `portion`, `switches` and `diffusion`.
     """
 
     time: ClassVar[str]
@@ -490,6 +490,10 @@ class System(Parametric, metaclass=_SystemMeta):
         spec = self.spec
         return self.initial(u) if spec.unforced and "initial" not in spec.defines else rest_of(self, u)
 
+    def conserved(self, x, u) -> dict[str, tuple[Any, Any]]:
+        """What comes and goes but is never made: name -> (amount in the states, what it gains from outside per `time`)."""
+        return {}
+
     def dosing(self, u) -> dict[str, Route]:
         """Routes of the doses that have a lag, a fraction, a modelled rate or duration."""
         return {}
@@ -525,6 +529,9 @@ class System(Parametric, metaclass=_SystemMeta):
         return drawing.html(self)
 
 
+_OPTIONAL = ("initial", "steady", "conserved", "dosing", "portion", "switches", "diffusion")
+
+
 def _spec(system: System) -> Spec:
     cls = type(system)
     declared = {path: f for path, f, _ in system.fields()}
@@ -540,7 +547,7 @@ def _spec(system: System) -> Spec:
         signals=dict(_leaves_of(cls.Input, SignalField)),
         parameters={p: f for p, f in declared.items() if isinstance(f, ParameterField)},
         constants={p: f for p, f in declared.items() if isinstance(f, ConstantField)},
-        defines=frozenset(n for n in ("initial", "steady", "dosing", "portion", "switches", "diffusion") if n in vars(cls)),
+        defines=frozenset(n for n in _OPTIONAL if n in vars(cls)),
         horizon=span(cls.horizon),
         grid=span(cls.grid),
         step=span(cls.step),

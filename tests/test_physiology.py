@@ -15,7 +15,8 @@ import pytest
 
 import hybridtwin.physiology as physiology
 from hybridtwin.drawing import source
-from hybridtwin.interventions import World
+from hybridtwin.errors import UnitError
+from hybridtwin.interventions import Do, World, enact
 from hybridtwin.physiology import (
     REGISTRY,
     BergmanMinimal,
@@ -30,12 +31,13 @@ from hybridtwin.physiology.pages import said
 from hybridtwin.physiology.reference import Evidence, lived
 from hybridtwin.records import Person
 from hybridtwin.signals import Regimen, Signal
-from hybridtwin.simulate.mesh import LAST, lay, layout_of
+from hybridtwin.simulate.mesh import LAST, lay, layout_of, override_columns
+from hybridtwin.simulate.pilot import by_law
 from hybridtwin.simulate.solve import Extras, first, observer, states
 from hybridtwin.simulate.steppers import RK4, Adaptive
 from hybridtwin.simulate.stiff import Rosenbrock
 from hybridtwin.simulate.verb import simulate
-from hybridtwin.system import System
+from hybridtwin.system import Scalar, State, System, lognormal, output, parameter, state
 
 COVARIATES = {"weight": (70.0, "kg")}
 PAGES = pathlib.Path(__file__).resolve().parent.parent / "docs" / "physiology"
@@ -56,6 +58,7 @@ cheap_bodies = those(CHEAP, [*REGISTRY, "DallaMan2007.type2"])
 quick_ones = those(QUICK, [*REGISTRY, "DallaMan2007.type2"])
 
 
+MOMENTS = ("tlag",)  # when a dose enters: no number of the body from a time on
 VARIANTS = {"DallaMan2007.type2": DallaMan2007.type2}  # other bodies of a system: the same laws, numbers of their own
 
 
@@ -159,12 +162,117 @@ def test_rest_is_a_fixed_point(name):
         assert abs(float(value)) <= 1e-8 * size, path
 
 
+CONSERVING = [name for name in REGISTRY if "conserved" in REGISTRY[name].spec.defines]
+
+
+@pytest.mark.parametrize("name", CONSERVING)
+def test_what_is_conserved_changes_by_what_comes_and_goes(name):
+    """At states all about: the amount's derivative along the rates is its gain, to rounding of the flows that make it up."""
+    system, spec, u = typical(name), body(name).spec, inputs(name)
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        begin = spec.flatten(system.initial(u))
+        largest = max(abs(float(v)) for v in begin.values())
+        for _ in range(20):
+            spread = {p: np.exp(0.4 * rng.normal()) * (float(v) or 0.01 * largest * rng.random()) for p, v in begin.items()}
+            x = spec.state({p: jnp.float64(v) for p, v in spread.items()})
+            x_rates = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), system.rates(float(rng.random()), x, u))
+            amounts, found = jax.jvp(lambda x: {k: v[0] for k, v in system.conserved(x, u).items()}, (x,), (x_rates,))
+            size = max(abs(float(rate)) for rate in spec.flatten(x_rates).values())
+            for what, (_, gain) in system.conserved(x, u).items():
+                assert abs(float(found[what]) - float(gain)) <= 1e-11 * max(size, abs(float(amounts[what]))), what
+
+
+@pytest.mark.parametrize("name", CONSERVING)
+def test_a_law_of_conservation_can_be_broken(name):
+    """Rates that lose a thousandth break what the system declares: the test above is no tautology."""
+    system, u = typical(name), inputs(name)
+    with jax.enable_x64(True):
+        x = jax.tree.map(lambda leaf: jnp.asarray(leaf, float) + 0.1, system.initial(u))
+        rates = jax.tree.map(lambda leaf: 1.001 * jnp.asarray(leaf, float) + 1e-3, system.rates(0.0, x, u))
+        for what in system.conserved(x, u):
+            change = jax.jvp(lambda x, what=what: system.conserved(x, u)[what][0], (x,), (rates,))[1]
+            assert abs(float(change) - float(system.conserved(x, u)[what][1])) > 1e-6, what
+
+
+def test_a_gain_has_the_unit_of_its_amount_over_time():
+    with pytest.raises(UnitError, match=r"conserved: gain of drug .*needs \[mg/h\]"):
+
+        class Wrong(System):
+            """dA/dt = -k A."""
+
+            time = "h"
+
+            class State(State):
+                A: Scalar = state("mg", "amount")
+
+            k: Scalar = parameter(lognormal(1.0, 0.1), "1/h", "rate")
+
+            def rates(self, t, x, u):
+                return self.State(A=-self.k * x.A)
+
+            def conserved(self, x, u):
+                return {"drug": (x.A, -self.k)}
+
+            def outputs(self, x, u):
+                return {"y": output(x.A, "mg")}
+
+
+@quick_ones
+def test_worlds_agree_until_they_differ_and_one_trace_does_for_all(name):
+    """`do` of what was lived is bit-identical, a change of the body leaves all before it bit-identical; other worlds, numbers
+    of the body and amounts on the same nodes make no second trace."""
+    system, spec = typical(name), body(name).spec
+    bound, when = person(name).bind(spec), 0.37 * body(name).protocol.stop
+    lived_world = World(bound.inputs, bound.start, bound.stop)
+    changed = [p for p in body(name).priors() if not spec.parameters[p].initial and p not in MOMENTS]
+    dos = [[], [Do({n: lambda same: same for n in (*spec.doses, *spec.signals)})] if spec.doses or spec.signals else [],
+           [Do({p: lambda old, k=k: (1.2 + 0.07 * k) * old for k, p in enumerate(changed)}, start=when)]]  # fmt: skip
+    worlds = [enact(lived_world, each, spec, bound.clock) for each in dos]
+    layout = layout_of(worlds, spec)
+    reads = [(t, LAST) for t in times(name)]
+    told, law = held(name).lived.course.solver, by_law(spec, None)
+    said = re.search(r"segments of at most (\S+)", told)
+    stepper, count = (Rosenbrock(), 2400) if told.startswith("Rosenbrock") else (law.stepper if law else RK4(), 300)
+    longest = law.step if law else min(float(said[1]) if said else np.inf, body(name).protocol.stop / count)
+    meshes = lay(worlds, spec, layout, reads, max_step=longest)
+    traces = []
+
+    @jax.jit
+    def run(values, overrides, mesh):
+        traces.append(name)
+        here = system.with_values(values)
+        extras = Extras(jnp.zeros(0), jnp.zeros(0), overrides)
+        begun, u = first(here, layout, mesh, extras)
+        path, _ = states(here, layout, stepper, mesh, begun.initial(u), extras, observer((*spec.outputs, *spec.states)))
+        return path[mesh.read]
+
+    with jax.enable_x64(True):
+        values = {p: np.float64(v) for p, v in system.values().items() if p in body(name).priors()}
+        found = []
+        for world, mesh in zip(worlds, meshes, strict=True):
+            overrides = np.zeros(len(layout.overridden))
+            for o, column in zip(world.overrides, override_columns(world, layout), strict=True):
+                overrides[column] = o.change(values[o.path])
+            found.append(np.asarray(run(values, overrides, mesh)))
+        run({p: 1.01 * v for p, v in values.items()}, overrides, meshes[0])
+    plain, same, other = found
+    before = times(name) < when
+    assert np.isfinite(plain).all() and len(traces) == 1
+    np.testing.assert_array_equal(plain, same)
+    np.testing.assert_array_equal(plain[before], other[before])
+    assert not np.array_equal(plain[~before], other[~before])
+
+
 @quick_ones
 def test_drawn_bodies_are_solved(name):
     found = simulate(body(name), person(name), at=times(name), draws=100, key=3, tol=1e-2)
     assert found.error <= 1e-2 and found.failed.mean() <= 0.05
     assert set(np.flatnonzero(found.failed)) <= set(found.failures.draws), "a body that is not solved is named"
     assert all(np.nanmax(found[n]) > np.nanmin(found[n]) for n in body(name).spec.outputs)
+    for path, field in body(name).spec.states.items():
+        if field.low == 0.0:
+            assert np.nanmin(found[path]) >= -1e-4 * max(np.nanmax(found[path]), 1.0), path  # a step may end a little below
 
 
 @quick_ones
@@ -176,8 +284,8 @@ def test_solvers_agree(name):
     solver, accuracy = (RK4(4), 1e-6) if linear else (Adaptive(1e-9, 1e-11), 1e-4)
     found = simulate(typical(name), person(name), at=times(name))
     other = simulate(typical(name), person(name), at=times(name), solver=solver, tol=1e-6)
-    for output in body(name).spec.outputs:
-        np.testing.assert_allclose(found[output], other[output], atol=accuracy * np.abs(other[output]).max())
+    for seen in body(name).spec.outputs:
+        np.testing.assert_allclose(found[seen], other[seen], atol=accuracy * np.abs(other[seen]).max())
 
 
 @quick_ones

@@ -100,6 +100,7 @@ class T1DDay(System):
         body, clock = self.body_at(x.clock).rates(t, x.body, u), self.clock.rates(t, x.clock, u)
         minutes = const(1 / 60, "h/min")
         worked = (x.exercise.uptake - x.exercise.production) / self.body.VG
+        worked = jnp.where(x.body.G > 0.0, worked, 0.0 * worked)  # as with insulin: muscles take what there is
         lost = jnp.where(x.body.insulin.I > 0.0, x.exercise.removal, 0.0 * x.exercise.removal)
         insulin = type(body.insulin)(**{**vars(body.insulin), "I": body.insulin.I - lost})
         return self.State(

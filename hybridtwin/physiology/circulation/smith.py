@@ -48,11 +48,11 @@ class Smith2004(System):
 
     class State(State):
         Vlv: Scalar = state("mL", "left ventricle")
-        Vao: Scalar = state("mL", "aorta")
-        Vvc: Scalar = state("mL", "vena cava")
+        Vao: Scalar = state("mL", "aorta, beyond what it holds without pressure", positive=False)
+        Vvc: Scalar = state("mL", "vena cava, beyond what it holds without pressure", positive=False)
         Vrv: Scalar = state("mL", "right ventricle")
-        Vpa: Scalar = state("mL", "pulmonary artery")
-        Vpu: Scalar = state("mL", "pulmonary vein")
+        Vpa: Scalar = state("mL", "pulmonary artery, beyond what it holds without pressure", positive=False)
+        Vpu: Scalar = state("mL", "pulmonary vein, beyond what it holds without pressure", positive=False)
         Qmt: Scalar = state("mL/s", "flow through the mitral valve", positive=False)
         Qav: Scalar = state("mL/s", "flow through the aortic valve", positive=False)
         Qtc: Scalar = state("mL/s", "flow through the tricuspid valve", positive=False)
@@ -145,6 +145,9 @@ class Smith2004(System):
             Qtc=valve(Pvc, Prv, self.Rtc, self.Ltc, x.Qtc),
             Qpv=valve(Prv, Ppa, self.Rpv, self.Lpv, x.Qpv),
         )
+
+    def conserved(self, x, u):
+        return {"blood": (x.Vlv + x.Vao + x.Vvc + x.Vrv + x.Vpa + x.Vpu, u.infusion - u.bleeding)}
 
     def outputs(self, x, u):
         return {

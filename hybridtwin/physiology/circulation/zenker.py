@@ -139,6 +139,9 @@ class Zenker2007(System):
             S=(1.0 - jax.nn.sigmoid(self.kw * (Pa - self.Pset)) - x.S) / self.tau,
         )
 
+    def conserved(self, x, u):
+        return {"blood": (x.Va + x.Vv, u.infusion - u.bleeding)}
+
     def outputs(self, x, u):
         Pa, Pv = self.pressures(x)
         return {

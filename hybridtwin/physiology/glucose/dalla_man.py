@@ -172,6 +172,21 @@ class DallaMan2007(System):
     def portion(self, dose, x, u, amount, first):
         return eaten(x, amount, first)
 
+    def conserved(self, x, u):
+        """Exchanges between stomach and gut, plasma and tissue, portal vein, liver and plasma appear in no sum."""
+        used = self.muscle * (self.Vm0 + self.VmX * x.X) * x.Gt / (self.Km0 + x.Gt)
+        lost = self.Uii + self.ke1 * above(x.Gp - self.ke2) + used
+        exchange = self.k1 * x.Gp - self.k2 * x.Gt
+        made = self.production(x) + self.appearance(x, u)
+        rise = made - self.Uii - self.ke1 * above(x.Gp - self.ke2) - exchange
+        extraction = self.m6 - self.m5 * self.gamma * x.Ipo
+        degraded = extraction * self.m1 / (1.0 - extraction) * x.Il + self.m4 * x.Ip
+        return {
+            "carbohydrate": (x.qsto1 + x.qsto2 + x.qgut, -self.kabs * x.qgut),
+            "glucose": (x.Gp + x.Gt, made - lost),
+            "insulin": (x.Ipo + x.Il + x.Ip, x.Y + self.Sb + self.K * above(rise / self.VG) - degraded),
+        }
+
     def outputs(self, x, u):
         return {
             "G": output(x.Gp / self.VG, "mg/dL", "plasma glucose"),

@@ -150,6 +150,15 @@ class Hovorka2004(System):
             C=(G - x.C) / self.tis,
         )
 
+    def conserved(self, x, u):
+        G = x.Q1 / self.VG
+        used = self.F01 * jnp.minimum(1.0, G / self.GF) + self.RCl * self.VG * above(G - self.GR) + x.x2 * x.Q2
+        return {
+            "carbohydrate": (x.D1 + x.D2, -x.D2 / self.tmaxG),
+            "insulin under the skin": (x.S1 + x.S2, u.basal * const(1 / 60, "h/min") - x.S2 / self.tmaxI),
+            "glucose": (x.Q1 + x.Q2, self.appearance(x, u) + self.production(x) - used),
+        }
+
     def outputs(self, x, u):
         scale = const(18.016, "mg/dL/(mmol/L)")
         return {

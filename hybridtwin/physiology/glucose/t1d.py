@@ -7,6 +7,7 @@ key=0)`.
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.physiology.reference import Protocol, Reference
@@ -227,6 +228,16 @@ def _free_start(gut, insulin, u, cob, iob):
     )
 
 
+def _held(body, x, u):
+    """Carbohydrate in the gut and rapid insulin under the skin: what leaves them goes into the blood."""
+    gut, skin = x.gut, x.insulin
+    eaten = gut.q1 + gut.q2 + gut.p1 + gut.p2 + gut.p3 + gut.p4 + gut.p5
+    return {
+        "carbohydrate": (eaten, -body.gut.appearance(gut) / body.gut.f),
+        "insulin under the skin": (skin.s1 + skin.s2, u.basal * const(1 / 60, "h/min") - body.insulin.ka2 * skin.s2),
+    }
+
+
 class T1DMinimal(System):
     r"""Type 1 diabetes, structure A: one glucose pool, the minimal model with insulin under the skin and a gut.
 
@@ -290,6 +301,9 @@ class T1DMinimal(System):
             C=(x.G - x.C) / self.tis,
         )
 
+    def conserved(self, x, u):
+        return _held(self, x, u)
+
     def outputs(self, x, u):
         return {
             "G": output(x.G, "mg/dL", "plasma glucose"),
@@ -325,7 +339,7 @@ class T1DTwoPool(System):
 
     dX/dt  = -p2 (X - SI (I - Ib))           dXe/dt = -ka3 (Xe - SIE I)
     dG/dt  = -SG (G - Gb) + Ra + E0 [s(1 - Xe) - s(1 - SIE Ib)] - k12 (G - G2) - r softplus(G - 180)
-    dG2/dt = k12 (G - G2) - X G2             s(z) = softplus(20 z) / 20
+    dG2/dt = k12 (G - G2) - X G2             s(z) = softplus(20 z) / 20        G does not fall below 0
 
     Source: Hovorka 2004 (doi:10.1088/0967-3334/25/4/010), reduced around rest; notes on its spreads in
     `docs/design.md`.
@@ -387,21 +401,19 @@ class T1DTwoPool(System):
         resting = self.insulin.plasma(u.usual_basal, u)
         exchange = self.k12 * (x.G - x.G2)
         over = jax.nn.softplus((x.G - const(180.0, "mg/dL")) / const(5.0, "mg/dL")) * const(5.0, "mg/dL")
+        change = -self.SG * (x.G - self.Gb) + self.appearance(x, u) + self.production(x.Xe, u) - exchange - self.renal * over
         return self.State(
             gut=self.gut.rates(t, x.gut, u),
             insulin=self.insulin.rates(t, x.insulin, u),
             X=-self.p2 * (x.X - self.SI * (x.insulin.I - resting)),
             Xe=-self.ka3 * (x.Xe - self.SIE * x.insulin.I),
-            G=(
-                -self.SG * (x.G - self.Gb)
-                + self.appearance(x, u)
-                + self.production(x.Xe, u)
-                - exchange
-                - self.renal * over
-            ),
+            G=jnp.where((x.G > 0.0) | (change > 0.0), change, 0.0 * change),  # reduced around rest: it would fall below 0
             G2=exchange - x.X * x.G2,
             C=(x.G - x.C) / self.tis,
         )
+
+    def conserved(self, x, u):
+        return _held(self, x, u)
 
     def outputs(self, x, u):
         return {

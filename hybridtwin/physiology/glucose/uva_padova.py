@@ -199,6 +199,13 @@ class UVAPadova(System):
     def portion(self, dose, x, u, amount, first):
         return eaten(x, amount, first) if dose == "meal" else x
 
+    def conserved(self, x, u):
+        injected = u.basal * const(1 / 60, "h/min")
+        return {
+            "carbohydrate": (x.qsto1 + x.qsto2 + x.qgut, -self.kabs * x.qgut),
+            "insulin under the skin": (x.depot1 + x.depot2, injected - self.ka1 * x.depot1 - self.ka2 * x.depot2),
+        }
+
     def outputs(self, x, u):
         scale = const(6000.0, "pmol/[IU]") / u.weight
         return {

@@ -147,6 +147,14 @@ class Shrestha2010(System):
             chelate=bound - freed,
         )
 
+    def conserved(self, x, u):
+        level = self.Ca0 * (1.0 - self.w + self.w * x.PTH / self.PTH0)
+        made = (self.rest + self.lambda1) * self.store()
+        return {
+            "calcium": (x.Ca + x.chelate, u.calcium / self.V + self.kb * (level - x.Ca)),
+            "hormone": (x.gland + x.PTH, made - self.lambda1 * x.gland - self.lambda2 * x.PTH),
+        }
+
     def outputs(self, x, u):
         return {
             "PTH_pg": output(x.PTH * const(_PG, "pg*L/mL/pmol"), "pg/mL", "parathyroid hormone in plasma"),

@@ -202,6 +202,17 @@ class CruzLoya2022(System):
             **{f"way{i}": self.kd * (way[i - 1] - way[i]) for i in range(1, 7)},
         )  # fmt: skip
 
+    def conserved(self, x, u):
+        """Iodothyronines: T4 becomes T3, and both are lost from fast tissue alone."""
+        made = u.thyroid * (self.S4 + self.S3) * x.way6 - self.k02 * x.fast4 - self.k05 * x.fast3
+        four, three = const(777.0, "ug/umol"), const(651.0, "ug/umol")
+        return {
+            "hormones": (x.plasma4 + x.fast4 + x.slow4 + x.plasma3 + x.fast3 + x.slow3,
+                         made + self.k4absorb * x.gut4 / four + self.k3absorb * x.gut3 / three),
+            "levothyroxine": (x.pill4 + x.gut4, -(self.lost4 + self.k4absorb) * x.gut4),
+            "liothyronine": (x.pill3 + x.gut3, -(self.lost3 + self.k3absorb) * x.gut3),
+        }  # fmt: skip
+
     def outputs(self, x, u):
         return {
             "TSH": output(const(5.6, "m[IU]") * x.tsh / self.Vtsh, "m[IU]/L", "thyrotropin in plasma"),
