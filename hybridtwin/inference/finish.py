@@ -16,6 +16,7 @@ from hybridtwin.inference.lost import lost_draws
 from hybridtwin.inference.psis import GOOD, kish, psis, resampled
 from hybridtwin.inference.readings import generator, prior_draws, read, values_of
 from hybridtwin.inference.sampling import weights_of
+from hybridtwin.keys import folded
 from hybridtwin.simulate.failures import Failures
 from hybridtwin.simulate.run import stack
 
@@ -71,7 +72,7 @@ def judged(problem, sampled: Sampled, at: Readings, key, method, values=values_o
     if stats["mesh_share"] < _EVEN:
         pick = resampled(generator(key, 5), log_weights, len(flat))
     chosen = flat[pick].reshape(z.shape)
-    prior = prior_draws(kernel, jax.random.fold_in(key, 6), max(400, min(len(flat), 1000)))
+    prior = prior_draws(kernel, folded(key, 6), max(400, min(len(flat), 1000)))
     prior_sd = prior.std(axis=0)
     roles = [site.kind for site in kernel.sites for _ in range(site.size)]
     stats |= {"names": kernel.names, "prior_sd": prior_sd}

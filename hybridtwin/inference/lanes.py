@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from hybridtwin.keys import folded
 from hybridtwin.model import Kernel, finite
 
 FORWARD = 6  # up to this many unknowns forward mode is the cheaper gradient (benchmarks/README.md)
@@ -110,7 +111,7 @@ class Mover:
     def keys(self, count):
         """Fresh keys."""
         self._count += 1
-        return jax.random.split(jax.random.fold_in(self._key, self._count), count)
+        return jax.random.split(folded(self._key, self._count), count)
 
     def known(self, z) -> Lanes:
         """Lanes at z (L, d)."""
