@@ -189,9 +189,16 @@ class Lanes:
         )
         return jax.jit(spread)
 
-    def __call__(self, *args):
+    def _program(self, args):
         batched = next(a for a, axis in zip(args, self._axes, strict=True) if axis is not None)
         lanes, share = np.shape(jax.tree.leaves(batched)[0])[0], devices()
-        found = (self._many if share > 1 and lanes % share == 0 else self._one)(*args)
+        return self._many if share > 1 and lanes % share == 0 else self._one
+
+    def __call__(self, *args):
+        found = self._program(args)(*args)
         self.called = True
         return found
+
+    def trace(self, *args) -> None:
+        """What a first call does before it compiles: tracing holds Python's lock, compiling does not."""
+        self._program(args).lower(*args)

@@ -6,7 +6,6 @@ Many people a call, on the compiled program of `readings`; what is left to the h
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.fit import Fit
@@ -50,7 +49,7 @@ def _read(problems, sampled, width) -> list[Readings]:
     """Draws at the readings, of people with equally many draws."""
     kernel, fill = problems[0].kernel, width - len(problems)
     full = [*zip(problems, sampled, strict=True), *[(problems[0], sampled[0])] * fill]
-    data = jax.tree.map(jnp.asarray, stack([p.data for p, _ in full]))
+    data = jax.device_put(stack([p.data for p, _ in full]))  # `jnp.asarray` would compile a program for every shape
     tempers = stack([s.temper for _, s in full])
     z = np.stack([s.z.reshape(-1, s.z.shape[-1]) for _, s in full])
     coarse = read(kernel, z, data, tempers)

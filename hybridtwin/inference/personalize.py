@@ -52,7 +52,9 @@ def _tile(problems, keys, method, temper, report, count) -> list[Sampled]:
     """Search modes and sample for one tile of people on one kernel, of whom the first `count` are wanted."""
     kernel = problems[0].kernel
     data = jax.device_put(stack([p.data for p in problems]))
-    ready = ahead(kernel, data, stack([kernel.untempered()] * len(keys)))
+    plain = stack([kernel.untempered()] * len(keys))
+    modes.trace(kernel, data, plain)
+    ready = ahead(kernel, data, plain)
     tempers = _tempers(kernel, data, keys, method.starts, temper)
     found, left = search(kernel, data, keys, method.starts, tempers)
     ready()

@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hybridtwin.coordinates import at_ranks, normal_based, to_coordinate
 from hybridtwin.engine import Lanes, double
 from hybridtwin.keys import as_key
-from hybridtwin.model import Kernel, normal_based, to_coordinate
+from hybridtwin.model import Kernel
 from hybridtwin.simulate.run import TILE
 from hybridtwin.simulate.steppers import Repeated
 
@@ -129,13 +130,21 @@ def generator(key, fold: int) -> np.random.Generator:
     return np.random.default_rng(np.append(np.array(jax.random.key_data(key)), fold))
 
 
+def _by_host(site, rng, count) -> Any:
+    """Coordinates (count, size) drawn from a site's prior by NumPy, without a program to compile; None where that cannot be."""
+    if normal_based(site.prior) is not None:
+        return rng.standard_normal((count, site.size))
+    found = at_ranks(site.prior, rng.uniform(1e-16, 1 - 1e-16, count * site.size))
+    return None if found is None else found.reshape(count, site.size)
+
+
 _PRIOR_ROWS = 1000  # draws from the prior come in multiples of these, so that one program serves every number
 
 
 @functools.lru_cache(maxsize=64)
 def _prior_program(kernel: Kernel, rows: int):
-    """Compiled: key -> coordinates (rows, size) of every site whose prior is not made from a normal, by place."""
-    places = [i for i, site in enumerate(kernel.sites) if normal_based(site.prior) is None]
+    """Compiled: key -> coordinates (rows, size) of every site whose prior only JAX can draw from, by place."""
+    places = [i for i, site in enumerate(kernel.sites) if _by_host(site, np.random.default_rng(0), 1) is None]
 
     def draw(key):
         drawn = {i: kernel.sites[i].prior.sample(jax.random.fold_in(key, i), (rows, kernel.sites[i].size)) for i in places}
@@ -147,8 +156,5 @@ def _prior_program(kernel: Kernel, rows: int):
 def prior_draws(kernel: Kernel, key, count: int) -> np.ndarray:
     """Draws from the prior as coordinates (count, d)."""
     rng, others = generator(key, 0), _prior_program(kernel, -(-count // _PRIOR_ROWS) * _PRIOR_ROWS)(key)
-    columns = [
-        np.asarray(others[i])[:count] if i in others else rng.standard_normal((count, site.size))
-        for i, site in enumerate(kernel.sites)
-    ]
+    columns = [np.asarray(others[i])[:count] if i in others else _by_host(s, rng, count) for i, s in enumerate(kernel.sites)]
     return np.concatenate(columns, axis=1) if columns else np.zeros((count, 0))
