@@ -57,7 +57,7 @@ class DallaMan2007(System):
         doses={"meal": Regimen.bolus(78.0, "g", at=0.0)}, covariates={"weight": (78.0, "kg")},
     )  # fmt: skip
     references = (
-        *(Reference(f"plasma glucose, {t} min", "mg/dL", value, _EXPORT, lambda lived, t=t: lived.at("G", float(t)))
+        *(Reference.at(f"plasma glucose, {t} min", "mg/dL", value, _EXPORT, "G", float(t))
           for t, value in ((30, 141.94), (60, 162.97), (120, 142.60), (180, 104.86), (300, 90.46))),
         Reference("peak of plasma insulin", "pmol/L", (250.0, 450.0), "Dalla Man 2007, figure 1: mean of 204 normal subjects",
                   lambda lived: np.max(lived["I"])),
