@@ -245,7 +245,8 @@ def _as_number(value, unit, name):
         ) from None
 
 
-def _new_regimen(name, field, lived, value, start, stop, clock, stop_of_record):
+def _new_regimen(name, spec, lived, value, start, stop, clock, stop_of_record):
+    field = spec.doses[name]
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise AmbiguousDose(
             f"do: {name!r} is a dose; a bare {value:g} says how much but not when. Use "
@@ -260,6 +261,11 @@ def _new_regimen(name, field, lived, value, start, stop, clock, stop_of_record):
             "doses must return doses, such as lambda b: b.shift(-20, 'min')."
         )
     fresh = fresh.resolve(clock, clock.unit, field.unit)
+    for dose in (d for d in fresh.doses if d.modelled and d.modelled not in spec.routed.get(name, ())):
+        raise InterventionError(
+            f"do: a dose of {name!r} leaves its {dose.modelled} to the system, whose route declares none. Give the dose "
+            f"a rate or a duration, or let dosing() return {{{name!r}: ht.route({dose.modelled}=...)}}."
+        )
     late = [dose.time for dose in fresh.doses if dose.time > stop_of_record]
     if late:
         raise PastHorizon(
@@ -304,7 +310,7 @@ def _enact_one(world, do, spec, clock):
     for name, value in do.targets.items():
         if name in spec.doses:
             lived = inputs[name]
-            inputs[name], _, fresh = _new_regimen(name, spec.doses[name], lived, value, start, stop, clock, world.stop)
+            inputs[name], _, fresh = _new_regimen(name, spec, lived, value, start, stop, clock, world.stop)
             change = _first_difference(lived, inputs[name])
             if change is not None:
                 onsets.append(change)
