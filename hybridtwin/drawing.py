@@ -14,9 +14,13 @@ def headline(system) -> str:
     return "" if made_up or not own else own.splitlines()[0].strip()
 
 
+# A period ends a sentence, but not behind a short form or an initial: "St. Hilaire 2007", "Friberg et al. 2002".
+_SOURCE = re.compile(r"Sources?(?: of the model)?: (.*?)(?:(?<!\bSt)(?<!\bal)(?<!\bvs)(?<!\b[A-Z])\.\s|\.?$)")
+
+
 def source(system) -> str:
     """What the author's docstring says behind "Source:", in one line; empty where it says nothing."""
-    said = re.search(r"Sources?(?: of the model)?: (.*?)(?:\.\s|\.?$)", " ".join((type(system).__doc__ or "").split()))
+    said = _SOURCE.search(" ".join((type(system).__doc__ or "").split()))
     return said.group(1) if said else ""
 
 

@@ -79,7 +79,9 @@ def test_declared_in_full(name):
     spec = system.spec
     assert spec.unchecked == (), "a term whose unit was not checked"
     assert spec.outputs and spec.parameters
-    assert source(system), "where the equations come from: a sentence of the docstring that begins with Source:"
+    told = source(system)
+    assert told, "where the equations come from: a sentence of the docstring that begins with Source:"
+    assert len(told.split()) > 1 and re.search(r"\b(1[89]|20)\d\d\b|doi:10\.\d{4}|ISBN", told), told
     for field in spec.parameters.values():
         assert field.doc and (field.source or field.initial), field.path
     for field in (*spec.states.values(), *spec.outputs.values()):
@@ -87,6 +89,12 @@ def test_declared_in_full(name):
     assert name in repr(system) and "<table" in system._repr_html_()
     assert all(isinstance(prior, dist.Distribution) for prior in system.priors().values())
     assert isinstance(system.protocol, Protocol) and all(isinstance(r, Reference) for r in system.references)
+
+
+def test_a_source_goes_on_behind_a_short_form():
+    assert source(REGISTRY["Hilaire07"]()) == "St. Hilaire 2007, doi:10.1016/j.jtbi.2007.04.001"
+    named = type("Named", (), {"__doc__": "A system.\n\nSource: J. Doe et al. 2002,\nIn Vivo 3:4. Nothing else."})()
+    assert source(named) == "J. Doe et al. 2002, In Vivo 3:4"
 
 
 @cheap_ones
