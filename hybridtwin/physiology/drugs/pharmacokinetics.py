@@ -26,7 +26,8 @@ class OneCompartment(System):
     dA/dt = -(CL/V) A          C = A / V          A `central` [mg], C [mg/L], CL [L/h], V [L], time in h
 
     Doses: `iv` (bolus or infusion, NONMEM compartment 1). Priors: an example drug with CL 4 L/h, V 70 L (Schoemaker,
-    data sets of ACoP 2016). Source of the model: Gabrielsson and Weiner, PK/PD data analysis, 5th edition, 2016.
+    data sets of ACoP 2016). Source of the model: Gabrielsson and Weiner 2016, Pharmacokinetic and Pharmacodynamic Data
+    Analysis, 5th edition, ISBN 978-91-982991-0-6.
     """
 
     time = "h"
@@ -62,7 +63,8 @@ class OneCompartmentOral(System):
 
     Doses: `oral` (compartment 1) and `iv` (compartment 2). F is 1 unless given: by mouth alone only CL/F and V/F can be
     told, so give it a prior only together with intravenous doses. Priors: theophylline in adults (Boeckmann, Sheiner
-    and Beal 1994, as fitted by nlmixr2 SAEM), widened. Source of the model: Gabrielsson and Weiner 2016.
+    and Beal 1994, as fitted by nlmixr2 SAEM), widened. Source of the model: Gabrielsson and Weiner 2016,
+    ISBN 978-91-982991-0-6.
     """
 
     time = "h"
@@ -109,7 +111,7 @@ class TwoCompartment(System):
 
     Doses: `iv` (compartment 1). Priors: vancomycin in adults with a creatinine clearance of 120 mL/min and 70 kg (Goti
     2018, doi:10.1097/FTD.0000000000000490); kidney function widens CL. Source of the model: Gabrielsson and Weiner
-    2016.
+    2016, ISBN 978-91-982991-0-6.
     """
 
     time = "h"
@@ -155,7 +157,7 @@ class TwoCompartmentOral(System):
     dose of D mg adds F D to the depot `tlag` hours after it was swallowed.
 
     Doses: `oral` (compartment 1) and `iv` (compartment 2). Priors: an example drug with ka 1, CL 4, V 70, Q 4, V2 50
-    (Schoemaker, data sets of ACoP 2016). Source of the model: Gabrielsson and Weiner 2016.
+    (Schoemaker, data sets of ACoP 2016). Source of the model: Gabrielsson and Weiner 2016, ISBN 978-91-982991-0-6.
     """
 
     time = "h"
@@ -206,7 +208,8 @@ class ThreeCompartment(System):
     A `central`, P `shallow`, D `deep` [mg], C [mg/L]; CL, Q2 and Q3 [L/h], V1, V2 and V3 [L], time in h.
 
     Doses: `iv` (compartment 1). Priors: docetaxel in a person of 1.8 m2 (Bruno 1996, whose rate constants are k10 5.2,
-    k12 1.06, k21 1.51, k13 1.26, k31 .084 1/h and V1 7.4 L). Source of the model: Gabrielsson and Weiner 2016.
+    k12 1.06, k21 1.51, k13 1.26, k31 .084 1/h and V1 7.4 L). Source of the model: Gabrielsson and Weiner 2016,
+    ISBN 978-91-982991-0-6.
     """
 
     time = "h"

@@ -24,7 +24,7 @@ class OneCompartmentMM(System):
 
     Doses: `oral` (compartment 1) and `iv` (compartment 2). F is the share of an oral dose that reaches the blood: for
     capsules of phenytoin sodium the .92 that is phenytoin. Priors: phenytoin in adults of 70 kg (Grasela 1983: VM 415
-    mg/d, KM 5.7 mg/L). Source of the model: Gabrielsson and Weiner, PK/PD data analysis, 5th edition, 2016.
+    mg/d, KM 5.7 mg/L). Source of the model: Gabrielsson and Weiner 2016, ISBN 978-91-982991-0-6.
     """
 
     time = "h"
@@ -83,7 +83,7 @@ class TwoCompartmentMM(System):
 
     Doses: `oral` (compartment 1) and `iv` (compartment 2). F is 1 unless given. Priors: an example drug with VM 1 mg/h,
     KM .25 mg/L, ka 1, V 70, Q 4, V2 50 (Schoemaker, data sets of ACoP 2016). Source of the model: Gabrielsson and Weiner
-    2016.
+    2016, ISBN 978-91-982991-0-6.
     """
 
     time = "h"
