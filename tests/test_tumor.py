@@ -66,6 +66,23 @@ def test_inhibition_is_its_closed_form():
     np.testing.assert_allclose(found["size"], exact, rtol=1e-5)
 
 
+def test_resistance_begins_with_the_treatment_and_not_with_the_record():
+    """Claret's exp(-lam t) counts from the first exposure, in every world; a pause does not undo it."""
+    system = REGISTRY["Claret2009"]
+    b, day = system().typical(), system.protocol.person("wk")
+    at, late, pause = np.array([0.0, 6.0, 12.0, 20.0, 40.0, 52.0]), 12.0, (20.0, 30.0)
+    held = lambda t: b.KD * 2.3 / b.lam * (1.0 - np.exp(-b.lam * np.maximum(t, 0.0)))
+    later = simulate(b, day, at=at, do=[Do({"exposure": 0.0}, stop=late)], tol=1e-7)
+    np.testing.assert_allclose(later["size"][0], b.y0 * np.exp(b.KL * at - held(at - late)), rtol=1e-6)
+    np.testing.assert_allclose(later["response"][0], np.exp(-b.lam * np.maximum(at - late, 0.0)), rtol=1e-6)
+    paused = simulate(b, day, at=at, do=[Do({"exposure": 0.0}, *pause)], tol=1e-7)
+    missed = held(np.clip(at, *pause)) - held(pause[0])
+    np.testing.assert_allclose(paused["size"][0], b.y0 * np.exp(b.KL * at - held(at) + missed), rtol=1e-6)
+    naive = Person.of("n", start=0.0, stop=52.0, time="wk")
+    begun = simulate(b, naive, at=at, do=[Do({"exposure": 2.3}, start=late)], tol=1e-7)
+    np.testing.assert_allclose(begun["size"], later["size"], rtol=1e-6)
+
+
 def test_cells_hit_by_the_drug_are_not_lost_at_once():
     """Above the threshold concentration nothing grows, and what was hit leaves through three stages."""
     found = lived(REGISTRY["Simeoni2004"])

@@ -177,11 +177,15 @@ class Geng2017(System):
 class Claret2009(System):
     r"""Size of a tumor in people under a drug to which it becomes resistant.
 
-    dy/dt = KL y - KD exp(-lambda t) exposure y
+    dy/dt = (KL - KD R exposure) y
+    dR/dt = -lam R from the first exposure on, 0 before it          R(0) = 1
 
-    y `size` [mm], the sum of longest diameters; KL growth, KD effect, lam loss of effect, t since treatment began (time 0 of
-    the record). Under a constant exposure E: y = y0 exp(KL t - KD E / lam (1 - exp(-lam t))). The smallest size is reached at
-    t = ln(KD E / KL) / lam. Interventions: `exposure` (daily dose of capecitabine [g/d]).
+    y `size` [mm], the sum of longest diameters, R `response` [1] what is left of its sensitivity to the drug; KL growth, lam
+    loss of effect [1/wk], KD effect [d/g/wk], exposure [g/d]; time in wk. R is the exp(-lam t) of the paper, t since treatment
+    began: a treatment that begins later in the record finds a tumor that is not resistant yet, and a pause does not make it
+    sensitive again. Under a constant exposure E from time 0: y = y0 exp(KL t - KD E / lam (1 - exp(-lam t))). The smallest size
+    is reached at t = ln(KD E / KL) / lam. Interventions: `exposure` (daily dose of capecitabine [g/d]: more, less, later),
+    `response` (held at 1: no resistance).
 
     Source: Claret 2009, doi:10.1200/JCO.2008.21.0807.
     """
@@ -200,6 +204,7 @@ class Claret2009(System):
 
     class State(State):
         size: Scalar = state("mm", "sum of longest diameters")
+        response: Scalar = state("1", "what is left of the sensitivity to the drug")
 
     class Input(Input):
         exposure: Scalar = signal("g/d", "capecitabine a day", default=0.0)
@@ -210,13 +215,17 @@ class Claret2009(System):
     y0: Scalar = parameter(lognormal(90.0, 0.5), "mm", "size at the first row", initial=True)
 
     def rates(self, t, x, u):
-        return self.State(size=(self.KL - self.KD * jnp.exp(-self.lam * t) * u.exposure) * x.size)
+        begun = (u.exposure > 0.0) | (x.response < 1.0)  # less than all is left only where it was exposed before
+        lost = self.lam * x.response
+        return self.State(
+            size=(self.KL - self.KD * x.response * u.exposure) * x.size, response=jnp.where(begun, -lost, 0.0 * lost)
+        )
 
     def outputs(self, x, u):
         return {"volume_ratio": output((x.size / self.y0) ** 3, "1", "volume over that at the first row")}
 
     def initial(self, u):
-        return self.State(size=self.y0)
+        return self.State(size=self.y0, response=1.0)
 
 
 class Simeoni2004(System):
