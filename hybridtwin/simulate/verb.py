@@ -65,11 +65,11 @@ def simulate(
         lived = World(bound.inputs, bound.start, bound.stop, bound.resets)
         rules = [part for part in do if isinstance(part, Rescue | When)]
         world = enact(lived, [part for part in do if isinstance(part, Do)], spec, bound.clock, rules)
-        layout = layout_of([world], spec, varying=_varying(spec), latents=len(bound.latent), noise=True)
+        worlds = [lived, world] if do else [world]
+        layout = layout_of(worlds, spec, varying=_varying(spec), latents=len(bound.latent), noise=True)
         lanes = _lanes(system, priors, bound, world, layout, 1 if draws is None else draws, key)
         choice = _choice(system, lived, world, solver, start, layout)
         edges = {group: np.asarray(bound.occasion_edges(group), float) for _, group in layout.varying}
-        worlds = [lived, world] if do else [world]
         mesh = lay(worlds, spec, layout, reads, max_step=choice.step, occasions=edges, knots=choice.knots)[-1]
         mesh = pad(mesh, bucket(len(mesh.t)), len(mesh.read), len(mesh.moving.time))
         names = (*spec.outputs, *(path for path in spec.states if path not in spec.outputs))
