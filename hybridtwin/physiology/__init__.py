@@ -14,6 +14,7 @@ _HOME = {
     "UVAPadova": "glucose.uva_padova",
     "InsulinProducts": "glucose.insulin",
     "BergmanMinimal": "glucose.bergman",
+    "OralMinimal": "glucose.bergman",
     "DallaMan2007": "glucose.dalla_man",
     "Hovorka2004": "glucose.hovorka",
     "OneCompartment": "drugs.pharmacokinetics",
