@@ -20,7 +20,8 @@ class OneCompartmentMM(System):
     dA_d/dt = -ka A_d          dA/dt = ka A_d - VM C / (KM + C)          C = A / V
 
     A_d `depot`, A `central` [mg], C [mg/L]; ka [1/h], VM [mg/h], KM [mg/L], V [L], time in h. Far below KM the clearance
-    is VM/KM; under a rate of R < VM into the blood C rests at KM R / (VM - R).
+    is VM/KM; under a rate of R < VM into the blood C rests at KM R / (VM - R). An oral dose of D mg adds F D to the depot `tlag`
+    hours after it was swallowed; without a lag unless one, or its prior, is given.
 
     Doses: `oral` (compartment 1) and `iv` (compartment 2). F is the share of an oral dose that reaches the blood: for
     capsules of phenytoin sodium the .92 that is phenytoin. Priors: phenytoin in adults of 70 kg (Grasela 1983: VM 415
@@ -60,8 +61,10 @@ class OneCompartmentMM(System):
         0.92, "1", "share of an oral dose that reaches the blood", source="phenytoin in phenytoin sodium"
     )
 
+    tlag: Scalar = constant(0.0, "h", "lag before absorption begins")
+
     def dosing(self, u):
-        return {"oral": route(fraction=self.F)}
+        return {"oral": route(lag=self.tlag, fraction=self.F)}
 
     def rates(self, t, x, u):
         C = x.central / self.V
