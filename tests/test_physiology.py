@@ -14,7 +14,7 @@ import numpyro.distributions as dist
 import pytest
 
 import hybridtwin.physiology as physiology
-from hybridtwin.drawing import source
+from hybridtwin.drawing import interventions, source
 from hybridtwin.interventions import World
 from hybridtwin.physiology import REGISTRY, BergmanMinimal, OneCompartmentOral, Protocol, Reference, Warfarin, evidence
 from hybridtwin.physiology.pages import said
@@ -89,6 +89,18 @@ def test_declared_in_full(name):
     assert name in repr(system) and "<table" in system._repr_html_()
     assert all(isinstance(prior, dist.Distribution) for prior in system.priors().values())
     assert isinstance(system.protocol, Protocol) and all(isinstance(r, Reference) for r in system.references)
+
+
+@every_system
+def test_the_interventions_that_make_sense_are_named(name):
+    """A sentence of the docstring that begins with Interventions: and names inputs, parameters or states; its page says it."""
+    system, told = REGISTRY[name](), interventions(REGISTRY[name]())
+    spec = system.spec
+    known = {*spec.doses, *spec.signals, *spec.covariates, *spec.parameters, *spec.constants, *spec.states, *spec.outputs}
+    named = re.findall(r"`([A-Za-z_][\w.]*)`", told)
+    assert named and not set(named) - known, told
+    assert set(named) & {*spec.doses, *spec.signals, *spec.parameters, *spec.constants}, "something that do acts on"
+    assert f"What makes sense: {told}." in (PAGES / f"{name}.md").read_text()
 
 
 def test_a_source_goes_on_behind_a_short_form():

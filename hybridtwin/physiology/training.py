@@ -25,6 +25,7 @@ class Banister(System):
     f `fitness` [1] and g = fitness - `lead` [1] in points of load, as in the impulse response model: a training adds its load
     to f, and y `lead` stays what it is, so g grows as much. tau1, tau2 [d], p0, k1, k2 [W]; time in d.
 
+    Interventions: `load` (how much, when; a taper before a race).
     Doses: `load` [1], points of a training session (TRIMP, BikeScore). A day's test comes after the day's load, as in the
     package dorem. Priors: medians of Clarke and Skiba 2013, spreads assumed (nine tests leave a long ridge). At rest without
     training performance is p0. Source: Banister 1975; Calvert 1976, doi:10.1109/TSMC.1976.5409179.

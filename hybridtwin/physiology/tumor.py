@@ -259,6 +259,7 @@ class Simeoni2004(System):
 
     x1 `growing`, x2 to x4 `damaged` [g], w `weight`; A `central`, P `peripheral` [mg/kg], c [ug/mL]; l0, k1 [1/d], l1 [g/d],
     k2 [mL/ug/d], k10, k12, k21 [1/d], V1 [L/kg]. A steady concentration above l0 / k2 makes the tumor vanish.
+    Interventions: `iv` (amount, interval, first day), `k2` (a more potent drug).
     Doses: `iv` (compartment 1). Source: Simeoni 2004, doi:10.1158/0008-5472.CAN-03-2524.
     """
 

@@ -34,6 +34,7 @@ class OneCompartmentTransit(System):
     T_n in the list stays empty. What enters the depot after a dose D is gamma distributed in time, F D ktr (ktr t)^n
     exp(-ktr t) / n!, as in Savic 2007; unlike its closed form the chain takes any train of doses.
 
+    Interventions: `oral` and `iv` (amount, time, interval), `MTT` (a meal), `CL` (a failing organ, an inducer).
     Doses: `oral` (compartment 1) and `iv` (compartment 2). F is 1 unless given. Priors: rifampicin in tuberculosis, fixed
     combination tablets (Wilkins 2008: n 7.13, here 7). Source: Savic 2007, doi:10.1007/s10928-007-9066-0.
     """
@@ -115,6 +116,7 @@ class TwoCompartmentTransit(System):
     A `body.central`, P `peripheral` [mg], C [mg/L]; Q [L/h], Vp [L], time in h. The number of transit compartments is that of
     the body: `TwoCompartmentTransit(body=OneCompartmentTransit(n=3))`.
 
+    Interventions: `oral` and `iv` (amount, time, interval), `body.MTT` (a meal), `body.CL` (a failing organ, an inducer).
     Doses: `oral` (compartment 1) and `iv` (compartment 2). F is 1 unless given. Priors: rifampicin, as there; its exchange with
     tissue is assumed. Source: Savic 2007, doi:10.1007/s10928-007-9066-0; Gabrielsson and Weiner 2016, ISBN 978-91-982991-0-6.
     """
@@ -159,6 +161,7 @@ class ThreeCompartmentOral(System):
 
     A `body.central`, P `body.peripheral`, D `deep` [mg], C [mg/L]; Q3 [L/h], V3 [L], time in h.
 
+    Interventions: `oral` and `iv` (amount, time, interval), `body.CL` (a failing organ, an interaction), `body.ka` (a meal).
     Doses: `oral` (compartment 1) and `iv` (compartment 2). F is 1 unless given. Priors: the example drug of
     `TwoCompartmentOral`; its deep compartment is assumed. Source: Gabrielsson and Weiner 2016, ISBN 978-91-982991-0-6.
     """
@@ -200,6 +203,7 @@ class OneCompartmentZeroOrder(System):
     A `body.central` [mg], C [mg/L]; D1 [h] how long absorption takes, tlag [h], CL [L/h], V [L], time in h. The highest
     concentration is that of the end, F D / (CL D1) (1 - exp(-CL D1 / V)), at tlag + D1.
 
+    Interventions: `oral` and `iv` (amount, time, interval), `D1` (another formulation), `body.CL` (a failing organ).
     Doses: `oral` (compartment 1), whose duration the system says: RATE -2 in NONMEM's table, or
     `ht.Regimen((ht.Dose(0.0, 500.0, modelled="duration"),), "mg")`; any other dose is absorbed as it says itself, at once if
     it says nothing. `iv` (compartment 2). F is 1 unless given. Priors: the example drug of `OneCompartment`; D1 is assumed.

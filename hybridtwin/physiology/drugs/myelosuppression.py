@@ -33,6 +33,7 @@ class Myelosuppression(System):
     [mg/umol], slope [L/umol], MTT [h], gamma [1], Circ0 [1e9/L]; time in h. At rest without the drug all five pools
     hold Circ0. A dose that makes E > 1 kills dividing cells as well as stopping them.
 
+    Interventions: `iv` (amount, interval, a cycle put off while neutrophils are low, by a rule), `pk.CL`.
     Doses: `iv` (compartment 1). Priors: docetaxel (kinetics of Bruno 1996). A typical body reaches .9e9/L after 100 mg/m2,
     where the label sees 86 % of patients below .5: the published values are milder than the label. Other drugs: paclitaxel
     has MTT 127 h, gamma .23 and Circ0 5.2 in the same paper; give `pk`, `molar` and `slope` of the drug. Source: Friberg

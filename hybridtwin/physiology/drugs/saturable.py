@@ -23,6 +23,7 @@ class OneCompartmentMM(System):
     is VM/KM; under a rate of R < VM into the blood C rests at KM R / (VM - R). An oral dose of D mg adds F D to the depot `tlag`
     hours after it was swallowed; without a lag unless one, or its prior, is given.
 
+    Interventions: `oral` and `iv` (amount, time, interval), `VM` (an inducer, an inhibitor); a little more may be much more.
     Doses: `oral` (compartment 1) and `iv` (compartment 2). F is the share of an oral dose that reaches the blood: for
     capsules of phenytoin sodium the .92 that is phenytoin. Priors: phenytoin in adults of 70 kg (Grasela 1983: VM 415
     mg/d, KM 5.7 mg/L). Source of the model: Gabrielsson and Weiner 2016, ISBN 978-91-982991-0-6.
@@ -84,6 +85,7 @@ class TwoCompartmentMM(System):
     A_d `depot`, A `central`, P `peripheral` [mg], C [mg/L]; ka [1/h], VM [mg/h], KM [mg/L], Q [L/h], Vc and Vp [L], time
     in h. An oral dose of D mg adds F D to the depot `tlag` hours after it was swallowed.
 
+    Interventions: `oral` and `iv` (amount, time, interval), `VM` (an inducer, an inhibitor); a little more may be much more.
     Doses: `oral` (compartment 1) and `iv` (compartment 2). F is 1 unless given. Priors: an example drug with VM 1 mg/h,
     KM .25 mg/L, ka 1, V 70, Q 4, V2 50 (Schoemaker, data sets of ACoP 2016). Source of the model: Gabrielsson and Weiner
     2016, ISBN 978-91-982991-0-6.

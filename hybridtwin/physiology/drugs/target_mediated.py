@@ -37,6 +37,7 @@ class TargetMediated(System):
     time in d. Binding is fast beside everything else: KSS = (koff + kint) / kon. At rest without the drug R = R0, made at
     kdeg R0.
 
+    Interventions: `sc` and `iv` (amount, interval), `R0` (more target than usual).
     Doses: `sc` (compartment 1, of which the share F arrives) and `iv` (compartment 2). Priors: denosumab and RANKL in 66 kg
     (Gibiansky 2012). Source: Gibiansky 2008, doi:10.1007/s10928-008-9102-8.
     """

@@ -43,6 +43,7 @@ class BergmanMinimal(System):
 
     For glucose by mouth see `OralMinimal`. Priors: Denti 2010, with SI 5.83e-5 L/pmol/min at 6 pmol of insulin to a
     m[IU], spread by its covariates.
+    Interventions: `glucose_iv` (how much, when), `insulin` (another course than was measured), `SI`.
     Source of the model: Bergman 1979, doi:10.1152/ajpendo.1979.236.6.E667.
     """
 

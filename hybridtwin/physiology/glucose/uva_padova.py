@@ -59,6 +59,8 @@ class UVAPadova(System):
     Ib: kp1 = EGPb + kp2 Gb Vg + kp3 Ib, Gtb = (k1 Gb Vg - EGPb + Fsnc) / k2, Vm0 = (EGPb - Fsnc) (Km0 + Gtb) / Gtb,
     m4 = 2/5 m2 and m30 = m1 HEb / (1 - HEb). `resting_basal` is that insulin in [IU]/h.
 
+    Interventions: `meal`, `bolus`, `basal` (how much, when, not at all; by a rule where glucose passes a level), `Vmx`, `kp3`
+    (sensitivity to insulin).
     Source: Kovatchev 2009, doi:10.1177/193229680900300106; Dalla Man 2007, doi:10.1109/TBME.2007.893506; rules of eating
     and dosing as in simglucose 0.2.11 (MIT), whose trajectories it meets to 1e-3 mg/dL. Priors: the adults published
     with the simulator, each parameter by itself. No exercise, no counterregulation, no day rhythm.
