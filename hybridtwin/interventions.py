@@ -279,7 +279,7 @@ def _first_difference(old, new):
     """Time of the first dose that is not in both regimens, or None when they are the same."""
 
     def key(dose):
-        return (dose.time, dose.amount, dose.duration, dose.rate, dose.ii, dose.ss)
+        return (dose.time, dose.amount, dose.duration, dose.rate, dose.modelled, dose.ii, dose.ss)
 
     times = [
         dose.time for a, b in ((old, new), (new, old)) for dose in a.doses if key(dose) not in {key(d) for d in b.doses}

@@ -13,7 +13,8 @@ import scipy.special
 import scipy.stats
 
 import hybridtwin as ht
-from hybridtwin.errors import DeclarationError
+from hybridtwin.errors import DeclarationError, InterventionError
+from hybridtwin.interventions import Do, World, enact
 from hybridtwin.physiology import (
     REGISTRY,
     IndirectResponse,
@@ -143,6 +144,21 @@ def test_absorption_at_a_constant_rate_is_asked_for_by_the_record():
     first = 0.8 * 100.0 / 2.5 / 3.1 * (1.0 - np.exp(-k * flown)) * np.exp(-k * over)
     second = np.where(times >= 30.4, 0.8 * 50.0 / 28.0 * np.exp(-k * np.maximum(times - 30.4, 0.0)), 0.0)
     np.testing.assert_allclose(ht.simulate(body, person, at=times)["C"][0], first + second, rtol=1e-9)
+    said = ht.Regimen.bolus(100.0, "mg", at=0.0).modelled("duration") + ht.Regimen.bolus(50.0, "mg", at=30.0)
+    same = ht.Person.of("p", start=0.0, stop=60.0, time="h", doses={"oral": said})
+    np.testing.assert_allclose(ht.simulate(body, same, at=times)["C"][0], first + second, rtol=1e-9)
+    with pytest.raises(InterventionError, match='"duration" or the "rate"'):
+        said.modelled("speed")
+
+
+def test_the_same_amount_at_once_is_another_world():
+    """do that only changes how a dose enters has an onset."""
+    dose = ht.Regimen.bolus(100.0, "mg", at=3.0)
+    spec = OneCompartmentZeroOrder.spec
+    bound = ht.Person.of("p", start=0.0, stop=9.0, time="h", doses={"oral": dose.modelled()}).bind(spec)
+    lived = World(bound.inputs, bound.start, bound.stop, bound.resets)
+    onset = lambda given: enact(lived, [Do({"oral": given})], spec, bound.clock).onset
+    assert onset(dose) == 3.0 and onset(dose.modelled()) is None
 
 
 # --------------------------------------------------------------------------------------- saturable elimination

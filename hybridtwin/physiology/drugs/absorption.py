@@ -11,7 +11,7 @@ import numpy as np
 from hybridtwin.errors import DeclarationError
 from hybridtwin.physiology.drugs.pharmacokinetics import OneCompartment, TwoCompartmentOral
 from hybridtwin.physiology.reference import Protocol, Reference, area, half_life
-from hybridtwin.signals import Dose, Regimen
+from hybridtwin.signals import Regimen
 from hybridtwin.system import Input, Scalar, State, System, constant, dose, output, parameter, route, state, typical
 
 _WILKINS = "Wilkins 2008, rifampicin, 263 people, doi:10.1128/AAC.00461-07 (DDMODEL00000280)"
@@ -205,14 +205,14 @@ class OneCompartmentZeroOrder(System):
 
     Interventions: `oral` and `iv` (amount, time, interval), `D1` (another formulation), `body.CL` (a failing organ).
     Doses: `oral` (compartment 1), whose duration the system says: RATE -2 in NONMEM's table, or
-    `ht.Regimen((ht.Dose(0.0, 500.0, modelled="duration"),), "mg")`; any other dose is absorbed as it says itself, at once if
-    it says nothing. `iv` (compartment 2). F is 1 unless given. Priors: the example drug of `OneCompartment`; D1 is assumed.
+    `ht.Regimen.bolus(500, "mg", at=0).modelled("duration")`; any other dose is absorbed as it says itself, at once if it says
+    nothing. `iv` (compartment 2). F is 1 unless given. Priors: the example drug of `OneCompartment`; D1 is assumed.
     Source: Gabrielsson and Weiner 2016, ISBN 978-91-982991-0-6.
     """
 
     time = "h"
     protocol = Protocol(
-        96.0, "500 mg by mouth", shows=("C",), doses={"oral": Regimen((Dose(0.0, 500.0, modelled="duration"),), "mg")}
+        96.0, "500 mg by mouth", shows=("C",), doses={"oral": Regimen.bolus(500.0, "mg", at=0.0).modelled("duration")}
     )
     references = (
         Reference("area under the curve of 500 mg", "mg*h/L", 125.0, _ACOP + ": 500 mg / 4 L/h",
