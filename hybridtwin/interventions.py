@@ -58,15 +58,17 @@ def _doses_in_words(regimen) -> str:
 
 
 def _in_words(change) -> str:
-    """What a function without a name does, seen on one probing dose: "shifted by -20 min", "times 0.5"."""
+    """What a function without a name does, seen on two probing doses: "shifted by -20 min", "times 0.5"."""
     try:
-        (dose,) = change(Regimen.bolus(1.0, "1", at=0.0)).doses
-    except Exception:  # a function that this probe does not suit is not wrong for that
+        (dose,), (twice,) = (change(Regimen.bolus(amount, "1", at=0.0)).doses for amount in (1.0, 2.0))
+    except Exception:  # a function that these probes do not suit is not wrong for that
+        return "changed"
+    if dose.amount is None or twice.amount != 2.0 * dose.amount:
         return "changed"
     said = []
     if dose.moved:
         said.append(f"shifted by {dose.moved / 60:g} min")
-    if dose.amount is not None and dose.amount != 1.0:
+    if dose.amount != 1.0:
         said.append(f"times {dose.amount:g}")
     plain = dose == dataclasses.replace(Regimen.bolus(1.0, "1", at=0.0).doses[0], amount=dose.amount, moved=dose.moved)
     return " and ".join(said) if said and plain else "changed"

@@ -26,6 +26,7 @@ from hybridtwin.simulate.solve import Extras, first, observer, states
 from hybridtwin.simulate.steppers import RK4, Adaptive
 from hybridtwin.simulate.stiff import Rosenbrock
 from hybridtwin.simulate.verb import simulate
+from hybridtwin.units import factor
 
 COVARIATES = {"weight": (70.0, "kg")}
 PAGES = pathlib.Path(__file__).resolve().parent.parent / "docs" / "physiology"
@@ -89,6 +90,27 @@ def test_declared_in_full(name):
     assert name in repr(system) and "<table" in system._repr_html_()
     assert all(isinstance(prior, dist.Distribution) for prior in system.priors().values())
     assert isinstance(system.protocol, Protocol) and all(isinstance(r, Reference) for r in system.references)
+
+
+@every_system
+def test_what_was_published_has_its_place_in_the_picture(name):
+    """A reference that is drawn names an output of the picture in a unit of the same kind, at a time of the typical day."""
+    system = REGISTRY[name]()
+    shown = system.protocol.shows or tuple(system.spec.outputs)
+    for reference in (r for r in system.references if r.drawn):
+        output, time = reference.drawn
+        assert output in shown, f"{output} of {reference.quantity!r} is not in the picture"
+        assert factor(reference.unit, {**system.spec.states, **system.spec.outputs}[output].unit) > 0
+        assert time is None or 0.0 <= time <= system.protocol.stop
+
+
+def test_what_was_published_is_drawn_over_ours():
+    found = evidence(REGISTRY["Myelosuppression"])
+    (ax,) = found.plot().axes
+    low, high = next(r.expected for r in found.lived.body.references if r.drawn == ("neutrophils", 504.0))
+    bars = [segment for lines in ax.collections for segment in getattr(lines, "get_segments", list)()]
+    assert any(np.allclose(bar, [[504.0, low], [504.0, high]]) for bar in bars)
+    assert "published" in [text.get_text() for text in ax.get_legend().get_texts()]
 
 
 @every_system

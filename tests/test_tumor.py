@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from hybridtwin.errors import DeclarationError
+from hybridtwin.errors import DeclarationError, RecordError
 from hybridtwin.interventions import Do
 from hybridtwin.physiology import REGISTRY
 from hybridtwin.physiology.reference import lived
@@ -204,3 +204,13 @@ def test_cells_hit_by_the_drug_are_not_lost_at_once():
     inside = (late.time > 9.0) & (late.time < 17.9)
     assert (late["C"][inside] > found.body.l0 / found.body.k2).all()
     assert (np.diff(late["growing"][inside]) < 0.0).all() and late["weight"][-1] < found.again(doses={})["weight"][-1]
+
+
+@pytest.mark.parametrize("case", ["dose", "signal", "reading", "window"])
+def test_what_falls_inside_a_step_of_a_difference_equation_is_refused(case):
+    doses = {"chemo": Regimen.bolus(5.0, "mg/m^3", at=2.5 if case == "dose" else 2.0)}
+    signals = {"noise": Signal.steps([0.0, 1.5 if case == "signal" else 2.0], [0.0, 0.1], "1/d")}
+    person = Person.of("p", start=0.0, stop=10.0, time="d", doses=doses, signals=signals)
+    do = [Do({"rho": 0.01}, start=3.25)] if case == "window" else ()
+    with pytest.raises(RecordError, match=r"falls inside one.*whole number of steps"):
+        simulate(REGISTRY["Geng2017Daily"]().typical(), person, at=[1.0, 4.5 if case == "reading" else 4.0], do=do)

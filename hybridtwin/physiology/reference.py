@@ -52,8 +52,8 @@ class Reference:
     """A quantity that was published, and how to read ours off a typical body.
 
     `expected`: a number, or (low, high) of a range. `source`: who says so (DOI). `ours`: a function of a `Lived`. `why`: why ours
-    is far off, where it is and the equations are those of the paper all the same. `drawn`: (output, time) of the place in the
-    picture of the typical day where the published value belongs.
+    is far off, where it is and the equations are those of the paper all the same. `drawn`: (output, time) where the published
+    value belongs in the picture of the typical day; without a time (None) it is a level, such as that of a peak or of rest.
     """
 
     quantity: str
@@ -62,12 +62,7 @@ class Reference:
     source: str
     ours: Callable[["Lived"], Any]
     why: str = ""
-    drawn: tuple[str, float] | None = None
-
-    @classmethod
-    def at(cls, quantity, unit, expected, source, output: str, time: float, why: str = "") -> "Reference":
-        """A published value of an output at a time of the typical day, which is also drawn there."""
-        return cls(quantity, unit, expected, source, lambda lived: lived.at(output, time), why, (output, time))
+    drawn: tuple[str, float | None] | None = None
 
     def __post_init__(self):
         parse(self.unit)

@@ -38,7 +38,8 @@ class Banister(System):
         doses={"load": Regimen.bolus([33.0] * 132, "1", at=list(map(float, range(132))))},
     )  # fmt: skip
     references = (
-        Reference("5 min power after 132 days", "W", 302.0, _CLARKE, lambda lived: lived.at("performance", 131.0)),
+        Reference("5 min power after 132 days", "W", 302.0, _CLARKE, lambda lived: lived.at("performance", 131.0),
+                  drawn=("performance", 131.0)),
         Reference("rest after which performance is best", "d", (8.0, 14.0), "Bosquet 2007, doi:10.1249/mss.0b013e31806010e0",
                   _best),
     )  # fmt: skip

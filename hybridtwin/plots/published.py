@@ -9,7 +9,8 @@ from hybridtwin.plots import INK, _legend, styled
 def over(figure, traj, names, marks):
     """Diamonds (ranges as bars) of published values over the outputs of `plots.trajectory`. Returns the figure.
 
-    `marks`: (output, time, value or (low, high)), in the units of `traj`; an output that is not drawn is left out.
+    `marks`: (output, time, value or (low, high)), in the units of `traj`, without a time a level; an output that is not drawn is
+    left out.
     """
     panels = list(dict.fromkeys(traj.units[name] for name in names))
     told = set()
@@ -20,7 +21,11 @@ def over(figure, traj, names, marks):
         ax, (low, high) = figure.axes[place], np.broadcast_to(value, (2,))
         label = None if place in told else "published"
         told.add(place)
-        if low == high:
+        if time is None:
+            ax.axhspan(low, high, color=INK, alpha=0.08, linewidth=0)
+            for edge in (low, high):
+                ax.axhline(edge, color=INK, linewidth=0.8, linestyle=(0, (4, 3)), label=label)
+        elif low == high:
             ax.plot([time], [low], "D", color=INK, markersize=4.5, markerfacecolor="white", linestyle="none", zorder=6,
                     label=label)  # fmt: skip
         else:

@@ -44,7 +44,8 @@ class OneCompartmentTransit(System):
         24.0, "rifampicin, 600 mg by mouth", shows=("C",), doses={"oral": Regimen.bolus(600.0, "mg", at=0.0)}
     )
     references = (
-        Reference("peak", "mg/L", (8.0, 24.0), _PELOQUIN + "; half of all patients stay below", lambda lived: lived["C"].max()),
+        Reference("peak", "mg/L", (8.0, 24.0), _PELOQUIN + "; half of all patients stay below", lambda lived: lived["C"].max(),
+                  drawn=("C", None)),
         Reference("time of the peak", "h", (1.5, 4.0), _LABEL, lambda lived: lived.time[np.argmax(lived["C"])]),
         Reference("half-life", "h", (2.0, 3.4), _LABEL + ": 3.35 +- .66 h, 2 to 3 h with repeated doses",
                   lambda lived: half_life(lived, "C", 12.0, 24.0)),
@@ -219,7 +220,7 @@ class OneCompartmentZeroOrder(System):
                   lambda lived: area(lived, "C", slope_from=48.0)),
         Reference("highest concentration of 500 mg in 3 h", "mg/L", 500.0 / 12.0 * (1.0 - np.exp(-12.0 / 70.0)),
                   _ACOP + "; F D / (CL D1) (1 - exp(-CL D1 / V)), Gibaldi and Perrier 1982, ISBN 978-0-8247-1042-2",
-                  lambda lived: lived["C"].max()),
+                  lambda lived: lived["C"].max(), drawn=("C", None)),
     )  # fmt: skip
 
     class State(State):

@@ -49,9 +49,9 @@ class Myelosuppression(System):
         Reference("time of the nadir", "d", 8.0, _TAXOTERE + ", section 5.3: median 8 d",
                   lambda lived: lived.time[np.argmin(lived["neutrophils"])] / 24.0),
         Reference("nadir", "1e9/L", (0.0, 1.0), _TAXOTERE + ", section 6.1: grade 3 or 4 in more than nine of ten",
-                  lambda lived: lived["neutrophils"].min()),
+                  lambda lived: lived["neutrophils"].min(), drawn=("neutrophils", None)),
         Reference("neutrophils after three weeks", "1e9/L", (1.5, 8.0), _TAXOTERE + ": next dose from 1.5e9/L on; normal below 8",
-                  lambda lived: lived.at("neutrophils", 504.0)),
+                  lambda lived: lived.at("neutrophils", 504.0), drawn=("neutrophils", 504.0)),
     )  # fmt: skip
 
     class State(State):

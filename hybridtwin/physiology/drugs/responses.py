@@ -135,7 +135,7 @@ class IndirectResponse(System):
         Reference("time of the largest effect of one dose", "h", (36.0, 72.0), _OREILLY,
                   lambda lived: lived.time[np.argmin(lived["R"])]),
         Reference("lowest activity after one dose", "%", (9.0, 28.0), "O'Reilly 1963 and 1968, each of 32 people (nlmixr2data)",
-                  lambda lived: lived["R"].min()),
+                  lambda lived: lived["R"].min(), drawn=("R", None)),
     )  # fmt: skip
 
     class State(State):

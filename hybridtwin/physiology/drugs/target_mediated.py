@@ -50,7 +50,7 @@ class TargetMediated(System):
         doses={"sc": Regimen.bolus(60.0, "mg", at=0.0)},
     )
     references = (
-        Reference("peak", "mg/L", 6.75, _PROLIA, lambda lived: lived["C"].max()),
+        Reference("peak", "mg/L", 6.75, _PROLIA, lambda lived: lived["C"].max(), drawn=("C", None)),
         Reference("time of the peak", "d", (3.0, 21.0), _PROLIA + ", median 10",
                   lambda lived: lived.time[np.argmax(lived["C"])]),
         Reference("area under the curve of 16 weeks", "mg*d/L", 316.0, _PROLIA, lambda lived: area(lived, "C", 0.0, 112.0)),

@@ -140,7 +140,7 @@ class OralMinimal(System):
                   "Dalla Man 2002, doi:10.1109/10.995680: 6.81e-4 +- .87e-4",
                   lambda lived: lived.body.body.SI * lived.body.body.VG),
         Reference("glucose two hours after 75 g", "mg/dL", (70.0, 140.0), "ADA Standards of Care 2024, doi:10.2337/dc24-S002",
-                  lambda lived: lived.at("G", 120.0)),
+                  lambda lived: lived.at("G", 120.0), drawn=("G", 120.0)),
         Reference("glucose that appeared in 6 h, of 75 g", "g", 67.5, "Dalla Man 2002: the share of .9 that is absorbed",
                   lambda lived: area(lived, "appearance") * 70.0 / 1000.0),
     )  # fmt: skip

@@ -69,7 +69,7 @@ class Hovorka2004(System):
     references = (
         Reference("production of glucose at rest at 110 mg/dL", "umol/kg/min", (10.6, 16.2),
                   "EGPb of the adults of the UVA/Padova simulator, 90 %: Kovatchev 2009, doi:10.1177/193229680900300106",
-                  lambda lived: lived["EGP"][0]),
+                  lambda lived: lived["EGP"][0], drawn=("EGP", 0.0)),
         Reference("basal insulin that holds 110 mg/dL, 70 kg", "[IU]/h", (0.7, 2.0),
                   "adults of the UVA/Padova simulator: Kovatchev 2009, doi:10.1177/193229680900300106",
                   lambda lived: lived.body.basal_for(110.0, lived.body.Input(basal=0.0, weight=70.0)), why=_LEAN),

@@ -75,7 +75,8 @@ class UVAPadova(System):
         signals={"basal": Signal.constant(1.25, "[IU]/h")}, covariates={"weight": (70.0, "kg")},
     )  # fmt: skip
     references = (
-        Reference("plasma glucose at rest, adults", "mg/dL", (120.0, 160.0), _ADULTS, lambda lived: lived["G"][0]),
+        Reference("plasma glucose at rest, adults", "mg/dL", (120.0, 160.0), _ADULTS, lambda lived: lived["G"][0],
+                  drawn=("G", 0.0)),
         Reference("basal insulin that holds it", "[IU]/h", (0.7, 2.0), _ADULTS,
                   lambda lived: lived.body.resting_basal(lived.body.Input(basal=0.0, weight=70.0))),
         Reference("share of carbohydrate that has appeared after 4 h", "1", (0.75, 1.0), _MAN,
