@@ -44,7 +44,6 @@ def plain(args):
 
     numpyro.enable_x64()
     numpyro.set_host_device_count(args.chains)
-    import arviz
     from numpyro.infer import MCMC, NUTS, init_to_median
 
     compiled = []
@@ -82,8 +81,11 @@ def plain(args):
     warm, compile_warm = time.perf_counter(), sum(compiled)
     chains.run(key, y)
     values = jax.block_until_ready(chains.get_samples(group_by_chain=True))
-    done = time.perf_counter()
+    done, ended = time.perf_counter(), time.time()
+    import arviz  # what judges the draws is nobody's time
+
     return {
+        "ended": ended,
         "warmup_seconds": warm - began - compile_warm,
         "draw_seconds": done - warm - (sum(compiled) - compile_warm),
         "compile_seconds": sum(compiled),

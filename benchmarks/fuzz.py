@@ -24,6 +24,7 @@ SPAN = {"min": 480.0, "h": 48.0}
 AMOUNT = {"g": 40.0, "mg": 100.0, "[IU]": 4.0}
 TOL = 1e-4
 ABSOLUTE = 1e-13  # absolute tolerance of the reference
+SMALLER = {"Geng2017": 1e-40}  # a tumor of 1e-20 cm^3 grows back, and must have its digits
 
 
 def record(system):
@@ -86,9 +87,10 @@ def reference(system, person, at, draws, key):
     """The same bodies by an adaptive solver at 1e-10: explicit, and implicit for those it does not bring home."""
     import hybridtwin as ht
 
-    found = ht.simulate(system, person, at=at, draws=draws, key=key, solver=ht.Adaptive(1e-10, ABSOLUTE, max_steps=20_000))
+    absolute = SMALLER.get(system.spec.name, ABSOLUTE)
+    found = ht.simulate(system, person, at=at, draws=draws, key=key, solver=ht.Adaptive(1e-10, absolute, max_steps=20_000))
     if found.failed.any():
-        stiff = ht.Adaptive(1e-10, ABSOLUTE, stiff=True, max_steps=20_000)
+        stiff = ht.Adaptive(1e-10, absolute, stiff=True, max_steps=20_000)
         other = ht.simulate(system, person, at=at, draws=draws, key=key, solver=stiff)
         for name, values in found.values.items():
             values[found.failed] = other[name][found.failed]
@@ -150,7 +152,8 @@ def by_scipy(system, person, at):
             def slope(t, y, line=line, fixed=fixed, flow=flow):
                 return np.asarray(rates(t, leaves, line[0] + line[1] * (t - line[2]), fixed, y)) + flow
 
-            done = scipy.integrate.solve_ivp(slope, (t0, t1), x, method="LSODA", rtol=1e-10, atol=1e-13, dense_output=True)
+            done = scipy.integrate.solve_ivp(slope, (t0, t1), x, method="LSODA", rtol=1e-10, dense_output=True,
+                                             atol=SMALLER.get(spec.name, ABSOLUTE))  # fmt: skip
             inside = (at >= t0) & ((at < t1) | (t1 == bound.stop))
             if inside.any():
                 rows[inside] = done.sol(at[inside]).T
@@ -244,6 +247,9 @@ def main():
 
     rows, told = [], {}
     for name in given.systems.split(",") if given.systems else REGISTRY:
+        if REGISTRY[name].spec.step is not None:
+            print(f"{name}: a difference equation, which no other solver solves")
+            continue
         row, failures = fuzz(name, given.draws, given.wide, given.share)
         rows.append(row)
         told[name] = [str(failure) for failure in failures[:5]]

@@ -146,7 +146,6 @@ def sample(args):
 
     numpyro.enable_x64()
     numpyro.set_host_device_count(args.chains if args.chain_method == "parallel" else 1)
-    import arviz
     from numpyro.infer import MCMC, NUTS, init_to_median
 
     tables, weight = read_person(args.thin)
@@ -169,14 +168,17 @@ def sample(args):
     warm, compile_warm = time.perf_counter(), sum(compiled)
     chains.run(jax.random.PRNGKey(args.seed + 1), extra_fields=("num_steps", "diverging"))
     draws = {name: np.asarray(chains.get_samples(group_by_chain=True)[name]) for name in names}
-    done = time.perf_counter()
+    done, ended = time.perf_counter(), time.time()
     seconds = done - begin
+    import arviz  # what judges the draws is nobody's time
+
     extra = chains.get_extra_fields(group_by_chain=True)
     ess = {name: float(arviz.ess(values, method="bulk")) for name, values in draws.items()}
     rhat = {name: float(arviz.rhat(values)) for name, values in draws.items()}
     return {
         "what": "plain NumPyro + diffrax, structure A, temper 1",
         "seconds": seconds,
+        "ended": ended,
         "warmup_seconds": warm - begin - compile_warm,
         "draw_seconds": done - warm - (sum(compiled) - compile_warm),
         "compile_seconds": sum(compiled),

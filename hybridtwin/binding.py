@@ -178,6 +178,12 @@ def _regimen(person, name, field, spec, clock, resets, notes) -> Regimen:
             doses += regimen.resolve(clock, spec.time, field.unit, of=substance(name)).doses
         except UnitError as error:
             raise UnitError(f"person {person.id!r}, doses of {name!r}: {error}") from error
+    for dose in (d for d in doses if d.modelled and d.modelled not in spec.routed.get(name, ())):
+        code, part = {"rate": -1, "duration": -2}[dose.modelled], dose.modelled
+        raise RecordError(f"RATE {code} leaves the {part} of a dose to the system, but the route {name!r} of {spec.name} "
+                          f"declares no {part}", person=person.id, row=dose.row, column=None if dose.row is None else "RATE",
+                          remedy=f"Say in the record how fast it is given, or let dosing() of the system return "
+                                 f"{{{name!r}: ht.route({part}=...)}}")
     doses = [d for d in doses if not _cancelled(d, parts, resets, spec.time)]
     if late := [d for d in doses if d.time > clock.stop]:
         notes.append(Note("seen", f"{len(late)} doses after the end of the record ({clock.label(clock.stop)}) are not "

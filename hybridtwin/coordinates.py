@@ -6,10 +6,11 @@ The mode found on them is the mode on the eta scale of pharmacometrics. Any othe
 import math
 
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import biject_to
 
-from hybridtwin.priors import standard
+from hybridtwin.priors import standard, unconstrained
 
 
 def normal_based(prior):
@@ -42,6 +43,15 @@ def to_coordinate(prior, value):
     for transform in reversed(base[2]):
         value = transform.inv(value)
     return (value - base[0]) / base[1]
+
+
+def at_ranks(prior, ranks) -> np.ndarray | None:
+    """Coordinates at ranks (n,) in (0, 1), on the host; None where the prior's quantiles are not known in plain Python."""
+    free = unconstrained(prior, ranks)
+    if free is None:
+        return None
+    center, scale = standard(prior)
+    return (np.array(free) - center) / scale
 
 
 def log_prior(prior, z):

@@ -14,10 +14,25 @@ def headline(system) -> str:
     return "" if made_up or not own else own.splitlines()[0].strip()
 
 
+# A period ends a sentence, but not behind a short form or an initial: "St. Hilaire 2007", "Friberg et al. 2002".
+_END = r"(.*?)(?:(?<!\bSt)(?<!\bal)(?<!\bvs)(?<!\b[A-Z])\.\s|\.?$)"
+_SOURCE = re.compile(r"Sources?(?: of the model)?: " + _END)
+_ACTS = re.compile(r"(?:Interventions: |`do` acts on )" + _END)
+
+
+def _told(system, pattern) -> str:
+    said = pattern.search(" ".join((type(system).__doc__ or "").split()))
+    return said.group(1) if said else ""
+
+
 def source(system) -> str:
     """What the author's docstring says behind "Source:", in one line; empty where it says nothing."""
-    said = re.search(r"Sources?(?: of the model)?: (.*?)(?:\.\s|\.?$)", " ".join((type(system).__doc__ or "").split()))
-    return said.group(1) if said else ""
+    return _told(system, _SOURCE)
+
+
+def interventions(system) -> str:
+    """What `do` acts on sensibly: what the author's docstring says behind "Interventions:" (or "`do` acts on"), in one line."""
+    return _told(system, _ACTS)
 
 
 def _named(fields) -> list[str]:

@@ -58,15 +58,17 @@ def _doses_in_words(regimen) -> str:
 
 
 def _in_words(change) -> str:
-    """What a function without a name does, seen on one probing dose: "shifted by -20 min", "times 0.5"."""
+    """What a function without a name does, seen on two probing doses: "shifted by -20 min", "times 0.5"."""
     try:
-        (dose,) = change(Regimen.bolus(1.0, "1", at=0.0)).doses
-    except Exception:  # a function that this probe does not suit is not wrong for that
+        (dose,), (twice,) = (change(Regimen.bolus(amount, "1", at=0.0)).doses for amount in (1.0, 2.0))
+    except Exception:  # a function that these probes do not suit is not wrong for that
+        return "changed"
+    if dose.amount is None or twice.amount != 2.0 * dose.amount:
         return "changed"
     said = []
     if dose.moved:
         said.append(f"shifted by {dose.moved / 60:g} min")
-    if dose.amount is not None and dose.amount != 1.0:
+    if dose.amount != 1.0:
         said.append(f"times {dose.amount:g}")
     plain = dose == dataclasses.replace(Regimen.bolus(1.0, "1", at=0.0).doses[0], amount=dose.amount, moved=dose.moved)
     return " and ".join(said) if said and plain else "changed"
@@ -245,7 +247,8 @@ def _as_number(value, unit, name):
         ) from None
 
 
-def _new_regimen(name, field, lived, value, start, stop, clock, stop_of_record):
+def _new_regimen(name, spec, lived, value, start, stop, clock, stop_of_record):
+    field = spec.doses[name]
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise AmbiguousDose(
             f"do: {name!r} is a dose; a bare {value:g} says how much but not when. Use "
@@ -260,6 +263,11 @@ def _new_regimen(name, field, lived, value, start, stop, clock, stop_of_record):
             "doses must return doses, such as lambda b: b.shift(-20, 'min')."
         )
     fresh = fresh.resolve(clock, clock.unit, field.unit)
+    for dose in (d for d in fresh.doses if d.modelled and d.modelled not in spec.routed.get(name, ())):
+        raise InterventionError(
+            f"do: a dose of {name!r} leaves its {dose.modelled} to the system, whose route declares none. Give the dose "
+            f"a rate or a duration, or let dosing() return {{{name!r}: ht.route({dose.modelled}=...)}}."
+        )
     late = [dose.time for dose in fresh.doses if dose.time > stop_of_record]
     if late:
         raise PastHorizon(
@@ -273,7 +281,7 @@ def _first_difference(old, new):
     """Time of the first dose that is not in both regimens, or None when they are the same."""
 
     def key(dose):
-        return (dose.time, dose.amount, dose.duration, dose.rate, dose.ii, dose.ss)
+        return (dose.time, dose.amount, dose.duration, dose.rate, dose.modelled, dose.ii, dose.ss)
 
     times = [
         dose.time for a, b in ((old, new), (new, old)) for dose in a.doses if key(dose) not in {key(d) for d in b.doses}
@@ -304,7 +312,7 @@ def _enact_one(world, do, spec, clock):
     for name, value in do.targets.items():
         if name in spec.doses:
             lived = inputs[name]
-            inputs[name], _, fresh = _new_regimen(name, spec.doses[name], lived, value, start, stop, clock, world.stop)
+            inputs[name], _, fresh = _new_regimen(name, spec, lived, value, start, stop, clock, world.stop)
             change = _first_difference(lived, inputs[name])
             if change is not None:
                 onsets.append(change)

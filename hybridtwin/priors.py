@@ -103,7 +103,7 @@ def median(prior: dist.Distribution) -> float:
             return float(np.median(np.asarray(prior.sample(jax.random.key(0), (20001,)))))
 
 
-def _free(prior, ranks) -> list[float] | None:
+def unconstrained(prior, ranks) -> list[float] | None:
     """Quantiles on the unconstrained coordinate in plain Python (JAX would compile thirty operations); None where unknown."""
     if isinstance(prior, dist.HalfNormal):
         return [math.log(_number(prior.scale) * _STANDARD.inv_cdf((1 + q) / 2)) for q in ranks]
@@ -127,7 +127,7 @@ def standard(prior: dist.Distribution) -> tuple[float, float]:
     key = (str(tree), tuple(np.asarray(leaf).tobytes() for leaf in leaves))
     if key not in _STANDARDS:
         at = [_STANDARD.cdf(x) for x in (-1.0, 0.0, 1.0)]
-        free = _free(prior, at)
+        free = unconstrained(prior, at)
         if free is None:
             with jax.ensure_compile_time_eval(), jax.enable_x64(True):
                 try:

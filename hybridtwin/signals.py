@@ -145,6 +145,12 @@ class Regimen:
         """Each dose as the latest of a series given every `every` since for ever."""
         return self._map(lambda d: dataclasses.replace(d, ii=every, ss=1))
 
+    def modelled(self, part: str = "duration") -> "Regimen":
+        """Each dose over the duration (or at the "rate") that its route in the system declares: NONMEM's RATE -2 (or -1)."""
+        if part not in ("duration", "rate"):
+            raise InterventionError(f'a modelled {part!r}. A route may model the "duration" or the "rate" of a dose; name one.')
+        return self._map(lambda d: dataclasses.replace(d, modelled=part, duration=0.0, rate=None))
+
     def shift(self, by: Span, unit: str | None = None) -> "Regimen":
         """Every dose later by `by` (negative: earlier): a number with its unit, or text such as "-20 min"."""
         seconds = _seconds(by, unit or self.time)

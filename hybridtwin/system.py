@@ -332,7 +332,7 @@ class Spec:
     linear: bool = False  # rates affine in the states, and the same at all times
     unforced: bool = False  # and known to be 0 where all states are
     routes: tuple[str, ...] = ()  # doses in declared order
-    moving: tuple[str, ...] = ()  # doses whose time or rate depends on a parameter (lag, rate, duration)
+    routed: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # dose -> what its route declares
     switches: tuple[SwitchField, ...] = ()  # in declared order
     noise: tuple[tuple[str, bool], ...] = ()  # states with process noise: (path, does its size depend on the state itself?)
     defines: frozenset[str] = frozenset()  # which optional methods the author wrote
@@ -341,6 +341,11 @@ class Spec:
     step: float | None = None  # of a difference equation, in `time`
     restless: str | None = None  # why there is no rest
     forgotten: frozenset[str] = frozenset()  # parameters of the first row on which the rest does not depend
+
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """Doses whose time or rate depends on a parameter (lag, rate, duration)."""
+        return tuple(n for n in self.doses if set(self.routed.get(n, ())) - {"fraction"})
 
     def state(self, values: Mapping[str, Any]):
         """The State with these values by path."""
@@ -575,7 +580,7 @@ def _spec(system: System) -> Spec:
         routes=tuple(spec.doses),
         switches=report.switches,
         noise=report.noise,
-        moving=tuple(n for n in spec.doses if set(report.routes.get(n, ())) - {"fraction"}),
+        routed=dict(report.routes),
     )
 
 

@@ -17,6 +17,7 @@ from hybridtwin.engine import double, side_by_side
 from hybridtwin.errors import InterventionError, PastHorizon, SolveError
 from hybridtwin.fit import PARTS, Fit, Part, Verdict, common_outputs
 from hybridtwin.interventions import Do, Rescue, When, World, enact
+from hybridtwin.keys import folded
 from hybridtwin.records import Person
 from hybridtwin.sensors import Seen
 from hybridtwin.signals import Signal
@@ -588,7 +589,7 @@ def _new_readings(fit, name, mean, times, bound, key):
     rows = Seen(np.zeros(n), minutes, np.ones(n, bool), np.zeros(n, np.int32), np.asarray(session, np.int32), since)
     index = np.unique(np.linspace(0, fit.count - 1, len(mean)).round().astype(int))
     values = {s: np.asarray(fit.values[s])[index] for s in fit.kernel.sites_of(name)}
-    keys = jax.random.split(jax.random.fold_in(key, 11), len(mean))
+    keys = jax.random.split(folded(key, 11), len(mean))
 
     def one(k, m, v):
         return fit.kernel.sensor_of(name, v).sample(k, m, rows)

@@ -14,6 +14,7 @@ from hybridtwin.engine import Lanes, double
 from hybridtwin.errors import InterventionError
 from hybridtwin.fit import Fit
 from hybridtwin.interventions import World
+from hybridtwin.keys import folded
 from hybridtwin.model import Data, Kernel, Model, lived_world
 from hybridtwin.rest import REMEDY
 from hybridtwin.simulate.course import course, recorder
@@ -155,12 +156,12 @@ def _values(fit, day, kernel, index, prior, key):
             found[site.name] = np.asarray(source[site.name])[index]
         else:  # another day: its occasions and uncertain events are new, the same in all of its worlds
             shape = (len(index),) if site.size == 1 else (len(index), site.size)
-            found[site.name] = np.array(jax.random.normal(jax.random.fold_in(key, i), shape, float))
+            found[site.name] = np.array(jax.random.normal(folded(key, i), shape, float))
     for j, (path, group) in enumerate(kernel.model.varying):
         if kernel.model.drifts(path) and not day.lived:  # the walk goes on from where the lived one ended
             name, count = f"{path}@{group}", len(index)
             lived = np.asarray(source[name])[index].reshape(count, -1).sum(axis=1) if name in source else np.zeros(count)
-            step = np.array(jax.random.normal(jax.random.fold_in(key, 40_000 + j), (count,), float))
+            step = np.array(jax.random.normal(folded(key, 40_000 + j), (count,), float))
             found[f"{name}.start"] = lived + np.sqrt(_steps(fit, day, group)) * step
     return found
 
@@ -260,7 +261,7 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
 def _noise_keys(fit, index, prior, key):
     """Keys (L, 2) of the process noise of the chosen draws: of the twin, the structure and the draw, never of the world."""
     own = zlib.crc32(fit.model.name.encode())
-    return keys_of(jax.random.fold_in(jax.random.fold_in(key, own), 1 if prior else 0), index)
+    return keys_of(folded(key, own, int(prior)), index)
 
 
 class Answer(NamedTuple):

@@ -5,10 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
+import hybridtwin as ht
 from hybridtwin.errors import (
     AmbiguousTime,
     EmptyRecord,
     ImplausibleValue,
+    InterventionError,
     MissingColumn,
     MissingUnit,
     MissingValue,
@@ -19,8 +21,10 @@ from hybridtwin.errors import (
     UnitError,
     UnknownCompartment,
 )
+from hybridtwin.interventions import Do
+from hybridtwin.physiology import OneCompartmentOral
 from hybridtwin.records import Cohort, Person
-from hybridtwin.signals import Regimen, Signal
+from hybridtwin.signals import Dose, Regimen, Signal
 
 SPEC = SimpleNamespace(
     time="h",
@@ -155,6 +159,28 @@ def test_an_id_in_two_blocks():
     with pytest.raises(SplitId) as caught:
         Cohort.from_nonmem(EVENTS | {"ID": [1, 2, 1.0]}, units=EVENT_UNITS)
     assert (caught.value.person, caught.value.row) == ("1", 3)
+
+
+@pytest.mark.parametrize(("code", "part"), [(-1, "rate"), (-2, "duration")])
+def test_a_rate_or_duration_that_nobody_declares(code, part):
+    """NONMEM refuses RATE -1 without R1 and RATE -2 without D1; so does every way in."""
+    person, words = nonmem(RATE=[code, 0, 0], readings="C"), f"route 'oral' of .* declares no {part}"
+    model = ht.Model(OneCompartmentOral(), C=ht.sensors.Gaussian("C", sd=1.0))
+    for call in (
+        lambda: ht.simulate(OneCompartmentOral().typical(), person),
+        lambda: ht.personalize(model, person, key=0),
+        lambda: ht.personalize(model, Cohort([person]), key=0),
+    ):
+        with pytest.raises(RecordError, match=words) as caught:
+            call()
+        assert (caught.value.person, caught.value.row, caught.value.column) == ("7", 1, "RATE")
+        assert f"ht.route({part}=...)" in caught.value.remedy
+    asked = Regimen((Dose(0.5, 10.0, modelled=part),), "mg")
+    with pytest.raises(RecordError, match=words) as caught:
+        ht.simulate(OneCompartmentOral().typical(), Person.of("x", start=0.0, stop=5.0, time="h", doses={"oral": asked}))
+    assert (caught.value.person, caught.value.row, caught.value.column) == ("x", None, None)
+    with pytest.raises(InterventionError, match=f"leaves its {part} to the system"):
+        ht.simulate(OneCompartmentOral().typical(), nonmem(), do=[Do({"oral": asked})])
 
 
 def test_several_people_where_one_is_asked_for():

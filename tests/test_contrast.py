@@ -11,7 +11,7 @@ from hybridtwin.causal.contrast import contrast
 from hybridtwin.errors import DeclarationError, PastHorizon, UnrelatedTwins
 from hybridtwin.inference.methods import Laplace
 from hybridtwin.inference.personalize import personalize
-from hybridtwin.interventions import Rescue
+from hybridtwin.interventions import Do, Rescue
 from hybridtwin.model import Model
 from hybridtwin.records import Person
 from hybridtwin.signals import Regimen, Signal
@@ -19,6 +19,12 @@ from hybridtwin.signals import Regimen, Signal
 
 def half(twin):
     return twin.do(iv=lambda b: 0.5 * b, start="08:00")
+
+
+def test_a_function_without_a_name_is_told_by_what_it_does():
+    assert str(Do({"iv": lambda b: 0.5 * b})) == "iv = times 0.5"
+    assert str(Do({"iv": lambda b: b.shift(-20, "min")})) == "iv = shifted by -20 min"
+    assert str(Do({"iv": lambda b: Regimen.bolus(500, "mg", at=0.0)})) == "iv = changed", "what was lived plays no part in it"
 
 
 @pytest.fixture(scope="module")

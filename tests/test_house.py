@@ -18,8 +18,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A file imports, at module level, only from names before its own. Every top-level name has a place.
 # fmt: off
 ORDER = [
-    "errors", "engine", "program", "paths", "progress", "versions", "units", "terms", "fields", "dimensions", "priors", "drawing",
-    "rest", "system", "clock", "signals", "records", "record_text", "binding", "io", "interventions", "simulate", "sensors",
+    "errors", "keys", "engine", "program", "paths", "progress", "versions", "units", "terms", "fields", "dimensions", "priors",
+    "drawing", "rest", "system", "clock", "signals", "records", "record_text", "binding", "io", "interventions", "simulate",
+    "sensors",
     "coordinates", "pooling", "varying", "model",
     "fit", "worlds", "measures", "outcomes", "glycemia", "twin", "inference", "causal", "physiology", "datasets", "plots",
     "report", "grammar", "cli", "demo", "__main__", "__init__",

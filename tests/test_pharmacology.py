@@ -13,14 +13,21 @@ import scipy.special
 import scipy.stats
 
 import hybridtwin as ht
+from hybridtwin.errors import DeclarationError, InterventionError
+from hybridtwin.interventions import Do, World, enact
 from hybridtwin.physiology import (
     REGISTRY,
     IndirectResponse,
     InsulinProducts,
     Myelosuppression,
+    OneCompartment,
     OneCompartmentMM,
+    OneCompartmentTransit,
+    OneCompartmentZeroOrder,
     Remifentanil,
     TargetMediated,
+    ThreeCompartmentOral,
+    TwoCompartmentTransit,
 )
 from hybridtwin.physiology.drugs.remifentanil import lean_body_mass
 from hybridtwin.physiology.drugs.responses import KINDS, hill
@@ -85,10 +92,12 @@ def test_the_sigmoid_has_derivatives_where_there_is_no_drug():
         assert [float(s) for s in slopes] == [0.0, 0.0] and float(hill(1.0, 3.0)) == 0.5
 
 
-def test_transit_is_a_gamma_distribution_of_arrival():
+@pytest.mark.parametrize("n", [7, 3, 0])
+def test_transit_is_a_gamma_distribution_of_arrival(n):
     """Savic 2007: absorption from a depot into which the dose arrives gamma distributed, by quadrature."""
-    body, course = typical_day("OneCompartmentTransit")
-    arrival, k = scipy.stats.gamma(8, scale=body.MTT / 8.0), body.CL / body.V
+    body = OneCompartmentTransit(n=n).typical()
+    course = ht.simulate(body, OneCompartmentTransit.protocol.person("h"))
+    arrival, k = scipy.stats.gamma(n + 1, scale=body.MTT / (n + 1.0)), body.CL / body.V
     bateman = lambda t: 600.0 * body.ka / (body.V * (body.ka - k)) * (np.exp(-k * t) - np.exp(-body.ka * t))
     for i in (3, 8, 20, 40, 150, 399):
         t = course.time[i]
@@ -98,7 +107,72 @@ def test_transit_is_a_gamma_distribution_of_arrival():
         assert course["C"][0, i] == pytest.approx(wanted, rel=1e-8)
 
 
+def test_a_chain_has_a_length():
+    with pytest.raises(DeclarationError, match="from 0 to 7"):
+        OneCompartmentTransit(n=8)
+
+
+def test_bodies_behind_another_gut_are_their_matrix_exponential():
+    """Two compartments behind a chain of two, and three behind a lag: matrices written apart, a dose by mouth and one by vein."""
+    chain = TwoCompartmentTransit(body=OneCompartmentTransit(n=2)).typical()
+    b, ktr = chain.body, 3.0 / chain.body.MTT
+    M = np.diag([-ktr, -ktr, -ktr, -b.ka, -(b.CL + chain.Q) / b.V, -chain.Q / chain.Vp])
+    M[1, 0] = M[2, 1] = M[3, 2] = ktr
+    M[4, 3], M[4, 5], M[5, 4] = b.ka, chain.Q / chain.Vp, chain.Q / b.V
+    deep = ThreeCompartmentOral().typical()
+    c = deep.body
+    N = np.diag([-c.ka, -(c.CL + c.Q + deep.Q3) / c.Vc, -c.Q / c.Vp, -deep.Q3 / deep.V3])
+    N[1, 0], N[1, 2], N[1, 3] = c.ka, c.Q / c.Vp, deep.Q3 / deep.V3
+    N[2, 1], N[3, 1] = c.Q / c.Vc, deep.Q3 / c.Vc
+    doses = {"oral": ht.Regimen.bolus(300.0, "mg", at=0.0), "iv": ht.Regimen.bolus(50.0, "mg", at=5.0)}
+    day, times = ht.Person.of("p", start=0.0, stop=60.0, time="h", doses=doses), np.array([0.5, 2.0, 5.5, 9.0, 24.0, 60.0])
+    for body, matrix, central, volume, lag in ((chain, M, 4, b.V, 0.0), (deep, N, 1, c.Vc, c.tlag)):
+        answer = lambda t, into, m=matrix, at=central: scipy.linalg.expm(m * t)[at, into] if t >= 0.0 else 0.0
+        wanted = [(300.0 * answer(t - lag, 0) + 50.0 * answer(t - 5.0, central)) / volume for t in times]
+        np.testing.assert_allclose(ht.simulate(body, day, at=times)["C"][0], wanted, rtol=1e-8)
+
+
+def test_absorption_at_a_constant_rate_is_asked_for_by_the_record():
+    """RATE -2 leaves the duration to the system (D1), F and the lag act too; a dose without it comes at once."""
+    body = OneCompartmentZeroOrder(body=OneCompartment(CL=3.1, V=28.0), D1=2.5, tlag=0.4, F=0.8)
+    rows = {"ID": [1] * 3, "TIME": [0, 30, 60], "EVID": [1, 1, 0], "AMT": [100, 50, 0], "RATE": [-2, 0, 0], "CMT": 3 * [1],
+            "DV": 3 * [0]}  # fmt: skip
+    person = ht.Person.from_nonmem(rows, units={"TIME": "h", "AMT": "mg", "DV": "mg/L"}, readings="C")
+    times = np.array([0.3, 0.5, 1.7, 2.9, 3.5, 12.0, 30.3, 30.5, 48.0])
+    k = 3.1 / 28.0
+    flown, over = np.clip(times - 0.4, 0.0, 2.5), np.maximum(times - 2.9, 0.0)
+    first = 0.8 * 100.0 / 2.5 / 3.1 * (1.0 - np.exp(-k * flown)) * np.exp(-k * over)
+    second = np.where(times >= 30.4, 0.8 * 50.0 / 28.0 * np.exp(-k * np.maximum(times - 30.4, 0.0)), 0.0)
+    np.testing.assert_allclose(ht.simulate(body, person, at=times)["C"][0], first + second, rtol=1e-9)
+    said = ht.Regimen.bolus(100.0, "mg", at=0.0).modelled("duration") + ht.Regimen.bolus(50.0, "mg", at=30.0)
+    same = ht.Person.of("p", start=0.0, stop=60.0, time="h", doses={"oral": said})
+    np.testing.assert_allclose(ht.simulate(body, same, at=times)["C"][0], first + second, rtol=1e-9)
+    with pytest.raises(InterventionError, match='"duration" or the "rate"'):
+        said.modelled("speed")
+
+
+def test_the_same_amount_at_once_is_another_world():
+    """do that only changes how a dose enters has an onset."""
+    dose = ht.Regimen.bolus(100.0, "mg", at=3.0)
+    spec = OneCompartmentZeroOrder.spec
+    bound = ht.Person.of("p", start=0.0, stop=9.0, time="h", doses={"oral": dose.modelled()}).bind(spec)
+    lived = World(bound.inputs, bound.start, bound.stop, bound.resets)
+    onset = lambda given: enact(lived, [Do({"oral": given})], spec, bound.clock).onset
+    assert onset(dose) == 3.0 and onset(dose.modelled()) is None
+
+
 # --------------------------------------------------------------------------------------- saturable elimination
+
+
+def test_a_lag_before_saturable_elimination():
+    """The same course, later; without a lag unless one is given."""
+    doses = {"oral": ht.Regimen.bolus(300.0, "mg", at=0.0).every("24 h", times=3)}
+    day, times = ht.Person.of("p", start=0.0, stop=72.0, time="h", doses=doses), np.arange(2.0, 70.0, 4.0)
+    body = OneCompartmentMM().typical()
+    at_once = ht.simulate(body, day, at=times, tol=1e-7)["C"]
+    late = ht.simulate(body.with_values({"tlag": 1.3}), day, at=times + 1.3, tol=1e-7)["C"]
+    np.testing.assert_allclose(late, at_once, rtol=1e-6)
+    assert "tlag" not in OneCompartmentMM().priors()
 
 
 def test_saturable_elimination_is_lamberts_w():

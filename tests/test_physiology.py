@@ -14,7 +14,7 @@ import numpyro.distributions as dist
 import pytest
 
 import hybridtwin.physiology as physiology
-from hybridtwin.drawing import source
+from hybridtwin.drawing import interventions, source
 from hybridtwin.errors import UnitError
 from hybridtwin.interventions import Do, World, enact
 from hybridtwin.physiology import (
@@ -38,6 +38,7 @@ from hybridtwin.simulate.steppers import RK4, Adaptive
 from hybridtwin.simulate.stiff import Rosenbrock
 from hybridtwin.simulate.verb import simulate
 from hybridtwin.system import Scalar, State, System, lognormal, output, parameter, state
+from hybridtwin.units import factor
 
 COVARIATES = {"weight": (70.0, "kg")}
 PAGES = pathlib.Path(__file__).resolve().parent.parent / "docs" / "physiology"
@@ -104,7 +105,9 @@ def test_declared_in_full(name):
     spec = system.spec
     assert spec.unchecked == (), "a term whose unit was not checked"
     assert spec.outputs and spec.parameters
-    assert source(system), "where the equations come from: a sentence of the docstring that begins with Source:"
+    told = source(system)
+    assert told, "where the equations come from: a sentence of the docstring that begins with Source:"
+    assert re.search(r"\b(1[89]|20)\d\d\b", told) and re.search(r"doi:10\.\d{4,}/\S|ISBN 97[89]-[\d-]{11}|PubMed \d|PMC\d{6}", told), told
     for field in spec.parameters.values():
         assert field.doc and (field.source or field.initial), field.path
     for field in (*spec.states.values(), *spec.outputs.values()):
@@ -112,6 +115,45 @@ def test_declared_in_full(name):
     assert name in repr(system) and "<table" in system._repr_html_()
     assert all(isinstance(prior, dist.Distribution) for prior in system.priors().values())
     assert isinstance(system.protocol, Protocol) and all(isinstance(r, Reference) for r in system.references)
+
+
+@every_system
+def test_what_was_published_has_its_place_in_the_picture(name):
+    """A reference that is drawn names an output of the picture in a unit of the same kind, at a time of the typical day."""
+    system = REGISTRY[name]()
+    shown = system.protocol.shows or tuple(system.spec.outputs)
+    for reference in (r for r in system.references if r.drawn):
+        output, time = reference.drawn
+        assert output in shown, f"{output} of {reference.quantity!r} is not in the picture"
+        assert factor(reference.unit, {**system.spec.states, **system.spec.outputs}[output].unit) > 0
+        assert time is None or 0.0 <= time <= system.protocol.stop
+
+
+def test_what_was_published_is_drawn_over_ours():
+    found = evidence(REGISTRY["Myelosuppression"])
+    (ax,) = found.plot().axes
+    low, high = next(r.expected for r in found.lived.body.references if r.drawn == ("neutrophils", 504.0))
+    bars = [segment for lines in ax.collections for segment in getattr(lines, "get_segments", list)()]
+    assert any(np.allclose(bar, [[504.0, low], [504.0, high]]) for bar in bars)
+    assert "published" in [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+@every_system
+def test_the_interventions_that_make_sense_are_named(name):
+    """A sentence of the docstring that begins with Interventions: and names inputs, parameters or states; its page says it."""
+    system, told = REGISTRY[name](), interventions(REGISTRY[name]())
+    spec = system.spec
+    known = {*spec.doses, *spec.signals, *spec.covariates, *spec.parameters, *spec.constants, *spec.states, *spec.outputs}
+    named = re.findall(r"`([A-Za-z_][\w.]*)`", told)
+    assert named and not set(named) - known, told
+    assert set(named) & {*spec.doses, *spec.signals, *spec.parameters, *spec.constants}, "something that do acts on"
+    assert f"What makes sense: {told}." in (PAGES / f"{name}.md").read_text()
+
+
+def test_a_source_goes_on_behind_a_short_form():
+    assert source(REGISTRY["Hilaire07"]()) == "St. Hilaire 2007, doi:10.1016/j.jtbi.2007.04.001"
+    named = type("Named", (), {"__doc__": "A system.\n\nSource: J. Doe et al. 2002,\nIn Vivo 3:4. Nothing else."})()
+    assert source(named) == "J. Doe et al. 2002, In Vivo 3:4"
 
 
 @cheap_ones

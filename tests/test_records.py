@@ -31,6 +31,8 @@ PK = SimpleNamespace(
     doses={"oral": dose("mg", 1), "iv": dose("mg", 2, "central")},
     signals={},
     covariates={"weight": field("kg")},
+    name="PK",
+    routed={"oral": ("lag", "duration"), "iv": ("duration",)},
 )
 UNITS = {"cgm": "mmol/L", "meal": "g", "bolus": "[IU]", "basal": "[IU]/h"}
 WIDE = """time,cgm,meal,bolus,note,basal
@@ -370,7 +372,7 @@ def test_the_table_of_dosing_truths(shared_data):
     cohort = Cohort.from_nonmem(path, rename={"cp": "DV"}, units={"TIME": "h", "AMT": "mg", "DV": "ug/L"}, readings="C")
     assert len(cohort) == 36
     spec = SimpleNamespace(time="h", doses={"depot": dose("mg", 1), "iv": dose("mg", 2, "central")}, signals={},
-                           covariates={})
+                           covariates={}, routed={"depot": ("duration",), "iv": ("duration",)})
     bound = {name: person.bind(spec, {"C": None}) for name, person in cohort.items()}
     assert bound["20"].resets == ((50.0, 4 * 51),)
     assert [d.modelled for d in bound["5"].inputs["iv"]] == ["duration"]

@@ -200,6 +200,20 @@ def test_worlds_with_another_number_of_moving_doses_share_a_shape():
 # ------------------------------------------------------------------------------------------ draws and unknowns
 
 
+def test_a_world_without_the_doses_that_were_lived():
+    """Leaving out all doses of an input: the layout must hold the lived world too, whose nodes the other has."""
+    oral, iv = Regimen.bolus(100.0, "mg", at=0.0), Regimen.infusion(10.0, "mg", at=5.0, over="1 h")
+    body = OneCompartment(CL=3.0, V=30.0)
+    both = Person.of("p", start=0.0, stop=24.0, time="h", doses={"iv": oral + iv})
+    none = simulate(body, both, at=[6.0, 24.0], do=[Do({"iv": Regimen.none("mg")})])
+    assert none["C"].max() == 0.0
+    system = OneCompartmentOral(ka=1.5, CL=3.0, V=30.0, tlag=0.2)
+    both = Person.of("p", start=0.0, stop=24.0, time="h", doses={"oral": oral, "iv": iv})
+    alone = Person.of("p", start=0.0, stop=24.0, time="h", doses={"oral": oral})
+    found = simulate(system, both, at=[6.0, 24.0], do=[Do({"iv": Regimen.none("mg")})])
+    np.testing.assert_allclose(found["C"], simulate(system, alone, at=[6.0, 24.0])["C"], rtol=1e-10)
+
+
 def test_uncertain_amounts_scale_a_linear_course():
     regimen = Regimen((Dose(0.0, 100.0, amount_sd=0.4), Dose(6.0, 100.0)), "mg")
     person = Person.of("p", start=0.0, stop=24.0, doses={"iv": regimen})

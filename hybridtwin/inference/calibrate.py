@@ -17,8 +17,9 @@ import numpy as np
 
 from hybridtwin.engine import double, prepare
 from hybridtwin.errors import ParameterError, RecordError
-from hybridtwin.inference.personalize import as_key, personalize
+from hybridtwin.inference.personalize import personalize
 from hybridtwin.inference.readings import at_readings, prior_draws, values_of
+from hybridtwin.keys import as_key, folded
 from hybridtwin.model import Model, bind
 from hybridtwin.records import Cohort, Person, Series
 from hybridtwin.units import time_factor
@@ -136,7 +137,7 @@ def calibrate(model: Model, person: Person, method=None, *, key, replicates=256,
         if any(np.any(seen.censored) for seen in problem.data.seen.values()):
             raise RecordError("calibrate: the record has censored readings, whose limits are not simulated", person=person.id,
                               remedy="Give a record without them, such as person.without(...)")  # fmt: skip
-        truth, people, lost = _simulated(problem, jax.random.fold_in(root, 8), replicates)
+        truth, people, lost = _simulated(problem, folded(root, 8), replicates)
     twins = personalize(model, Cohort(people), method, key=root, progress=progress)
     fits = [twin.fits[0] for twin in twins.values()]
     ranks = [_ranks(fit, z, draws) for z, fit in zip(truth, fits, strict=True)]
@@ -154,7 +155,7 @@ def _simulated(problem, key, count):
     values = values_of(kernel, z)
     read = {}
     for i, name in enumerate(sorted(modelled)):
-        keys = jax.random.split(jax.random.fold_in(key, 1000 + i), count)
+        keys = jax.random.split(folded(key, 1000 + i), count)
 
         def one(k, mean, own, name=name):
             return kernel.sensor_of(name, own).sample(k, mean, data.seen[name])

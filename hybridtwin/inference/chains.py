@@ -14,6 +14,7 @@ import numpy as np
 from hybridtwin.inference import diagnostics
 from hybridtwin.inference.lanes import Mover, whitened
 from hybridtwin.inference.sampling import Drawn, Setting, weights_of
+from hybridtwin.keys import folded
 
 _TARGET = 0.7  # harmonic mean of the acceptance; 0.651 is best for many independent normals
 _LONGEST = 64  # leapfrogs of one trajectory
@@ -27,8 +28,8 @@ def draw(setting: Setting, method) -> list[Drawn]:
     found = []
     for p, key in enumerate(setting.keys[: setting.wanted]):
         data, temper = (jax.tree.map(lambda a, p=p: a[p], part) for part in (setting.data, setting.tempers))
-        mover = Mover(setting.kernel, data, temper, jax.random.fold_in(key, 2))
-        rng = np.random.default_rng(np.array(jax.random.key_data(jax.random.fold_in(key, 8))))
+        mover = Mover(setting.kernel, data, temper, folded(key, 2))
+        rng = np.random.default_rng(np.array(jax.random.key_data(folded(key, 8))))
         found.append(_person(mover, setting.modes[p], rng, method, setting.report))
     return found
 

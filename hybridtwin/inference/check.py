@@ -8,8 +8,8 @@ import numpy as np
 
 from hybridtwin.clock import Clock
 from hybridtwin.engine import double, prepare
-from hybridtwin.inference.personalize import as_key
 from hybridtwin.inference.readings import at_readings, prior_draws
+from hybridtwin.keys import as_key, folded
 from hybridtwin.model import Model
 
 
@@ -76,7 +76,7 @@ def check(model: Model, person, *, key, draws: int = 128) -> Check:
     prepare()
     with double():
         problem = model.bind(person)
-        z = prior_draws(problem.kernel, jax.random.fold_in(as_key(key), 7), draws)
+        z = prior_draws(problem.kernel, folded(as_key(key), 7), draws)
         loglik, _, modelled = at_readings(problem.kernel, z, jax.tree.map(jnp.asarray, problem.data))
     real = {name: problem.data.seen[name].mask for name in modelled}
     return Check(

@@ -17,9 +17,10 @@ from hybridtwin.engine import double
 from hybridtwin.errors import DeclarationError, NotTrustworthy, ParameterError
 from hybridtwin.fit import Fit
 from hybridtwin.inference.methods import SMC, AbstractMethod
-from hybridtwin.inference.personalize import as_key, person_key, personalize
+from hybridtwin.inference.personalize import personalize
 from hybridtwin.inference.psis import USABLE, psis
 from hybridtwin.inference.readings import at_readings
+from hybridtwin.keys import as_key, folded, person_key
 from hybridtwin.model import Kernel, normal_based
 from hybridtwin.records import Person
 from hybridtwin.simulate.run import TILE
@@ -254,7 +255,7 @@ def compare(models, person, method: AbstractMethod | None = None, *, base_rates=
     _same_readings(twin.fits, named)
     with double():
         cases = [
-            _case(name, fit, jax.random.fold_in(person_key(root, person.id), 100 + i))
+            _case(name, fit, folded(person_key(root, person.id), 100 + i))
             for i, (name, fit) in enumerate(zip(named, twin.fits, strict=True))
         ]
     able = [i for i, (rival, _) in enumerate(cases) if rival.candidate]

@@ -6,7 +6,6 @@ Many people a call, on the compiled program of `readings`; what is left to the h
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.fit import Fit
@@ -16,6 +15,7 @@ from hybridtwin.inference.lost import lost_draws
 from hybridtwin.inference.psis import GOOD, kish, psis, resampled
 from hybridtwin.inference.readings import generator, prior_draws, read, values_of
 from hybridtwin.inference.sampling import weights_of
+from hybridtwin.keys import folded
 from hybridtwin.simulate.failures import Failures
 from hybridtwin.simulate.run import stack
 
@@ -49,7 +49,7 @@ def _read(problems, sampled, width) -> list[Readings]:
     """Draws at the readings, of people with equally many draws."""
     kernel, fill = problems[0].kernel, width - len(problems)
     full = [*zip(problems, sampled, strict=True), *[(problems[0], sampled[0])] * fill]
-    data = jax.tree.map(jnp.asarray, stack([p.data for p, _ in full]))
+    data = jax.device_put(stack([p.data for p, _ in full]))  # `jnp.asarray` would compile a program for every shape
     tempers = stack([s.temper for _, s in full])
     z = np.stack([s.z.reshape(-1, s.z.shape[-1]) for _, s in full])
     coarse = read(kernel, z, data, tempers)
@@ -71,7 +71,7 @@ def judged(problem, sampled: Sampled, at: Readings, key, method, values=values_o
     if stats["mesh_share"] < _EVEN:
         pick = resampled(generator(key, 5), log_weights, len(flat))
     chosen = flat[pick].reshape(z.shape)
-    prior = prior_draws(kernel, jax.random.fold_in(key, 6), max(400, min(len(flat), 1000)))
+    prior = prior_draws(kernel, folded(key, 6), max(400, min(len(flat), 1000)))
     prior_sd = prior.std(axis=0)
     roles = [site.kind for site in kernel.sites for _ in range(site.size)]
     stats |= {"names": kernel.names, "prior_sd": prior_sd}

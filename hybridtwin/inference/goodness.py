@@ -15,8 +15,8 @@ from scipy.special import ndtri
 
 from hybridtwin.engine import double
 from hybridtwin.errors import ParameterError
-from hybridtwin.inference.personalize import as_key
 from hybridtwin.inference.pooled import Pool
+from hybridtwin.keys import as_key, folded
 from hybridtwin.model import Kernel, padded_to
 from hybridtwin.simulate.mesh import FIRST, LAST, lay
 from hybridtwin.simulate.run import stack
@@ -87,7 +87,7 @@ def _replicates(population, key, count):
     found = []
     for g, group in enumerate(population.groups):
         program, parts = _simulated(population.pool, group.kernel), []
-        keys = jax.random.split(jax.random.fold_in(key, g), count)
+        keys = jax.random.split(folded(key, g), count)
         for i in range(0, count, _TILE):
             rows = np.minimum(np.arange(i, i + _TILE), count - 1)
             made = program(keys[rows], jnp.asarray(us[rows]), group.data, np.int32(population.substeps))
@@ -317,7 +317,7 @@ def vpc(population, *, key, corrected: bool = False, replicates: int = 200, bins
     if replicates < 20 or bins < 1:
         raise ParameterError("a VPC needs replicates >= 20 and bins >= 1. Leave them out for the defaults.")
     with double():
-        made = _replicates(population, jax.random.fold_in(as_key(key), 21), replicates)
+        made = _replicates(population, folded(as_key(key), 21), replicates)
     frame = population.gof().table
     keyed = {(g, p, name, n): i for i, (g, p, name, n, *_) in enumerate(_rows(population))}
     order = {(population.ids[population.groups[g].rows[p]], name, n): at for (g, p, name, n), at in keyed.items()}
@@ -420,8 +420,8 @@ def npde(population, *, key, replicates: int = 500) -> NPDE:
         raise ParameterError("NPDE needs replicates >= 100. Leave them out for the default.")
     root = as_key(key)
     with double():
-        made = _replicates(population, jax.random.fold_in(root, 22), replicates)
-    rng = np.random.default_rng(np.array(jax.random.key_data(jax.random.fold_in(root, 23))))
+        made = _replicates(population, folded(root, 22), replicates)
+    rng = np.random.default_rng(np.array(jax.random.key_data(folded(root, 23))))
     frame, parts = population.gof().table, []
     lookup = {
         population.ids[place]: (g, p) for g, group in enumerate(population.groups) for p, place in enumerate(group.rows)

@@ -35,6 +35,7 @@ from hybridtwin.inference.pooled import LOG_2PI, Group, Pool
 from hybridtwin.inference.population import Population
 from hybridtwin.inference.psis import kish, psis, resampled
 from hybridtwin.inference.readings import generator
+from hybridtwin.keys import folded
 from hybridtwin.model import Kernel, finite
 from hybridtwin.simulate.steppers import Repeated
 
@@ -325,7 +326,7 @@ class _Trees:
     """The No-U-Turn sampler, each chain with a step size of its own until the warm-up ends."""
 
     def __init__(self, pool, groups, given, method, key, half):
-        self._given, self._keys = given, jax.random.split(jax.random.fold_in(key, 4), method.chains)
+        self._given, self._keys = given, jax.random.split(folded(key, 4), method.chains)
         kernels = tuple(group.kernel for group in groups)
         self._begin, self._go = _programs(pool, kernels, half * CHUNK, method.target - _EASIER, method.depth)
 
@@ -352,7 +353,7 @@ class _Turns:
     """Quarter turns, of as many steps for all chains as the warm-up found to be enough."""
 
     def __init__(self, pool, groups, given, method, key, half):
-        self._given, self._key, self._target = given, jax.random.fold_in(key, 4), method.target
+        self._given, self._key, self._target = given, folded(key, 4), method.target
         self._begin, self._go = _turning(pool, tuple(group.kernel for group in groups))
 
     def begin(self, y, frame, old=None):
@@ -361,7 +362,7 @@ class _Turns:
 
     def go(self, state, frame, number):
         (stand, steps), (datas, substeps) = state, self._given
-        stand, out = self._go(stand, jax.random.fold_in(self._key, number), np.int32(steps), (datas, frame, substeps))
+        stand, out = self._go(stand, folded(self._key, number), np.int32(steps), (datas, frame, substeps))
         y, diverging, energy, accept = (np.moveaxis(np.asarray(a), 0, 1) for a in out)
         many = np.full(accept.shape, float(steps))
         return (stand, np.int32(steps)), _Round(y, diverging, energy, accept, many, many)
@@ -383,7 +384,7 @@ def _sample(pool, groups, datas, frame, substeps, method, key, report, work) -> 
     half = -(-method.warmup // (2 * CHUNK))
     sampler = (_Turns if isinstance(method, HMC) else _Trees)(pool, groups, (datas, substeps), method, key, half)
     total, size = 2 * half + -(-method.draws // CHUNK), pool.size + sum(b.size for b in frame.told)
-    y = np.asarray(jax.random.normal(jax.random.fold_in(key, 3), (method.chains, size), float))
+    y = np.asarray(jax.random.normal(folded(key, 3), (method.chains, size), float))
     empty = _Round(*(np.zeros((method.chains, 0, *more)) for more in ((size,), (), (), (), (), ())))
     at, interrupted = _At(0, frame, sampler.begin(y, frame), empty), False
     at = work.load(at) or at

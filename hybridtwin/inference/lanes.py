@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from hybridtwin.engine import BATCHED
+from hybridtwin.keys import folded
 from hybridtwin.model import Kernel, finite
 
 FORWARD = 6  # up to this many unknowns forward mode is the cheaper gradient (benchmarks/README.md)
@@ -98,7 +100,7 @@ def _program(kernel: Kernel):
         new = jax.tree.map(lambda a, b: jnp.where(taken, a, b), found, at)
         return Moved(new, accept, ~(gain > -_LOST), y, end, momentum)
 
-    return jax.jit(jax.vmap(lane, (0, 0, *(None,) * 8)))
+    return jax.jit(jax.vmap(lane, (0, 0, *(None,) * 8)), compiler_options=BATCHED)
 
 
 class Mover:
@@ -110,7 +112,7 @@ class Mover:
     def keys(self, count):
         """Fresh keys."""
         self._count += 1
-        return jax.random.split(jax.random.fold_in(self._key, self._count), count)
+        return jax.random.split(folded(self._key, self._count), count)
 
     def known(self, z) -> Lanes:
         """Lanes at z (L, d)."""

@@ -68,6 +68,12 @@ def slopes(kernel: Kernel):
     return Lanes(jax.vmap(lane, (0, None, None)), (0, 0, 0))
 
 
+def trace(kernel, data, temper) -> None:
+    """Trace the ascent's program for its first call, so that only its compilation is left."""
+    if not slopes(kernel).called:
+        slopes(kernel).trace(np.zeros((len(temper.power), LANES, kernel.size)), data, temper)
+
+
 def evaluate(kernel, z, data, temper):
     """`slopes` at any number of lanes z (P, S, d), in groups of one width so that one program serves every call; NumPy out."""
     parts = []

@@ -20,6 +20,7 @@ from numpyro.infer.util import ParamInfo
 from hybridtwin.engine import Lanes, double
 from hybridtwin.inference import diagnostics, modes
 from hybridtwin.inference.sampling import Drawn, Setting
+from hybridtwin.keys import folded, stacked
 from hybridtwin.model import Kernel
 
 
@@ -96,7 +97,7 @@ def draw(setting: Setting, method) -> list[Drawn]:
     """Sample every person of a tile from starts around the best mode."""
     best = [fits[0] for fits in setting.modes]
     frames = Frame(jax.device_put(np.stack([f.mode for f in best])), jax.device_put(np.stack([f.scale for f in best])))
-    start_keys = jax.vmap(lambda k: jax.random.fold_in(k, 3))(setting.keys)
+    start_keys = stacked([folded(key, 3) for key in setting.keys])
     y = _starts(setting.kernel, frames, start_keys, method.chains, setting.data, setting.tempers)
     found = sample(setting, list(range(setting.wanted)), frames, y, method)
     return [found[p] for p in range(setting.wanted)]
@@ -108,7 +109,7 @@ def sample(setting: Setting, rows, frames, y, method) -> dict[int, Drawn]:
     Trees of all lanes grow in step, so on a CPU people would wait for the deepest tree of the others and gain nothing: one at a
     time, in as many threads as there are cores. An accelerator wants them side by side.
     """
-    keys = jax.vmap(lambda k: jax.random.fold_in(k, 4))(setting.keys)
+    keys = stacked([folded(key, 4) for key in setting.keys])
     width = 1 if jax.default_backend() == "cpu" else len(setting.keys)
     groups = [rows[i : i + width] for i in range(0, len(rows), width)]
     shares = [0.0] * len(groups)

@@ -15,9 +15,9 @@ import numpy as np
 from hybridtwin.coordinates import to_coordinate, unmixed
 from hybridtwin.inference.finish import Readings, judged
 from hybridtwin.inference.kept import Sampled
-from hybridtwin.inference.personalize import person_key
 from hybridtwin.inference.pooled import Group, Pool
 from hybridtwin.inference.population import Population
+from hybridtwin.keys import person_key
 from hybridtwin.model import Kernel
 from hybridtwin.simulate.run import TILE
 from hybridtwin.simulate.steppers import Repeated

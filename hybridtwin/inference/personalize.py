@@ -3,13 +3,11 @@
 import dataclasses
 import functools
 import threading
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, overload
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin import progress as bars
@@ -21,28 +19,13 @@ from hybridtwin.inference.finish import finish, needs_finer
 from hybridtwin.inference.kept import Sampled
 from hybridtwin.inference.methods import FOCEI, HMC, Auto
 from hybridtwin.inference.modes import REACHED, missed, search
+from hybridtwin.inference.readings import ahead
 from hybridtwin.inference.sampling import Setting
+from hybridtwin.keys import as_key, folded, person_key
 from hybridtwin.model import Model, bind
 from hybridtwin.records import Cohort, Person
 from hybridtwin.simulate.run import stack
 from hybridtwin.twin import Twin, Twins
-
-
-def as_key(key):
-    """A JAX key from an int or a key. **Raises:** ParameterError for anything else: chance needs a key, never a default."""
-    if isinstance(key, int | np.integer) and not isinstance(key, bool):
-        return jax.random.key(int(key))
-    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        return key
-    raise ParameterError(f"key={key!r} is no key. Give an int such as key=0, or jax.random.key(0).")
-
-
-def person_key(key, person_id):
-    """The key of one person: folded from a stable hash of the id, whoever else is in the cohort."""
-    return _folded(key, np.uint32(zlib.crc32(str(person_id).encode())))
-
-
-_folded = jax.jit(jax.random.fold_in)  # one call instead of its several operations, for thousands of people
 
 
 class _Tally:
@@ -69,9 +52,12 @@ def _tile(problems, keys, method, temper, report, count) -> list[Sampled]:
     """Search modes and sample for one tile of people on one kernel, of whom the first `count` are wanted."""
     kernel = problems[0].kernel
     data = jax.device_put(stack([p.data for p in problems]))
-    keys = jnp.stack(keys)
+    plain = stack([kernel.untempered()] * len(keys))
+    modes.trace(kernel, data, plain)
+    ready = ahead(kernel, data, plain)
     tempers = _tempers(kernel, data, keys, method.starts, temper)
     found, left = search(kernel, data, keys, method.starts, tempers)
+    ready()
     report(1, 20, 0)
     drawn = method.draw(Setting(kernel, data, keys, tempers, found, report, count))[:count]
     return [
@@ -237,7 +223,7 @@ def personalize(model, data, method=None, *, key, temper=1.0, keep=None, progres
                 m,
                 people,
                 isinstance(data, Person),
-                jax.random.fold_in(root, i),
+                folded(root, i),
                 method,
                 float(temper),
                 None if keep is None else Path(keep),

@@ -6,14 +6,18 @@ one program, whose lanes are people times `TILE` draws, whatever the number of d
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybridtwin.engine import Lanes
-from hybridtwin.model import Kernel, normal_based, to_coordinate
+from hybridtwin.coordinates import at_ranks, normal_based, to_coordinate
+from hybridtwin.engine import Lanes, double
+from hybridtwin.keys import as_key
+from hybridtwin.model import Kernel
 from hybridtwin.simulate.run import TILE
 from hybridtwin.simulate.steppers import Repeated
 
@@ -100,18 +104,50 @@ def values_of(kernel: Kernel, z) -> dict[str, Any]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def ahead(kernel: Kernel, data, temper) -> Callable[[], None]:
+    """Begin to compile what the end of every fit needs, on another core, while its modes are searched for.
+
+    The call returned waits for it. A kernel whose programs were compiled once is not looked at again.
+    """
+    if _program(kernel).called:
+        return lambda: None
+
+    def compiled():
+        with double():
+            z = np.zeros((len(temper.power), 1, kernel.size))
+            densities(kernel, z, data, temper)
+            values_of(kernel, z[0])
+            prior_draws(kernel, as_key(0), 1)
+
+    with_it = ThreadPoolExecutor(1, "hybridtwin-ahead")
+    work = with_it.submit(compiled)
+    with_it.shutdown(wait=False)
+    return work.result
+
+
 def generator(key, fold: int) -> np.random.Generator:
     """NumPy's generator from a JAX key: chance on the host without a program to compile."""
     return np.random.default_rng(np.append(np.array(jax.random.key_data(key)), fold))
 
 
+def _by_host(site, rng, count) -> Any:
+    """Coordinates (count, size) drawn from a site's prior by NumPy, without a program to compile; None where that cannot be."""
+    if normal_based(site.prior) is not None:
+        return rng.standard_normal((count, site.size))
+    found = at_ranks(site.prior, rng.uniform(1e-16, 1 - 1e-16, count * site.size))
+    return None if found is None else found.reshape(count, site.size)
+
+
+_PRIOR_ROWS = 1000  # draws from the prior come in multiples of these, so that one program serves every number
+
+
 @functools.lru_cache(maxsize=64)
-def _prior_program(kernel: Kernel, count: int):
-    """Compiled: key -> coordinates (count, size) of every site whose prior is not made from a normal, by place."""
-    places = [i for i, site in enumerate(kernel.sites) if normal_based(site.prior) is None]
+def _prior_program(kernel: Kernel, rows: int):
+    """Compiled: key -> coordinates (rows, size) of every site whose prior only JAX can draw from, by place."""
+    places = [i for i, site in enumerate(kernel.sites) if _by_host(site, np.random.default_rng(0), 1) is None]
 
     def draw(key):
-        drawn = {i: kernel.sites[i].prior.sample(jax.random.fold_in(key, i), (count, kernel.sites[i].size)) for i in places}
+        drawn = {i: kernel.sites[i].prior.sample(jax.random.fold_in(key, i), (rows, kernel.sites[i].size)) for i in places}
         return {i: to_coordinate(kernel.sites[i].prior, values) for i, values in drawn.items()}
 
     return jax.jit(draw) if places else lambda key: {}
@@ -119,9 +155,6 @@ def _prior_program(kernel: Kernel, count: int):
 
 def prior_draws(kernel: Kernel, key, count: int) -> np.ndarray:
     """Draws from the prior as coordinates (count, d)."""
-    rng, others = generator(key, 0), _prior_program(kernel, count)(key)
-    columns = [
-        np.asarray(others[i]) if i in others else rng.standard_normal((count, site.size))
-        for i, site in enumerate(kernel.sites)
-    ]
+    rng, others = generator(key, 0), _prior_program(kernel, -(-count // _PRIOR_ROWS) * _PRIOR_ROWS)(key)
+    columns = [np.asarray(others[i])[:count] if i in others else _by_host(s, rng, count) for i, s in enumerate(kernel.sites)]
     return np.concatenate(columns, axis=1) if columns else np.zeros((count, 0))

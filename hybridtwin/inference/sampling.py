@@ -7,7 +7,6 @@ who else is in the tile.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from hybridtwin.inference.modes import LaplaceFit
@@ -19,7 +18,7 @@ class Setting(NamedTuple):
 
     kernel: Kernel
     data: Any  # model.Data with leading axis P
-    keys: jax.Array  # (P,)
+    keys: list  # one a person
     tempers: Temper  # leading axis P
     modes: list[list[LaplaceFit]]  # of each person, the one of most evidence first
     report: Callable[[int, int, int], None]  # (done, total, diverging); raises KeyboardInterrupt on Ctrl-C

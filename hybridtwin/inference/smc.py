@@ -15,6 +15,7 @@ from hybridtwin.inference.lanes import Lanes, Mover, whitened
 from hybridtwin.inference.psis import resampled
 from hybridtwin.inference.readings import prior_draws
 from hybridtwin.inference.sampling import Drawn, Setting
+from hybridtwin.keys import folded
 
 _MOST = 120  # temperatures; who has not arrived by then is told
 _ACCEPT = 0.8  # acceptance that the step is adapted to
@@ -38,9 +39,9 @@ def draw(setting: Setting, method) -> list[Drawn]:
     found = []
     for p, key in enumerate(setting.keys[: setting.wanted]):
         data, temper = (jax.tree.map(lambda a, p=p: a[p], part) for part in (setting.data, setting.tempers))
-        z = prior_draws(setting.kernel, jax.random.fold_in(key, 7), method.particles)
-        mover = Mover(setting.kernel, data, temper, jax.random.fold_in(key, 2))
-        rng = np.random.default_rng(np.array(jax.random.key_data(jax.random.fold_in(key, 8))))
+        z = prior_draws(setting.kernel, folded(key, 7), method.particles)
+        mover = Mover(setting.kernel, data, temper, folded(key, 2))
+        rng = np.random.default_rng(np.array(jax.random.key_data(folded(key, 8))))
         found.append(_person(mover, z, rng, method, setting.report))
     return found
 

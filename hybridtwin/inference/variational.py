@@ -22,6 +22,7 @@ from numpyro.infer.initialization import init_to_value
 from hybridtwin.inference.psis import psis
 from hybridtwin.inference.readings import read
 from hybridtwin.inference.sampling import Drawn, Setting
+from hybridtwin.keys import folded
 from hybridtwin.model import Kernel
 
 _PARTICLES = 16  # draws of one step of the climb
@@ -56,7 +57,7 @@ def draw(setting: Setting, method) -> list[Drawn]:
     for p, key in enumerate(setting.keys[: setting.wanted]):
         data, temper = (jax.tree.map(lambda a, p=p: a[p], part) for part in (setting.data, setting.tempers))
         fit = setting.modes[p][0]
-        climb_key, draw_key = (jax.random.fold_in(key, i) for i in (2, 3))
+        climb_key, draw_key = (folded(key, i) for i in (2, 3))
         center, scale = jnp.asarray(fit.mode), jnp.asarray(fit.scale)
         climb = _program(setting.kernel, method.steps, method.rate)
         mean, root, losses = map(np.array, climb(climb_key, center, scale, data, temper))

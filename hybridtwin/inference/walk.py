@@ -24,6 +24,7 @@ from hybridtwin.inference.lanes import Mover, whitened
 from hybridtwin.inference.psis import resampled
 from hybridtwin.inference.readings import densities, generator
 from hybridtwin.inference.sampling import Drawn, Setting
+from hybridtwin.keys import folded
 
 CHAINS, GROUPS, TEAMS = 64, 16, 2  # chains, points that they begin at, and calls that share them: one a core
 BATCH = 1024  # draws of a round of learning
@@ -123,7 +124,7 @@ def draw(setting: Setting, one: Weighted, frame, draws: int, most: int) -> Drawn
     """
     key = setting.keys[0]
     data, temper = (jax.tree.map(lambda a: a[0], part) for part in (setting.data, setting.tempers))
-    movers = [Mover(setting.kernel, data, temper, jax.random.fold_in(jax.random.fold_in(key, 5), i)) for i in range(TEAMS)]
+    movers = [Mover(setting.kernel, data, temper, folded(key, 5, i)) for i in range(TEAMS)]
     rng, learner = generator(key, 8), one.learner
     look_aside(setting._replace(report=lambda *told: None), learner, BATCH)
     # half of the groups begin where weights are flattened: further out, so that what they come to agree about they have found

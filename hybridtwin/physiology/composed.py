@@ -156,7 +156,7 @@ class Chemotherapy(System):
         Reference("time of the nadir", "d", 8.0, "docetaxel, US prescribing information, section 5.3: median 8 d",
                   lambda lived: lived.time[np.argmin(lived["neutrophils"][lived.time < 504.0])] / 24.0),
         Reference("nadir", "1e9/L", (0.0, 1.0), "docetaxel, US prescribing information, section 6.1: grade 3 or 4 in most",
-                  lambda lived: lived["neutrophils"].min()),
+                  lambda lived: lived["neutrophils"].min(), drawn=("neutrophils", None)),
         Reference("doubling time of volume without the drug", "d", 191.0,
                   "Mackintosh 2014, median of 46 cancers of the lung, doi:10.1111/resp.12311",
                   lambda lived: np.log(2.0) / (3.0 * float(lived.body.KL)) / 24.0),

@@ -115,7 +115,7 @@ class Vancomycin(System):
 
     A `central`, P `peripheral` [mg], C [mg/L]; CL120 [L/h] at a filtration of 120 mL/min, V70 and Vp [L], Q [L/h]. A
     creatinine reading informs the clearance of the drug and a drug level the filtration, also while filtration changes.
-    Doses: `iv` (compartment 1). Interventions: `iv`, `kidney.function`.
+    Doses: `iv` (compartment 1). Interventions: `iv` (amount, interval), `function` (the kidney fails).
     Source: Goti 2018, doi:10.1097/FTD.0000000000000490, on the kidney of `Kidney`.
     """
 

@@ -65,10 +65,10 @@ class Respiration(System):
                  "inspired_CO2": Signal.steps([0.0, 40.0, 50.0], [0.0, 35.7, 0.0], "mmHg")},
     )  # fmt: skip
     references = (
-        Reference("arterial oxygen", "mmHg", (80.0, 100.0), _GASES, lambda lived: lived["PaO2"][0]),
-        Reference("arterial carbon dioxide", "mmHg", (35.0, 45.0), _GASES, lambda lived: lived["PaCO2"][0]),
+        Reference("arterial oxygen", "mmHg", (80.0, 100.0), _GASES, lambda lived: lived["PaO2"][0], drawn=("PaO2", 0.0)),
+        Reference("arterial carbon dioxide", "mmHg", (35.0, 45.0), _GASES, lambda lived: lived["PaCO2"][0], drawn=("PaCO2", 0.0)),
         Reference("arterial saturation", "%", (95.0, 99.0), "textbooks", lambda lived: lived["SaO2"][0]),
-        Reference("ventilation at rest", "L/min", (5.0, 8.0), "textbooks", lambda lived: lived["VE"][0]),
+        Reference("ventilation at rest", "L/min", (5.0, 8.0), "textbooks", lambda lived: lived["VE"][0], drawn=("VE", 0.0)),
         Reference("venous saturation", "%", (65.0, 75.0), "textbooks", lambda lived: _venous(lived)),
         Reference("oxygen of half saturation, 40 mmHg of carbon dioxide", "mmHg", 26.86,
                   "Severinghaus 1979, equation 1, doi:10.1152/jappl.1979.46.3.599", lambda lived: _half(lived.body)),
@@ -76,7 +76,7 @@ class Respiration(System):
         Reference("answer to hypoxia at constant carbon dioxide", "L/min/%", (0.2, 2.0),
                   "textbooks: wide among the healthy, near 1", lambda lived: _hypoxic(lived.body)),
         Reference("arterial carbon dioxide after 10 min at 4300 m", "mmHg", (30.0, 40.0), "textbooks: little is done at first",
-                  lambda lived: lived.at("PaCO2", 19.9)),
+                  lambda lived: lived.at("PaCO2", 19.9), drawn=("PaCO2", 19.9)),
     )  # fmt: skip
 
     class State(State):

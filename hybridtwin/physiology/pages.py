@@ -11,7 +11,7 @@ import io
 import sys
 from pathlib import Path
 
-from hybridtwin.drawing import headline
+from hybridtwin.drawing import headline, interventions
 from hybridtwin.physiology import REGISTRY
 from hybridtwin.physiology.reference import Evidence, evidence
 from hybridtwin.priors import describe
@@ -33,9 +33,11 @@ def said(system) -> list[str]:
     rows = [(f"`{p}`", bracketed(f.unit), describe(leaves[p]), f.doc, f.source)
             for p, f in {**spec.parameters, **spec.constants}.items()]  # fmt: skip
     lines += ["## Parameters", "", *_table(("name", "unit", "prior: median (90 %)", "description", "source"), rows)]
-    targets = ", ".join(f"`{name}`" for fields in (spec.doses, spec.signals) for name in fields)
-    acts = f"`do` acts on {targets}" if targets else "`do` acts on"
-    return [*lines, "## Interventions", "", f"{acts}{' and' if targets else ''} every parameter and state above.", ""]
+    inputs = ", ".join(f"`{name}`" for fields in (spec.doses, spec.signals) for name in fields)
+    every = f"`do` acts on every input ({inputs}), parameter and state above." if inputs else \
+        "`do` acts on every parameter and state above."
+    sensible = interventions(system)
+    return [*lines, "## Interventions", "", *([f"What makes sense: {sensible}.", ""] if sensible else []), every, ""]
 
 
 def page(system, found: Evidence) -> str:

@@ -18,7 +18,7 @@ from hybridtwin.signals import Regimen, Signal
 from hybridtwin.simulate.trajectory import Trajectory
 from hybridtwin.simulate.verb import simulate
 from hybridtwin.system import System
-from hybridtwin.units import bracketed, parse
+from hybridtwin.units import bracketed, factor, parse
 
 GOOD, FAIR = 0.1, 0.3  # BioGears' limits: within 10 % of the reference good, within 30 % some deviation, beyond poor
 LIGHTS = ("good", "some deviation", "poor")
@@ -52,7 +52,8 @@ class Reference:
     """A quantity that was published, and how to read ours off a typical body.
 
     `expected`: a number, or (low, high) of a range. `source`: who says so (DOI). `ours`: a function of a `Lived`. `why`: why ours
-    is far off, where it is and the equations are those of the paper all the same.
+    is far off, where it is and the equations are those of the paper all the same. `drawn`: (output, time) where the published
+    value belongs in the picture of the typical day; without a time (None) it is a level, such as that of a peak or of rest.
     """
 
     quantity: str
@@ -61,6 +62,7 @@ class Reference:
     source: str
     ours: Callable[["Lived"], Any]
     why: str = ""
+    drawn: tuple[str, float | None] | None = None
 
     def __post_init__(self):
         parse(self.unit)
@@ -162,8 +164,16 @@ class Evidence:
         return "\n".join(lines)
 
     def plot(self):
-        """The outputs of the typical day."""
-        return self.lived.course.plot(*(self.lived.protocol.shows or tuple(self.lived.body.spec.outputs)))
+        """The outputs of the typical day, and what was published of it where a reference says when."""
+        from hybridtwin.plots import published
+
+        course, names = self.lived.course, self.lived.protocol.shows or tuple(self.lived.body.spec.outputs)
+        marks = [
+            (*r.drawn, np.array(r.expected, float) * factor(r.unit, course.units[r.drawn[0]]))
+            for r in (row.reference for row in self.rows)
+            if r.drawn
+        ]
+        return published.over(course.plot(*names), course, names, marks)
 
     def __repr__(self):
         told = [(f"{r.reference.quantity} {bracketed(r.reference.unit)}", r.expected, f"{r.value:.5g}", r.said,

@@ -25,6 +25,7 @@ class Banister(System):
     f `fitness` [1] and g = fitness - `lead` [1] in points of load, as in the impulse response model: a training adds its load
     to f, and y `lead` stays what it is, so g grows as much. tau1, tau2 [d], p0, k1, k2 [W]; time in d.
 
+    Interventions: `load` (how much, when; a taper before a race).
     Doses: `load` [1], points of a training session (TRIMP, BikeScore). A day's test comes after the day's load, as in the
     package dorem. Priors: medians of Clarke and Skiba 2013, spreads assumed (nine tests leave a long ridge). At rest without
     training performance is p0. Source: Banister 1975; Calvert 1976, doi:10.1109/TSMC.1976.5409179.
@@ -37,7 +38,8 @@ class Banister(System):
         doses={"load": Regimen.bolus([33.0] * 132, "1", at=list(map(float, range(132))))},
     )  # fmt: skip
     references = (
-        Reference("5 min power after 132 days", "W", 302.0, _CLARKE, lambda lived: lived.at("performance", 131.0)),
+        Reference("5 min power after 132 days", "W", 302.0, _CLARKE, lambda lived: lived.at("performance", 131.0),
+                  drawn=("performance", 131.0)),
         Reference("rest after which performance is best", "d", (8.0, 14.0), "Bosquet 2007, doi:10.1249/mss.0b013e31806010e0",
                   _best),
     )  # fmt: skip

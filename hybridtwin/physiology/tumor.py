@@ -28,25 +28,40 @@ _CLARET = "Claret 2009, capecitabine in colorectal cancer, doi:10.1200/JCO.2008.
 _SIMEONI = "Simeoni 2004, paclitaxel in A2780 xenografts, doi:10.1158/0008-5472.CAN-03-2524"
 
 
+def _sphere(diameter):
+    """Volume of a sphere [cm^3] of this diameter [cm]."""
+    return np.pi / 6.0 * diameter**3
+
+
+def _cured(volume):
+    """Chance that of a tumor of this volume [cm^3] no cell is left."""
+    return jnp.exp(-const(5.8e8, "1/cm^3") * volume)
+
+
 def _seen(volume):
     """What is seen of a tumor of this volume [cm^3]."""
     size = jnp.maximum(volume / const(1.0, "cm^3"), 1e-30)  # no slope at nothing: the cube root's is infinite there
     return {
         "diameter": output(const(1.0, "cm") * (size * (6.0 / np.pi)) ** (1.0 / 3.0), "cm", "of a sphere of this volume"),
-        "cured": output(jnp.exp(-const(5.8e8, "1/cm^3") * volume), "1", "chance that no cell is left"),
+        "cured": output(_cured(volume), "1", "chance that no cell is left"),
     }
 
 
 class Geng2017Daily(System):
     r"""A lung tumor under chemotherapy and radiotherapy, day by day: the law of the causal benchmarks.
 
-    V(t+1) = V(t) (1 + rho log(K / V) - beta_c C(t) - (alpha d(t) + beta d(t)^2))        while V < dead_at
+    W = V(t) (1 + rho log(K / (V + inside)) - beta_c C(t) - (alpha d(t) + beta d(t)^2) + noise(t)), no less than 0
+    V(t+1) = dead_at and dead = 1 where W >= dead_at         V(t+1) = 0 and recovered = 1 where draw(t) <= exp(-5.8e8 W)
+    V(t+1) = W else, and V(t+1) = V(t) once dead or recovered
     C(t+1) = (1 - elimination) C(t) + chemo(t+1)         d(t) = radio(t), for one day     beta = alpha / ratio
 
-    V `volume` [cm^3], C `drug` [mg/m^3], d `field` [Gy]; rho, elimination [1/d], K, dead_at [cm^3], beta_c [m^3/mg/d],
-    alpha [1/Gy/d], ratio [Gy]; a difference equation of one day. A tumor that reaches `dead_at` (13 cm across) stays there, and
-    `dead` is 1. `diameter` [cm] is that of a sphere; `cured` is the chance that no cell is left, exp(-5.8e8 V), with which the
-    benchmarks let a patient recover on a day. Interventions: `chemo`, `radio`, both given at the beginning of a day.
+    V `volume` [cm^3], C `drug` [mg/m^3], d `field` [Gy]; rho, elimination, noise [1/d], K, dead_at, inside [cm^3], beta_c
+    [m^3/mg/d], alpha [1/Gy/d], ratio [Gy]; a difference equation of one day. `diameter` [cm] is that of a sphere; `cured` is
+    the chance that no cell is left. What chance does is an input, for the day that begins at t: `noise`, what the tumor grows
+    beside the law (0 unless given), and `draw`, uniform between 0 and 1, of the chance to recover (1 unless given: only where
+    nothing is left). The benchmarks let both fall on the day they end: their noise of day t + 1 is the signal's of day t. Their
+    counterfactuals, unlike their factual paths, have 1e-7 cm^3 more inside the logarithm: `inside`, 0 unless given.
+    Interventions: `chemo`, `radio`, both given at the beginning of a day; `noise` and `draw` are kept, or there is no pairing.
 
     Source: Geng 2017, doi:10.1038/s41598-017-13646-z, in the discrete form of Lim 2018 and Bica 2020.
     """
@@ -71,32 +86,39 @@ class Geng2017Daily(System):
         drug: Scalar = state("mg/m^3", "concentration of the chemotherapy")
         field: Scalar = state("Gy", "radiation of the day")
         dead: Scalar = state("1", "1 from the day on which the tumor has become too large")
+        recovered: Scalar = state("1", "1 from the day on which no cell is left")
 
     class Input(Input):
         chemo: Scalar = dose("mg/m^3", "chemotherapy", into="drug", cmt=2)
         radio: Scalar = dose("Gy", "radiotherapy", into="field", cmt=3)
+        noise: Scalar = signal("1/d", "growth of the day that begins, beside the law", default=0.0)
+        draw: Scalar = signal("1", "uniform draw of the day that begins, of the chance to recover", default=1.0)
 
     rho: Scalar = parameter(lognormal(0.0073, 0.9), "1/d", "growth", source=_BICA + "; spread assumed")
     alpha: Scalar = parameter(lognormal(0.0398, 0.8), "1/Gy/d", "radiosensitivity", source=_BICA + "; spread assumed")
     beta_c: Scalar = parameter(lognormal(0.028, 0.025), "m^3/mg/d", "effect of chemotherapy", source=_BICA)
     V0: Scalar = parameter(lognormal(14.1, 1.5), "cm^3", "tumor at the first row", initial=True)
     ratio: Scalar = constant(10.0, "Gy", "alpha over beta", source=_GENG)
-    K: Scalar = constant(14137.1669, "cm^3", "largest tumor: a sphere of 30 cm", source=_BICA)
-    dead_at: Scalar = constant(1150.3465, "cm^3", "tumor that is not survived: a sphere of 13 cm", source=_BICA)
+    K: Scalar = constant(_sphere(30.0), "cm^3", "largest tumor: a sphere of 30 cm", source=_BICA)
+    dead_at: Scalar = constant(_sphere(13.0), "cm^3", "tumor that is not survived: a sphere of 13 cm", source=_BICA)
+    inside: Scalar = constant(0.0, "cm^3", "added to the volume in the logarithm", source=_BICA + ": 1e-7 in counterfactuals")
     elimination: Scalar = constant(0.5, "1/d", "share of the drug that leaves in a day", source=_BICA)
 
     def rates(self, t, x, u):
-        alive, day = x.dead < 0.5, const(1.0, "d")
-        growth = self.rho * jnp.log(self.K / jnp.where(x.volume > 0.0, x.volume, self.K))
+        day = const(1.0, "d")
+        here = (x.dead < 0.5) & (x.recovered < 0.5)
+        growth = self.rho * jnp.log(self.K / (jnp.where(x.volume > 0.0, x.volume, self.K) + self.inside)) + u.noise
         grown = x.volume * (growth - self.beta_c * x.drug - self.alpha * x.field * (1.0 + x.field / self.ratio))
-        grown = jnp.maximum(grown, -x.volume / day)  # no more is killed than there is
-        over = x.volume + grown * day >= self.dead_at
-        last = (self.dead_at - x.volume) / day
+        left = jnp.maximum(x.volume + grown * day, 0.0 * x.volume)  # no more is killed than there is
+        dies = here & (left >= self.dead_at)
+        recovers = here & ~dies & (u.draw <= _cured(left))
+        becomes = jnp.where(dies, self.dead_at, jnp.where(recovers, 0.0 * left, left))
         return self.State(
-            volume=jnp.where(alive, jnp.where(over, last, grown), 0.0 * grown),
+            volume=jnp.where(here, becomes - x.volume, 0.0 * left) / day,
             drug=-self.elimination * x.drug,
             field=-x.field / day,
-            dead=jnp.where(alive & over, 1.0, 0.0) / day,
+            dead=jnp.where(dies, 1.0, 0.0) / day,
+            recovered=jnp.where(recovers, 1.0, 0.0) / day,
         )
 
     def outputs(self, x, u):
@@ -105,7 +127,7 @@ class Geng2017Daily(System):
     def initial(self, u):
         none = 0.0 * self.V0
         return self.State(volume=self.V0, drug=none * const(1.0, "mg/m^3/cm^3"), field=none * const(1.0, "Gy/cm^3"),
-                          dead=none * const(1.0, "1/cm^3"))  # fmt: skip
+                          dead=none * const(1.0, "1/cm^3"), recovered=none * const(1.0, "1/cm^3"))  # fmt: skip
 
 
 class Geng2017(System):
@@ -150,7 +172,7 @@ class Geng2017(System):
     half_life: Scalar = parameter(lognormal(1.0, 0.1), "d", "of the drug", source=_GENG + "; spread assumed")
     V0: Scalar = parameter(lognormal(14.1, 1.5), "cm^3", "tumor at the first row", initial=True)
     ratio: Scalar = constant(10.0, "Gy", "alpha over beta", source=_GENG)
-    K: Scalar = constant(14137.1669, "cm^3", "largest tumor: a sphere of 30 cm", source=_BICA)
+    K: Scalar = constant(_sphere(30.0), "cm^3", "largest tumor: a sphere of 30 cm", source=_BICA)
 
     def rates(self, t, x, u):
         growth = self.rho * jnp.log(self.K / jnp.where(x.volume > 0.0, x.volume, self.K))
@@ -179,11 +201,15 @@ class Geng2017(System):
 class Claret2009(System):
     r"""Size of a tumor in people under a drug to which it becomes resistant.
 
-    dy/dt = KL y - KD exp(-lambda t) exposure y
+    dy/dt = (KL - KD R exposure) y
+    dR/dt = -lam R from the first exposure on, 0 before it          R(0) = 1
 
-    y `size` [mm], the sum of longest diameters; KL growth, KD effect, lam loss of effect, t since treatment began (time 0 of
-    the record). Under a constant exposure E: y = y0 exp(KL t - KD E / lam (1 - exp(-lam t))). The smallest size is reached at
-    t = ln(KD E / KL) / lam. Interventions: `exposure` (daily dose of capecitabine [g/d]).
+    y `size` [mm], the sum of longest diameters, R `response` [1] what is left of its sensitivity to the drug; KL growth, lam
+    loss of effect [1/wk], KD effect [d/g/wk], exposure [g/d]; time in wk. R is the exp(-lam t) of the paper, t since treatment
+    began: a treatment that begins later in the record finds a tumor that is not resistant yet, and a pause does not make it
+    sensitive again. Under a constant exposure E from time 0: y = y0 exp(KL t - KD E / lam (1 - exp(-lam t))). The smallest size
+    is reached at t = ln(KD E / KL) / lam. Interventions: `exposure` (daily dose of capecitabine [g/d]: more, less, later),
+    `response` (held at 1: no resistance).
 
     Source: Claret 2009, doi:10.1200/JCO.2008.21.0807.
     """
@@ -203,6 +229,7 @@ class Claret2009(System):
 
     class State(State):
         size: Scalar = state("mm", "sum of longest diameters")
+        response: Scalar = state("1", "what is left of the sensitivity to the drug")
 
     class Input(Input):
         exposure: Scalar = signal("g/d", "capecitabine a day", default=0.0)
@@ -213,13 +240,17 @@ class Claret2009(System):
     y0: Scalar = parameter(lognormal(90.0, 0.5), "mm", "size at the first row", initial=True)
 
     def rates(self, t, x, u):
-        return self.State(size=(self.KL - self.KD * jnp.exp(-self.lam * t) * u.exposure) * x.size)
+        begun = (u.exposure > 0.0) | (x.response < 1.0)  # less than all is left only where it was exposed before
+        lost = self.lam * x.response
+        return self.State(
+            size=(self.KL - self.KD * x.response * u.exposure) * x.size, response=jnp.where(begun, -lost, 0.0 * lost)
+        )
 
     def outputs(self, x, u):
         return {"volume_ratio": output((x.size / self.y0) ** 3, "1", "volume over that at the first row")}
 
     def initial(self, u):
-        return self.State(size=self.y0)
+        return self.State(size=self.y0, response=1.0)
 
 
 class Simeoni2004(System):
@@ -231,6 +262,7 @@ class Simeoni2004(System):
 
     x1 `growing`, x2 to x4 `damaged` [g], w `weight`; A `central`, P `peripheral` [mg/kg], c [ug/mL]; l0, k1 [1/d], l1 [g/d],
     k2 [mL/ug/d], k10, k12, k21 [1/d], V1 [L/kg]. A steady concentration above l0 / k2 makes the tumor vanish.
+    Interventions: `iv` (amount, interval, first day), `k2` (a more potent drug).
     Doses: `iv` (compartment 1). Source: Simeoni 2004, doi:10.1158/0008-5472.CAN-03-2524.
     """
 

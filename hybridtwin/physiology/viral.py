@@ -55,7 +55,7 @@ class HIV(System):
         Reference("half-life of productively infected cells", "d", 1.6, "Perelson 1996, doi:10.1126/science.271.5255.1582",
                   lambda lived: np.log(2.0) / lived.body.delta),
         Reference("target cells at the set point", "1/uL", (200.0, 500.0), "Perelson 1996, five untreated adults",
-                  lambda lived: lived["T"][0]),
+                  lambda lived: lived["T"][0], drawn=("T", 0.0)),
     )  # fmt: skip
 
     class State(State):

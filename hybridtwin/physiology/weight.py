@@ -50,7 +50,7 @@ class Hall2011(System):
     `heat` is rhoG; the package bw, by mistake, has 1 there, which moves a year's weight by less than 7 g (`heat=1`).
     With the signals at 0 and share = share0 the start is the rest.
 
-    `do` acts on energy, sodium, share and exercise: a diet, salt, training. Priors: spreads assumed or as told.
+    `do` acts on `energy`, `sodium`, `share` and `exercise`: a diet, salt, training. Priors: spreads assumed or as told.
     Source: Hall 2011, doi:10.1016/S0140-6736(11)60812-X.
     """
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hybridtwin.errors import RecordError
 from hybridtwin.simulate.portions import portioned
 from hybridtwin.simulate.rules import FIRST, Rule, columns_among, looks, static_of, switched, union, watched
 
@@ -344,6 +345,8 @@ def lay(worlds, spec, layout, reads, *, max_step, occasions=None, knots=()):
     ]
     events += [(float(t), int(rank), True) for t, rank in reads]
     nodes = _Nodes([e for e in events if e[0] >= start], max_step)
+    if spec.step is not None:
+        _whole_steps(nodes.t, start, spec)
     read = np.array([nodes.at(float(t), int(rank), True) for t, rank in reads], dtype=np.int32)
     meshes = [
         _lay_one(world, spec, layout, entries, nodes, read, occasions)
@@ -351,6 +354,19 @@ def lay(worlds, spec, layout, reads, *, max_step, occasions=None, knots=()):
     ]
     width, most = len(nodes.t), max(len(m.moving.time) for m in meshes)
     return [m if len(m.moving.time) == most else pad(m, width, len(read), most) for m in meshes]
+
+
+def _whole_steps(t, start, spec):
+    """**Raises:** RecordError where something happens, or is read, within a step of a difference equation."""
+    steps = (t - start) / spec.step
+    within = t[np.abs(steps - np.round(steps)) > 1e-6]
+    if len(within):
+        raise RecordError(
+            f"{spec.name} is a difference equation: it moves from {start:g} {spec.time} on in steps of {spec.step:g} "
+            f"{spec.time}, and at {within[0]:g} {spec.time} a dose, a change of a signal, a reading or a window falls inside one",
+            remedy=f"Move it to a whole number of steps, {spec.step * np.floor(steps[t == within[0]][0]) + start:g} or "
+            f"{spec.step * np.ceil(steps[t == within[0]][0]) + start:g} {spec.time}",
+        )
 
 
 def _spans(nodes, parts, columns, width, count):

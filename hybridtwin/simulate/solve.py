@@ -47,7 +47,11 @@ def _scales(spec):
 
 
 def _routes(system, spec, u):
-    """Lag, fraction, modelled rate and duration of every route, as arrays over routes."""
+    """Lag, fraction, modelled rate and duration of every route, as arrays over routes.
+
+    The 1.0 of a rate or duration that no route declares is never used (binding refuses such a dose): a NaN would leak into
+    the slopes of those that are.
+    """
     given = system.dosing(u)
 
     def column(part, default):

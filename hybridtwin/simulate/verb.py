@@ -12,6 +12,7 @@ import numpyro.distributions as dist
 from hybridtwin.engine import Lanes
 from hybridtwin.errors import DeclarationError, InterventionError, ParameterError, PastHorizon
 from hybridtwin.interventions import Do, Rescue, When, World, enact
+from hybridtwin.keys import as_key, folded
 from hybridtwin.rest import checked_start
 from hybridtwin.simulate.course import course, recorder
 from hybridtwin.simulate.failures import failures
@@ -65,11 +66,11 @@ def simulate(
         lived = World(bound.inputs, bound.start, bound.stop, bound.resets)
         rules = [part for part in do if isinstance(part, Rescue | When)]
         world = enact(lived, [part for part in do if isinstance(part, Do)], spec, bound.clock, rules)
-        layout = layout_of([world], spec, varying=_varying(spec), latents=len(bound.latent), noise=True)
+        worlds = [lived, world] if do else [world]
+        layout = layout_of(worlds, spec, varying=_varying(spec), latents=len(bound.latent), noise=True)
         lanes = _lanes(system, priors, bound, world, layout, 1 if draws is None else draws, key)
         choice = _choice(system, lived, world, solver, start, layout)
         edges = {group: np.asarray(bound.occasion_edges(group), float) for _, group in layout.varying}
-        worlds = [lived, world] if do else [world]
         mesh = lay(worlds, spec, layout, reads, max_step=choice.step, occasions=edges, knots=choice.knots)[-1]
         mesh = pad(mesh, bucket(len(mesh.t)), len(mesh.read), len(mesh.moving.time))
         names = (*spec.outputs, *(path for path in spec.states if path not in spec.outputs))
@@ -223,20 +224,19 @@ def _choice(system, lived, world, solver, start, layout) -> Choice:
 
 def _lanes(system, priors, bound, world, layout: Layout, count, key) -> dict[str, Any]:
     """Numbers of each lane, L of them: parameters, latent amounts and times, values that `do` sets."""
-    key = jax.random.key(key) if isinstance(key, int | np.integer) else key
-    folded = (lambda i: jax.random.fold_in(key, i)) if key is not None else None
+    key = None if key is None else as_key(key)
     spec = system.spec
     values = {}
     for i, (path, _, leaf) in enumerate(system.fields()):
         drawn = isinstance(leaf, dist.Distribution)
-        values[path] = np.asarray(leaf.sample(folded(i), (count,)) if drawn else np.broadcast_to(leaf, (count,)), float)
+        values[path] = np.asarray(leaf.sample(folded(key, i), (count,)) if drawn else np.broadcast_to(leaf, (count,)), float)
     overrides = np.zeros((count, len(layout.overridden)))
     for o, column in zip(world.overrides, override_columns(world, layout), strict=True):
         overrides[:, column] = np.asarray(o.change(values[o.path]) if callable(o.change) else o.change)
 
     def deviations(i, size):
         return (
-            np.asarray(jax.random.normal(folded(10_000 + i), (count, size), float))
+            np.asarray(jax.random.normal(folded(key, 10_000 + i), (count, size), float))
             if priors
             else np.zeros((count, size))
         )
@@ -244,11 +244,11 @@ def _lanes(system, priors, bound, world, layout: Layout, count, key) -> dict[str
     for i, (path, group) in enumerate(layout.varying):
         spread = spec.parameters[path].spread
         if isinstance(spread, dist.Distribution):
-            spread = np.asarray(spread.sample(folded(20_000 + i), (count, 1)), float) if priors else 0.0
+            spread = np.asarray(spread.sample(folded(key, 20_000 + i), (count, 1)), float) if priors else 0.0
         values[path] = values[path][:, None] * np.exp(spread * deviations(i, 1 + len(bound.occasion_edges(group))))
     sds = [np.array([getattr(event, name) for event in bound.latent], float) for name in ("amount_sd", "time_sd")]
     amounts, shifts = (sd * deviations(100 + i, len(bound.latent)) for i, sd in enumerate(sds))
-    noise = keys_of(folded(30_000), np.arange(count)) if layout.noise and folded else None
+    noise = keys_of(folded(key, 30_000), np.arange(count)) if layout.noise and key is not None else None
     return {"values": values, "extras": Extras(np.exp(amounts), shifts, overrides, noise)}
 
 

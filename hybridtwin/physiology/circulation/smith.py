@@ -40,8 +40,10 @@ class Smith2004(System):
         Reference("left ventricle, end-systolic volume", "mL", 45.7, _SMITH, lambda lived: _beat(lived, "Vlv", np.min)),
         Reference("right ventricle, end-diastolic volume", "mL", 112.2, _SMITH, lambda lived: _beat(lived, "Vrv", np.max)),
         Reference("right ventricle, end-systolic volume", "mL", 46.1, _SMITH, lambda lived: _beat(lived, "Vrv", np.min)),
-        Reference("aortic pressure, systolic", "mmHg", 116.6, _SMITH, lambda lived: _beat(lived, "Pao", np.max)),
-        Reference("aortic pressure, diastolic", "mmHg", 79.1, _SMITH, lambda lived: _beat(lived, "Pao", np.min)),
+        Reference("aortic pressure, systolic", "mmHg", 116.6, _SMITH, lambda lived: _beat(lived, "Pao", np.max),
+                  drawn=("Pao", None)),
+        Reference("aortic pressure, diastolic", "mmHg", 79.1, _SMITH, lambda lived: _beat(lived, "Pao", np.min),
+                  drawn=("Pao", None)),
         Reference("cardiac output", "L/min", 5.3, _SMITH,
                   lambda lived: (_beat(lived, "Vlv", np.max) - _beat(lived, "Vlv", np.min)) / 0.75 * 0.06),
     )  # fmt: skip

@@ -61,6 +61,7 @@ class Windkessel2(System):
 
     p `p` [mmHg], R [mmHg*s/mL] peripheral resistance, C [mL/mmHg] compliance, flow [mL/s] a signal (`ejection` makes beats);
     time in s. At rest p = R flow; without flow pressure falls with the time constant R C.
+    Interventions: `flow` (rate and strength of the heart), `R` (vessels that widen or narrow), `C` (stiffer arteries).
     Source: Frank 1899; Westerhof 2009, doi:10.1007/s11517-008-0359-2.
     """
 
@@ -96,6 +97,7 @@ class Windkessel3(System):
     C dp/dt = flow - p / R          P = p + Zc flow
 
     p `p` [mmHg] in the reservoir, P [mmHg] in the aorta, R and Zc [mmHg*s/mL], C [mL/mmHg], flow [mL/s]; time in s.
+    Interventions: `flow` (rate and strength of the heart), `R` (vessels that widen or narrow), `C` (stiffer arteries).
     Source: Westerhof 1971; Westerhof 2009, doi:10.1007/s11517-008-0359-2.
     """
 
@@ -133,7 +135,9 @@ class Windkessel4(System):
 
     p `p` [mmHg] in the reservoir, i `i` [mL/s] through the inertance, P [mmHg] in the aorta; R and Zc [mmHg*s/mL], C [mL/mmHg],
     L [mmHg*s^2/mL], flow [mL/s]; time in s. At rest i = flow, so that mean pressure is R flow alone, which the three-element
-    one misses by Zc flow. Source: Stergiopulos 1999, doi:10.1152/ajpheart.1999.276.1.H81.
+    one misses by Zc flow.
+    Interventions: `flow` (rate and strength of the heart), `R` (vessels that widen or narrow), `C` (stiffer arteries).
+    Source: Stergiopulos 1999, doi:10.1152/ajpheart.1999.276.1.H81.
     """
 
     time = "s"

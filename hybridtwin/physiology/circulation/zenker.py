@@ -48,21 +48,23 @@ class Zenker2007(System):
     horizon = "1 h"
     protocol = Protocol(
         2400.0, "a liter lost in ten minutes from minute 10, half of it infused from minute 30",
-        shows=("Pa", "HR", "CO"),
+        shows=("Pa", "CVP", "HR", "CO"),
         signals={"bleeding": Signal.steps([0.0, 600.0, 1200.0], [0.0, 1000.0 / 600.0, 0.0], "mL/s"),
                  "infusion": Signal.steps([0.0, 1800.0, 2100.0], [0.0, 500.0 / 300.0, 0.0], "mL/s")},
     )  # fmt: skip
     references = (
-        Reference("mean arterial pressure at rest", "mmHg", (70.0, 105.0), _NORMAL, lambda lived: lived.at("Pa", 590.0)),
+        Reference("mean arterial pressure at rest", "mmHg", (70.0, 105.0), _NORMAL, lambda lived: lived.at("Pa", 590.0),
+                  drawn=("Pa", 590.0)),
         Reference("heart rate at rest", "bpm", (60.0, 100.0), "AHA, resting heart rate of adults",
-                  lambda lived: lived.at("HR", 590.0)),
+                  lambda lived: lived.at("HR", 590.0), drawn=("HR", 590.0)),
         Reference("cardiac output at rest", "L/min", (4.0, 8.0), "Hall, Guyton's Textbook of Medical Physiology, 14th edition",
-                  lambda lived: lived.at("CO", 590.0), why="the paper's ventricle, 30 mL, is that of a dog"),
+                  lambda lived: lived.at("CO", 590.0), drawn=("CO", 590.0), why="the paper's ventricle, 30 mL, is that of a dog"),
         Reference("central venous pressure at rest", "mmHg", (0.0, 8.0), "Hall, Guyton's Textbook, 14th edition",
-                  lambda lived: lived.at("CVP", 590.0)),
+                  lambda lived: lived.at("CVP", 590.0), drawn=("CVP", 590.0)),
         Reference("heart rate after a loss of 20 %, class II", "bpm", (100.0, 120.0),
                   "ATLS, 9th edition, as reprinted in doi:10.1186/s13054-016-1265-x, table 2",
-                  lambda lived: lived.at("HR", 1250.0), why="the drive is near its largest, and the rate with it (180)"),
+                  lambda lived: lived.at("HR", 1250.0), drawn=("HR", 1250.0),
+                  why="the drive is near its largest, and the rate with it (180)"),
     )  # fmt: skip
 
     class State(State):

@@ -33,6 +33,7 @@ class Myelosuppression(System):
     [mg/umol], slope [L/umol], MTT [h], gamma [1], Circ0 [1e9/L]; time in h. At rest without the drug all five pools
     hold Circ0. A dose that makes E > 1 kills dividing cells as well as stopping them.
 
+    Interventions: `iv` (amount, interval, a cycle put off while neutrophils are low, by a rule), `pk.CL`.
     Doses: `iv` (compartment 1). Priors: docetaxel (kinetics of Bruno 1996). A typical body reaches .9e9/L after 100 mg/m2,
     where the label sees 86 % of patients below .5: the published values are milder than the label. Other drugs: paclitaxel
     has MTT 127 h, gamma .23 and Circ0 5.2 in the same paper; give `pk`, `molar` and `slope` of the drug. Source: Friberg
@@ -48,9 +49,9 @@ class Myelosuppression(System):
         Reference("time of the nadir", "d", 8.0, _TAXOTERE + ", section 5.3: median 8 d",
                   lambda lived: lived.time[np.argmin(lived["neutrophils"])] / 24.0),
         Reference("nadir", "1e9/L", (0.0, 1.0), _TAXOTERE + ", section 6.1: grade 3 or 4 in more than nine of ten",
-                  lambda lived: lived["neutrophils"].min()),
+                  lambda lived: lived["neutrophils"].min(), drawn=("neutrophils", None)),
         Reference("neutrophils after three weeks", "1e9/L", (1.5, 8.0), _TAXOTERE + ": next dose from 1.5e9/L on; normal below 8",
-                  lambda lived: lived.at("neutrophils", 504.0)),
+                  lambda lived: lived.at("neutrophils", 504.0), drawn=("neutrophils", 504.0)),
     )  # fmt: skip
 
     class State(State):

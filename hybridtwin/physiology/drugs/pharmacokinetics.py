@@ -25,8 +25,10 @@ class OneCompartment(System):
 
     dA/dt = -(CL/V) A          C = A / V          A `central` [mg], C [mg/L], CL [L/h], V [L], time in h
 
+    Interventions: `iv` (amount, time, interval, how long it runs), `CL` (a failing organ, an interaction).
     Doses: `iv` (bolus or infusion, NONMEM compartment 1). Priors: an example drug with CL 4 L/h, V 70 L (Schoemaker,
-    data sets of ACoP 2016). Source of the model: Gabrielsson and Weiner, PK/PD data analysis, 5th edition, 2016.
+    data sets of ACoP 2016). Source of the model: Gabrielsson and Weiner 2016, Pharmacokinetic and Pharmacodynamic Data
+    Analysis, 5th edition, ISBN 978-91-982991-0-6.
     """
 
     time = "h"
@@ -60,9 +62,11 @@ class OneCompartmentOral(System):
     A_d `depot` [mg], A `central` [mg], C [mg/L]; ka [1/h], CL [L/h], V [L], time in h. An oral dose of D mg adds F D
     to the depot `tlag` hours after it was swallowed.
 
+    Interventions: `oral` and `iv` (amount, time, interval), `CL` (a failing organ, an interaction), `ka` (a meal).
     Doses: `oral` (compartment 1) and `iv` (compartment 2). F is 1 unless given: by mouth alone only CL/F and V/F can be
     told, so give it a prior only together with intravenous doses. Priors: theophylline in adults (Boeckmann, Sheiner
-    and Beal 1994, as fitted by nlmixr2 SAEM), widened. Source of the model: Gabrielsson and Weiner 2016.
+    and Beal 1994, as fitted by nlmixr2 SAEM), widened. Source of the model: Gabrielsson and Weiner 2016,
+    ISBN 978-91-982991-0-6.
     """
 
     time = "h"
@@ -107,9 +111,10 @@ class TwoCompartment(System):
 
     A `central` [mg], P `peripheral` [mg], C [mg/L]; CL and Q [L/h], Vc and Vp [L], time in h.
 
+    Interventions: `iv` (amount, time, interval, how long it runs), `CL` (a failing organ, an interaction).
     Doses: `iv` (compartment 1). Priors: vancomycin in adults with a creatinine clearance of 120 mL/min and 70 kg (Goti
     2018, doi:10.1097/FTD.0000000000000490); kidney function widens CL. Source of the model: Gabrielsson and Weiner
-    2016.
+    2016, ISBN 978-91-982991-0-6.
     """
 
     time = "h"
@@ -154,8 +159,9 @@ class TwoCompartmentOral(System):
     A_d `depot`, A `central`, P `peripheral` [mg], C [mg/L]; ka [1/h], CL and Q [L/h], Vc and Vp [L], time in h. An oral
     dose of D mg adds F D to the depot `tlag` hours after it was swallowed.
 
+    Interventions: `oral` and `iv` (amount, time, interval), `CL` (a failing organ, an interaction), `ka` (a meal).
     Doses: `oral` (compartment 1) and `iv` (compartment 2). Priors: an example drug with ka 1, CL 4, V 70, Q 4, V2 50
-    (Schoemaker, data sets of ACoP 2016). Source of the model: Gabrielsson and Weiner 2016.
+    (Schoemaker, data sets of ACoP 2016). Source of the model: Gabrielsson and Weiner 2016, ISBN 978-91-982991-0-6.
     """
 
     time = "h"
@@ -205,8 +211,10 @@ class ThreeCompartment(System):
 
     A `central`, P `shallow`, D `deep` [mg], C [mg/L]; CL, Q2 and Q3 [L/h], V1, V2 and V3 [L], time in h.
 
+    Interventions: `iv` (amount, time, interval, how long it runs), `CL` (a failing organ, an interaction).
     Doses: `iv` (compartment 1). Priors: docetaxel in a person of 1.8 m2 (Bruno 1996, whose rate constants are k10 5.2,
-    k12 1.06, k21 1.51, k13 1.26, k31 .084 1/h and V1 7.4 L). Source of the model: Gabrielsson and Weiner 2016.
+    k12 1.06, k21 1.51, k13 1.26, k31 .084 1/h and V1 7.4 L). Source of the model: Gabrielsson and Weiner 2016,
+    ISBN 978-91-982991-0-6.
     """
 
     time = "h"

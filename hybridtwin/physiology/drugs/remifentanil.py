@@ -53,6 +53,7 @@ class Remifentanil(System):
     and V3 [L], ke0 [1/min], EC50 [ug/L], gamma [1], E0 and Emax [Hz]; age [a], lbm [kg]; time in min. At rest without the
     drug edge = E0.
 
+    Interventions: `iv` (bolus, rate of the infusion, its end), by a rule on the effect as well.
     Doses: `iv` (compartment 1). `lbm` is the lean body mass of James 1976, in which weight, height and sex are:
     `lean_body_mass(72, 171, 1)`. Source: Minto 1997, Anesthesiology 86:10-23, doi:10.1097/00000542-199701000-00004.
     """

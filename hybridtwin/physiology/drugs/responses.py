@@ -48,6 +48,7 @@ class EffectCompartment(System):
     EC50 [ug/L], gamma [1], E0 and Emax [Hz]; time in min. At rest without the drug E = E0. gamma = 1 is the ordinary Emax
     model; Emax is negative for a drug that lowers E. Q2 = Q3 = 0 leaves one compartment.
 
+    Interventions: `iv` (bolus, rate of the infusion, its end), by a rule on the effect as well; `ke0` (delay).
     Doses: `iv` (compartment 1). Priors: fentanyl, kinetics of Shafer 1990 (V1 6.09 L; k10 .0827, k12 .471, k13 .225, k21
     .102, k31 .006 1/min), ke0 of Scott and Stanski 1987 (.147 1/min, fitted beside kinetics of their own) and the spectral
     edge of the EEG (Scott 1985). Source: Sheiner 1979, doi:10.1002/cpt1979253358.
@@ -120,6 +121,7 @@ class IndirectResponse(System):
     [1], at most 1 where the drug slows (I, II); time in h. At rest without the drug R = R0.
     `kind` is structure: `IndirectResponse(kind="III", emax=ht.typical(2.0, cv=0.3))`. `rest(C)` is the marker at rest.
 
+    Interventions: `oral` and `iv` (amount, time, interval), by a rule where the marker passes a level as well; `kout`.
     Doses: `oral` (compartment 1) and `iv` (compartment 2). Priors: kind I, warfarin and the prothrombin complex, with
     absorption in one step (`Warfarin` has two). Source: Dayneka 1993, doi:10.1007/BF01061691.
     """
@@ -133,7 +135,7 @@ class IndirectResponse(System):
         Reference("time of the largest effect of one dose", "h", (36.0, 72.0), _OREILLY,
                   lambda lived: lived.time[np.argmin(lived["R"])]),
         Reference("lowest activity after one dose", "%", (9.0, 28.0), "O'Reilly 1963 and 1968, each of 32 people (nlmixr2data)",
-                  lambda lived: lived["R"].min()),
+                  lambda lived: lived["R"].min(), drawn=("R", None)),
     )  # fmt: skip
 
     class State(State):

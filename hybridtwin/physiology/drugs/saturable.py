@@ -20,11 +20,13 @@ class OneCompartmentMM(System):
     dA_d/dt = -ka A_d          dA/dt = ka A_d - VM C / (KM + C)          C = A / V
 
     A_d `depot`, A `central` [mg], C [mg/L]; ka [1/h], VM [mg/h], KM [mg/L], V [L], time in h. Far below KM the clearance
-    is VM/KM; under a rate of R < VM into the blood C rests at KM R / (VM - R).
+    is VM/KM; under a rate of R < VM into the blood C rests at KM R / (VM - R). An oral dose of D mg adds F D to the depot `tlag`
+    hours after it was swallowed; without a lag unless one, or its prior, is given.
 
+    Interventions: `oral` and `iv` (amount, time, interval), `VM` (an inducer, an inhibitor); a little more may be much more.
     Doses: `oral` (compartment 1) and `iv` (compartment 2). F is the share of an oral dose that reaches the blood: for
     capsules of phenytoin sodium the .92 that is phenytoin. Priors: phenytoin in adults of 70 kg (Grasela 1983: VM 415
-    mg/d, KM 5.7 mg/L). Source of the model: Gabrielsson and Weiner, PK/PD data analysis, 5th edition, 2016.
+    mg/d, KM 5.7 mg/L). Source of the model: Gabrielsson and Weiner 2016, ISBN 978-91-982991-0-6.
     """
 
     time = "h"
@@ -60,8 +62,10 @@ class OneCompartmentMM(System):
         0.92, "1", "share of an oral dose that reaches the blood", source="phenytoin in phenytoin sodium"
     )
 
+    tlag: Scalar = constant(0.0, "h", "lag before absorption begins")
+
     def dosing(self, u):
-        return {"oral": route(fraction=self.F)}
+        return {"oral": route(lag=self.tlag, fraction=self.F)}
 
     def rates(self, t, x, u):
         C = x.central / self.V
@@ -81,9 +85,10 @@ class TwoCompartmentMM(System):
     A_d `depot`, A `central`, P `peripheral` [mg], C [mg/L]; ka [1/h], VM [mg/h], KM [mg/L], Q [L/h], Vc and Vp [L], time
     in h. An oral dose of D mg adds F D to the depot `tlag` hours after it was swallowed.
 
+    Interventions: `oral` and `iv` (amount, time, interval), `VM` (an inducer, an inhibitor); a little more may be much more.
     Doses: `oral` (compartment 1) and `iv` (compartment 2). F is 1 unless given. Priors: an example drug with VM 1 mg/h,
     KM .25 mg/L, ka 1, V 70, Q 4, V2 50 (Schoemaker, data sets of ACoP 2016). Source of the model: Gabrielsson and Weiner
-    2016.
+    2016, ISBN 978-91-982991-0-6.
     """
 
     time = "h"

@@ -37,6 +37,7 @@ class TargetMediated(System):
     time in d. Binding is fast beside everything else: KSS = (koff + kint) / kon. At rest without the drug R = R0, made at
     kdeg R0.
 
+    Interventions: `sc` and `iv` (amount, interval), `R0` (more target than usual).
     Doses: `sc` (compartment 1, of which the share F arrives) and `iv` (compartment 2). Priors: denosumab and RANKL in 66 kg
     (Gibiansky 2012). Source: Gibiansky 2008, doi:10.1007/s10928-008-9102-8.
     """
@@ -49,7 +50,7 @@ class TargetMediated(System):
         doses={"sc": Regimen.bolus(60.0, "mg", at=0.0)},
     )
     references = (
-        Reference("peak", "mg/L", 6.75, _PROLIA, lambda lived: lived["C"].max()),
+        Reference("peak", "mg/L", 6.75, _PROLIA, lambda lived: lived["C"].max(), drawn=("C", None)),
         Reference("time of the peak", "d", (3.0, 21.0), _PROLIA + ", median 10",
                   lambda lived: lived.time[np.argmax(lived["C"])]),
         Reference("area under the curve of 16 weeks", "mg*d/L", 316.0, _PROLIA, lambda lived: area(lived, "C", 0.0, 112.0)),

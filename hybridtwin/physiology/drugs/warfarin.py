@@ -20,6 +20,7 @@ class Warfarin(System):
     [L/h], V [L], ec50 [mg/L], E0 [%], emax [1] between 0 and 1 (normal on the logit scale); time in h. At rest without
     the drug E = E0.
 
+    Interventions: `oral` (amount, time, interval, stopped by a rule on `pca`), `CL` (an interaction).
     Doses: `oral` (NONMEM compartment 1). Priors: the population fit of Monolix 2021R1, all random effects diagonal, no
     covariates. Source: O'Reilly 1963, doi:10.1172/JCI104839, and 1968, doi:10.1161/01.CIR.38.1.169; turnover of
     Dayneka 1993, doi:10.1007/BF01061691.

@@ -57,10 +57,10 @@ class DallaMan2007(System):
         doses={"meal": Regimen.bolus(78.0, "g", at=0.0)}, covariates={"weight": (78.0, "kg")},
     )  # fmt: skip
     references = (
-        *(Reference(f"plasma glucose, {t} min", "mg/dL", value, _EXPORT, lambda lived, t=t: lived.at("G", float(t)))
-          for t, value in ((30, 141.94), (60, 162.97), (120, 142.60), (180, 104.86), (300, 90.46))),
+        *(Reference(f"plasma glucose, {t:g} min", "mg/dL", value, _EXPORT, lambda lived, t=t: lived.at("G", t), drawn=("G", t))
+          for t, value in ((30.0, 141.94), (60.0, 162.97), (120.0, 142.60), (180.0, 104.86), (300.0, 90.46))),
         Reference("peak of plasma insulin", "pmol/L", (250.0, 450.0), "Dalla Man 2007, figure 1: mean of 204 normal subjects",
-                  lambda lived: np.max(lived["I"])),
+                  lambda lived: np.max(lived["I"]), drawn=("I", None)),
         Reference("fasting glucose, type 2", "mg/dL", (140.0, 190.0), "Dalla Man 2007, 14 subjects with type 2 diabetes",
                   lambda lived: DallaMan2007.type2().typical().Gb),
     )  # fmt: skip

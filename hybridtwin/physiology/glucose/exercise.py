@@ -15,7 +15,8 @@ class Exercise(System):
     E `effort` [%] of maximal oxygen uptake above rest, P `production` and U `uptake` [mg/kg/min] of glucose by exercise, M
     `removal` [m[IU]/L/min] of insulin; intensity [%] a signal; time in min. At rest all are 0; P = a1/a2 E and U = a3/a4 E
     while exercise goes on: uptake wins. Without the late fall by empty glycogen stores (beyond an hour or so of exercise).
-    Source: Roy and Parker 2007, J Diabetes Sci Technol 1:338.
+    Interventions: `intensity` (less of it, later, or none).
+    Source: Roy and Parker 2007, J Diabetes Sci Technol 1:338, PMC2769581.
     """
 
     time = "min"

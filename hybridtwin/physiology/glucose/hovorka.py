@@ -51,6 +51,8 @@ class Hovorka2004(System):
     interstitium is not in the paper. Outputs are in mg/dL, as sensors read. At the first row glucose is G0, and all else
     rests with it under the present rate of the pump (`basal_for` says which rate holds it).
 
+    Interventions: `meal`, `bolus`, `basal` (how much, when, not at all; by a rule where glucose passes a level), `SIT`, `SID`,
+    `SIE`.
     Source: Hovorka 2004, doi:10.1088/0967-3334/25/4/010. Typical values are the paper's; spreads are assumed, wide where
     people differ much. Its sensitivities are those of six lean healthy men (Hovorka 2002,
     doi:10.1152/ajpendo.00304.2001), so the typical body needs less insulin than most people with type 1 diabetes.
@@ -67,7 +69,7 @@ class Hovorka2004(System):
     references = (
         Reference("production of glucose at rest at 110 mg/dL", "umol/kg/min", (10.6, 16.2),
                   "EGPb of the adults of the UVA/Padova simulator, 90 %: Kovatchev 2009, doi:10.1177/193229680900300106",
-                  lambda lived: lived["EGP"][0]),
+                  lambda lived: lived["EGP"][0], drawn=("EGP", 0.0)),
         Reference("basal insulin that holds 110 mg/dL, 70 kg", "[IU]/h", (0.7, 2.0),
                   "adults of the UVA/Padova simulator: Kovatchev 2009, doi:10.1177/193229680900300106",
                   lambda lived: lived.body.basal_for(110.0, lived.body.Input(basal=0.0, weight=70.0)), why=_LEAN),

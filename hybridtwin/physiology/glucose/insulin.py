@@ -133,6 +133,7 @@ class InsulinProducts(System):
     the same insulin: degludec binds to albumin, so that its measured concentrations are many times the I that it stands
     for here. Glargine of 300 U/mL (half-life 19 h) is another product: give `glargine.release`.
 
+    Interventions: one product for another, its amount and time: `bolus`, `regular`, `nph`, `glargine`, `degludec`, `basal`.
     Doses: `bolus` (rapid), `regular`, `nph`, `glargine`, `degludec`; `long_acting` for one whose product is unknown; `basal` by a
     pump. A regimen whose doses name their product becomes these by `by_product(regimen)`. Priors: release from each
     label's half-life, lead from its time of peak, spread assumed. Source: Wong 2008, doi:10.1177/193229680800200417,

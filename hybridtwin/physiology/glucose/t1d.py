@@ -247,6 +247,8 @@ class T1DMinimal(System):
     dG/dt = -SG (G - Gb) - X G + Ra          Ra = appearance / (VG weight)
     dC/dt = (G - C) / tis                    C is read by a glucose sensor: `G_isf`
 
+    Interventions: `meal`, `bolus`, `long_acting`, `basal` (how much, when, not at all; by a rule where glucose passes a level),
+    `SI` (movement, illness: from a time on).
     Source: Bergman 1979 (doi:10.1152/ajpendo.1979.236.6.E667) in the form of ReplayBG (Cappon 2023). SG has a prior
     that spans two families of models, which is what calibrates treatment effects (docs/design.md). Insulin sensitivity that
     differs from day to day: `ht.Model(T1DMinimal(), varies={"SI": ("day", 0.2)}, ...)`.
@@ -341,6 +343,8 @@ class T1DTwoPool(System):
     dG/dt  = -SG (G - Gb) + Ra + E0 [s(1 - Xe) - s(1 - SIE Ib)] - k12 (G - G2) - r softplus(G - 180)
     dG2/dt = k12 (G - G2) - X G2             s(z) = softplus(20 z) / 20        G does not fall below 0
 
+    Interventions: `meal`, `bolus`, `long_acting`, `basal` (how much, when, not at all; by a rule where glucose passes a level),
+    `SI`.
     Source: Hovorka 2004 (doi:10.1088/0967-3334/25/4/010), reduced around rest; notes on its spreads in
     `docs/design.md`.
     """

@@ -59,6 +59,8 @@ class UVAPadova(System):
     Ib: kp1 = EGPb + kp2 Gb Vg + kp3 Ib, Gtb = (k1 Gb Vg - EGPb + Fsnc) / k2, Vm0 = (EGPb - Fsnc) (Km0 + Gtb) / Gtb,
     m4 = 2/5 m2 and m30 = m1 HEb / (1 - HEb). `resting_basal` is that insulin in [IU]/h.
 
+    Interventions: `meal`, `bolus`, `basal` (how much, when, not at all; by a rule where glucose passes a level), `Vmx`, `kp3`
+    (sensitivity to insulin).
     Source: Kovatchev 2009, doi:10.1177/193229680900300106; Dalla Man 2007, doi:10.1109/TBME.2007.893506; rules of eating
     and dosing as in simglucose 0.2.11 (MIT), whose trajectories it meets to 1e-3 mg/dL. Priors: the adults published
     with the simulator, each parameter by itself. No exercise, no counterregulation, no day rhythm.
@@ -73,7 +75,8 @@ class UVAPadova(System):
         signals={"basal": Signal.constant(1.25, "[IU]/h")}, covariates={"weight": (70.0, "kg")},
     )  # fmt: skip
     references = (
-        Reference("plasma glucose at rest, adults", "mg/dL", (120.0, 160.0), _ADULTS, lambda lived: lived["G"][0]),
+        Reference("plasma glucose at rest, adults", "mg/dL", (120.0, 160.0), _ADULTS, lambda lived: lived["G"][0],
+                  drawn=("G", 0.0)),
         Reference("basal insulin that holds it", "[IU]/h", (0.7, 2.0), _ADULTS,
                   lambda lived: lived.body.resting_basal(lived.body.Input(basal=0.0, weight=70.0))),
         Reference("share of carbohydrate that has appeared after 4 h", "1", (0.75, 1.0), _MAN,
