@@ -24,6 +24,10 @@ SPAN = {"min": 480.0, "h": 48.0}
 AMOUNT = {"g": 40.0, "mg": 100.0, "[IU]": 4.0}
 TOL = 1e-4
 ABSOLUTE = 1e-13  # absolute tolerance of the reference
+FIRST_PART = {  # of days that take the reference hours: beats, minutes of bleeding, days of a clock
+    "Smith2004": 3.0, "Zenker2007": 900.0, "Respiration": 25.0, "Forger99": 96.0, "Jewett99": 96.0, "Hilaire07": 96.0,
+    "Hannay19": 96.0, "Hannay19TP": 96.0, "Breslow13": 72.0, "Skeldon23": 72.0, "TwoProcess": 96.0,
+}  # fmt: skip
 SMALLER = {"Geng2017": 1e-40}  # a tumor of 1e-20 cm^3 grows back, and must have its digits
 
 
@@ -58,12 +62,16 @@ def record(system):
 
 
 def typical_day(system):
-    """The typical day of a system, its missing doses given as large as the others of their unit (else one of it)."""
+    """The typical day of a system, its missing doses given as large as the others of their unit (else one of it).
+
+    Of a day that takes the reference hours, the first part.
+    """
     import dataclasses
 
     import hybridtwin as ht
 
     day, spec = system.protocol, system.spec
+    day = dataclasses.replace(day, stop=FIRST_PART.get(spec.name, day.stop))
     usual = AMOUNT | {r.unit: float(r.doses[0].amount) for r in day.doses.values()}
     more = {name: ht.Regimen.bolus(usual.get(field.unit, 1.0), field.unit, at=0.3 * day.stop)
             for name, field in spec.doses.items() if name not in day.doses}  # fmt: skip

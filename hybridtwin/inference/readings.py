@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.coordinates import at_ranks, normal_based, to_coordinate
-from hybridtwin.engine import Lanes, double
+from hybridtwin.engine import Lanes, cores, double
 from hybridtwin.keys import as_key
 from hybridtwin.model import Kernel
 from hybridtwin.simulate.run import TILE
@@ -107,9 +107,9 @@ def values_of(kernel: Kernel, z) -> dict[str, Any]:
 def ahead(kernel: Kernel, data, temper) -> Callable[[], None]:
     """Begin to compile what the end of every fit needs, on another core, while its modes are searched for.
 
-    The call returned waits for it. A kernel whose programs were compiled once is not looked at again.
+    The call returned waits for it. A kernel whose programs were compiled once is not looked at again, and one core has no other.
     """
-    if _program(kernel).called:
+    if _program(kernel).called or cores() < 2:
         return lambda: None
 
     def compiled():
