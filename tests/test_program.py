@@ -256,3 +256,15 @@ def test_people_who_live_the_same_day_share_a_pilot_and_others_do_not():
     with double():
         for day in days:
             np.testing.assert_array_equal(pilot._coarse(day), pilot._coarse.__wrapped__(day))
+
+
+def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):
+    class Refused:
+        def lower(self):
+            raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: No such compile option")
+
+    assert engine.batched() == {"xla_cpu_use_fusion_emitters": False}
+    monkeypatch.setattr(engine.jax, "jit", lambda *_, **__: Refused())
+    engine.batched.cache_clear()
+    assert engine.batched() == {}
+    engine.batched.cache_clear()

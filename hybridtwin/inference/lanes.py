@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from hybridtwin.engine import BATCHED
+from hybridtwin.engine import batched
 from hybridtwin.keys import folded
 from hybridtwin.model import Kernel, finite
 
@@ -100,7 +100,7 @@ def _program(kernel: Kernel):
         new = jax.tree.map(lambda a, b: jnp.where(taken, a, b), found, at)
         return Moved(new, accept, ~(gain > -_LOST), y, end, momentum)
 
-    return jax.jit(jax.vmap(lane, (0, 0, *(None,) * 8)), compiler_options=BATCHED)
+    return jax.jit(jax.vmap(lane, (0, 0, *(None,) * 8)), compiler_options=batched())
 
 
 class Mover:
