@@ -82,8 +82,14 @@ def person(name):
     return body(name).protocol.person(body(name).spec.time)
 
 
+def whole(name, t):
+    """Times on whole steps where a difference equation knows no others."""
+    step = body(name).spec.step
+    return t if step is None else np.round(np.asarray(t) / step) * step
+
+
 def times(name):
-    return np.linspace(0.0, body(name).protocol.stop, 25)
+    return np.unique(whole(name, np.linspace(0.0, body(name).protocol.stop, 25)))
 
 
 def inputs(name):
@@ -266,7 +272,7 @@ def test_worlds_agree_until_they_differ_and_one_trace_does_for_all(name):
     """`do` of what was lived is bit-identical, a change of the body leaves all before it bit-identical; other worlds, numbers
     of the body and amounts on the same nodes make no second trace."""
     system, spec = typical(name), body(name).spec
-    bound, when = person(name).bind(spec), 0.37 * body(name).protocol.stop
+    bound, when = person(name).bind(spec), float(whole(name, 0.37 * body(name).protocol.stop))
     lived_world = World(bound.inputs, bound.start, bound.stop)
     changed = [p for p in body(name).priors() if not spec.parameters[p].initial and p not in MOMENTS]
     dos = [[], [Do({n: lambda same: same for n in (*spec.doses, *spec.signals)})] if spec.doses or spec.signals else [],
@@ -342,7 +348,8 @@ def test_gradients_agree_with_differences(name):
     told, stop = held(name).lived.course.solver, body(name).protocol.stop
     stepper, count = (Rosenbrock(), 2400) if told.startswith("Rosenbrock") else (RK4(), 240)
     longest = float(found[1]) if (found := re.search(r"segments of at most (\S+)", told)) else stop
-    mesh = lay([world], spec, layout, [(t, LAST) for t in times(name)[1::4]], max_step=min(longest, stop / count))[0]
+    longest = spec.step or min(longest, stop / count)
+    mesh = lay([world], spec, layout, [(t, LAST) for t in times(name)[1::4]], max_step=longest)[0]
     direction = np.random.default_rng(1).normal(size=len(paths))
     off = 0.02 if name in VARIANTS else 0.0  # it rests exactly where secretion by a rise of glucose has its kink
     centre = np.array([system.values()[p] for p in paths]) * np.exp(off * direction)
