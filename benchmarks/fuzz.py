@@ -28,7 +28,7 @@ FIRST_PART = {  # of days that take the reference hours: beats, minutes of bleed
     "Smith2004": 3.0, "Zenker2007": 900.0, "Respiration": 25.0, "Forger99": 96.0, "Jewett99": 96.0, "Hilaire07": 96.0,
     "Hannay19": 96.0, "Hannay19TP": 96.0, "Breslow13": 72.0, "Skeldon23": 72.0, "TwoProcess": 96.0,
 }  # fmt: skip
-SMALLER = {"Geng2017": 1e-40}  # a tumor of 1e-20 cm^3 grows back, and must have its digits
+SMALLER = {"Geng2017": 1e-250}  # a tumor of 1e-60 cm^3 grows back, and must have its digits
 
 
 def record(system):
