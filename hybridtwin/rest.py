@@ -12,6 +12,8 @@ from jax.flatten_util import ravel_pytree
 
 from hybridtwin.errors import DeclarationError
 
+REMEDY = 'Leave start= out, or say "free": it then begins as its `initial` says'
+
 _STEPS, _GROWTH = 120, 1.6  # from a tenth of the fastest time constant to 1e23 of them
 _STILL = 1e-11  # rates over the sum of what they are made of, at which a state is said to rest
 _GONE = 1e-13  # share of its largest value at which a state that dies out is 0
@@ -100,6 +102,3 @@ def checked_start(start: str, spec) -> str:
     if start == "steady" and spec.restless is not None:
         raise DeclarationError(f"{spec.name} has no rest: {spec.restless}. {REMEDY}")
     return start
-
-
-REMEDY = 'Leave start= out, or say "free": it then begins as its `initial` says'

@@ -198,10 +198,7 @@ class Skeldon23Stepped(System):
     grid = "0.05 h"
     step = "0.05 h"
     restless = "a rhythm of its own"
-    protocol = Protocol(
-        24.0 * 14, "14 days of 150 lux from 07:00 to 23:00", shows=("pressure",),
-        signals={"light": hours_on(150.0, "lux", 7.0, 23.0, 14)},
-    )  # fmt: skip
+    protocol = Skeldon23.protocol
     references = (
         Reference("sleep a day", "h", (7.0, 9.0), _ADVISED,
                   lambda lived: 24.0 * float(np.mean(lived["sleep"][lived.time > 48.0]))),
