@@ -29,6 +29,7 @@ _HOME = {
     "compare": "inference.compare", "average": "inference.compare", "Comparison": "inference.compare",
     "calibrate": "inference.calibrate", "Calibration": "inference.calibrate",
     "contrast": "causal.contrast", "Contrast": "causal.contrast",
+    "graph": "causal.graph", "Graph": "causal.graph", "scm": "causal.scm", "SCM": "causal.scm",
 }  # fmt: skip
 
 __all__ = sorted([*_HOME, "__version__"])
@@ -36,6 +37,10 @@ __all__ = sorted([*_HOME, "__version__"])
 if _TYPING:  # what an editor sees; at run time names are loaded when first used
     from hybridtwin.causal.contrast import Contrast as Contrast
     from hybridtwin.causal.contrast import contrast as contrast
+    from hybridtwin.causal.graph import Graph as Graph
+    from hybridtwin.causal.graph import graph as graph
+    from hybridtwin.causal.scm import SCM as SCM
+    from hybridtwin.causal.scm import scm as scm
     from hybridtwin.glycemia import glycemic as glycemic
     from hybridtwin.inference.methods import FOCEI as FOCEI
     from hybridtwin.inference.methods import HMC as HMC
