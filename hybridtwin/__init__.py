@@ -30,6 +30,7 @@ _HOME = {
     "calibrate": "inference.calibrate", "Calibration": "inference.calibrate",
     "contrast": "causal.contrast", "Contrast": "causal.contrast",
     "graph": "causal.graph", "Graph": "causal.graph", "scm": "causal.scm", "SCM": "causal.scm",
+    "identify": "causal.identify", "refute": "causal.refute", "Hidden": "causal.refute",
 }  # fmt: skip
 
 __all__ = sorted([*_HOME, "__version__"])
@@ -39,6 +40,9 @@ if _TYPING:  # what an editor sees; at run time names are loaded when first used
     from hybridtwin.causal.contrast import contrast as contrast
     from hybridtwin.causal.graph import Graph as Graph
     from hybridtwin.causal.graph import graph as graph
+    from hybridtwin.causal.identify import identify as identify
+    from hybridtwin.causal.refute import Hidden as Hidden
+    from hybridtwin.causal.refute import refute as refute
     from hybridtwin.causal.scm import SCM as SCM
     from hybridtwin.causal.scm import scm as scm
     from hybridtwin.glycemia import glycemic as glycemic
