@@ -80,8 +80,9 @@ def _in_words(change) -> str:
 class Rescue:
     """A rescue rule: when an output falls below a threshold, care gives a dose.
 
-    The rule looks every `every` and waits at least `wait` after each rescue (times in any time unit). It reads the
-    modelled output `when` (for a rule that a sensor drives, name the output that the sensor measures).
+    The rule looks every `every` and waits at least `wait` after each rescue (times in any time unit). `when` is an output, which
+    it then knows exactly, or a sensor of the model, which it reads with its error ("reading of C" where an output has the same
+    name); what it sees was measured `delay` ago (at most one `every`). `reads` is filled in by the twin.
     """
 
     when: str
@@ -92,12 +93,79 @@ class Rescue:
     amount_unit: str
     every: str = "5 min"
     wait: str = "15 min"
+    delay: str = "0 min"
+    reads: str | None = None
+
+    def __post_init__(self):
+        _check_looks("Rescue", self.every, self.delay)
 
     def __str__(self):
+        late = "" if self.delay == "0 min" else f", {self.delay} late"
         return (
-            f"give {self.amount:g} {self.amount_unit} of {self.give} when {self.when} < {self.below:g} {self.unit} "
-            f"(looked at every {self.every}, at least {self.wait} apart)"
+            f"give {self.amount:g} {self.amount_unit} of {self.give} when {self.reads or self.when} < {self.below:g} {self.unit} "
+            f"(looked at every {self.every}{late}, at least {self.wait} apart)"
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Titrate:
+    """A protocol that changes all later doses of an input by what it sees at fixed times.
+
+    **Arguments:**
+
+    - `when`: an output, known exactly, or a sensor, read with its error (see `Rescue`); what is seen was measured `delay` ago.
+    - `dose`: the dose or signal whose later amounts are multiplied: what was decided before, and infusions that run, too.
+    - `below`, `above`: (number, unit). Below the one amounts are multiplied by `up`, above the other by `down`; one is enough.
+    - `every`: how often it looks, for the first time one `every` after it begins to watch.
+    - `least`, `most`: bounds of the factor against what was decided before.
+
+    ```python
+    ht.Titrate("C", "oral", below=(10, "mg/L"), up=1.25, above=(20, "mg/L"), down=0.75, every="24 h", delay="2 h")
+    ```
+
+    **Raises:** DeclarationError.
+    """
+
+    when: str
+    dose: str
+    _: dataclasses.KW_ONLY
+    below: tuple[float, str] | None = None
+    above: tuple[float, str] | None = None
+    up: float = 1.25
+    down: float = 0.75
+    every: str = "24 h"
+    delay: str = "0 min"
+    least: float = 0.25
+    most: float = 4.0
+    reads: str | None = None
+
+    def __post_init__(self):
+        _check_looks("Titrate", self.every, self.delay)
+        for name in ("below", "above"):
+            pair = getattr(self, name)
+            if pair is not None and (not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[1], str)):
+                raise DeclarationError(f'Titrate: {name} is (number, unit), not {pair!r}. Write {name}=(10, "mg/L").')
+        if self.below is None and self.above is None:
+            raise DeclarationError('Titrate needs below=, above= or both. Write below=(10, "mg/L").')
+        if not (self.up > 0 and self.down > 0 and 0 <= self.least <= 1.0 <= self.most):
+            raise DeclarationError("Titrate: up and down are factors above 0, least at most 1, most at least 1.")
+        if self.below is not None and self.above is not None:
+            if self.below[0] * factor(self.below[1], self.above[1]) > self.above[0]:
+                raise DeclarationError(f"Titrate: below={self.below} lies above above={self.above}. Swap them.")
+
+    def __str__(self):
+        parts = [f"times {self.up:g} when {self.reads or self.when} < {self.below[0]:g} {self.below[1]}"] if self.below else []
+        parts += [f"times {self.down:g} when {self.reads or self.when} > {self.above[0]:g} {self.above[1]}"] if self.above else []
+        late = "" if self.delay == "0 min" else f", {self.delay} late"
+        return f"later {self.dose} {', '.join(parts)} (looked at every {self.every}{late})"
+
+
+def _check_looks(kind, every, delay) -> None:
+    """**Raises:** DeclarationError where a rule looks at no time, or later than it looks again."""
+    if not span_of(every, "s") > 0:
+        raise DeclarationError(f'{kind}: every={every!r} is no stretch of time. Write it like "5 min".')
+    if not 0 <= span_of(delay, "s") <= span_of(every, "s"):
+        raise DeclarationError(f"{kind}: delay={delay!r} is longer than every={every!r}, or negative. Look less often.")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -293,7 +361,7 @@ class World:
     overrides: tuple[Override, ...] = ()
     clamps: tuple[Clamp, ...] = ()
     sets: tuple[Setting, ...] = ()
-    rules: tuple[Rescue | When, ...] = ()
+    rules: tuple[Rescue | When | Titrate, ...] = ()
     onset: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -453,24 +521,35 @@ def _setting(name, value, unit, do, start, clock) -> Setting:
     return Setting(name, number, None, start)
 
 
-def enact(lived, dos, spec, clock, rules=()):
+def enact(lived, dos, spec, clock, rules=(), sensors=None):
     """The world that results when `dos` are done, in order, in the lived world, under rules of care.
+
+    `sensors`: name -> sensor, which rules may read.
 
     **Raises:** UnknownTarget, AmbiguousDose, PastHorizon, InterventionError, UnitError; each says what to write instead.
     """
     world = lived
     for do in dos:
         world = _enact_one(world, do, spec, clock)
+    rules = tuple(_reading(rule, spec, sensors or {}) for rule in rules)
     for rule in rules:
-        _check_rule(rule, spec)
+        _check_rule(rule, spec, sensors or {})
     if rules:
         world = dataclasses.replace(world, rules=tuple(rules), onset=lived.start if world.onset is None else world.onset)
     return world
 
 
-def _check_rule(rule, spec):
+def _reading(rule, spec, sensors):
+    """The same rule with its sensor's output named, where it reads a sensor ("reading of C" where an output has that name)."""
+    if not isinstance(rule, Rescue | Titrate) or rule.when in spec.outputs or rule.when in spec.states:
+        return rule
+    name = rule.when.removeprefix("reading of ")
+    return dataclasses.replace(rule, when=sensors[name].of, reads=name) if name in sensors else rule
+
+
+def _check_rule(rule, spec, sensors):
     """**Raises:** UnknownTarget, InterventionError, UnitError where a rule does not suit a system."""
-    if not isinstance(rule, Rescue | When):
+    if not isinstance(rule, Rescue | When | Titrate):
         raise InterventionError(
             f"respond: {rule!r} is no rule of care. "
             'Write ht.When("G", below=(70, "mg/dL"), give=("meal", 15, "g"), wait="15 min").'
@@ -478,7 +557,15 @@ def _check_rule(rule, spec):
     what = rule.what if isinstance(rule, When) else rule.when
     field = spec.outputs.get(what) or spec.states.get(what)
     if field is None:
-        raise UnknownTarget(f"respond: {what!r} is no output of this system. Outputs: {', '.join(spec.outputs)}.")
+        read = f" Sensors: {', '.join(sensors)}." if sensors and not isinstance(rule, When) else ""
+        raise UnknownTarget(f"respond: {what!r} is no output of this system. Outputs: {', '.join(spec.outputs)}.{read}")
+    if isinstance(rule, Titrate):
+        for _, unit in filter(None, (rule.below, rule.above)):
+            factor(unit, field.unit)
+        if rule.dose not in spec.doses and rule.dose not in spec.signals:
+            known = ", ".join((*spec.doses, *spec.signals)) or "none"
+            raise UnknownTarget(f"respond: {rule.dose!r} is no dose or signal of this system. They are: {known}.")
+        return
     if isinstance(rule, When):
         levels = [rule.level, *([rule.until] if rule.until else [])]
         give, _, amount_unit = rule.give or (None, 0.0, "1")

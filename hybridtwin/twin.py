@@ -16,7 +16,7 @@ from hybridtwin.clock import Clock
 from hybridtwin.engine import double, side_by_side
 from hybridtwin.errors import InterventionError, PastHorizon, SolveError
 from hybridtwin.fit import PARTS, Fit, Part, Verdict, common_outputs
-from hybridtwin.interventions import Do, Rescue, When, World, enact
+from hybridtwin.interventions import Do, Rescue, Titrate, When, World, enact
 from hybridtwin.keys import folded
 from hybridtwin.records import Person
 from hybridtwin.sensors import Seen
@@ -90,7 +90,7 @@ class Twin:
     seed: str
     root: str
     dos: tuple[Do, ...] = ()
-    rules: tuple[Rescue | When, ...] = ()
+    rules: tuple[Rescue | When | Titrate, ...] = ()
     draws: int = DRAWS
     shares: tuple[float, ...] = ()  # of each structure in what is simulated; all alike where empty
 
@@ -164,7 +164,8 @@ class Twin:
     def world(self, which: int = 0) -> World:
         """The world of one structure: the day's inputs with everything that was done. Errors as in `do`."""
         day = self.days[which]
-        return enact(day.world, dos_of(self, which), self.fits[which].model.spec, day.bound.clock, self.rules)
+        model = self.fits[which].model
+        return enact(day.world, dos_of(self, which), model.spec, day.bound.clock, self.rules, model.sensors)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -173,15 +174,15 @@ class Twin:
 
     # ------------------------------------------------------------------ verbs
 
-    def do(self, *, start=None, stop=None, respond: Rescue | When | Sequence[Rescue | When] | None = None, **targets) -> "Twin":
+    def do(self, *, start=None, stop=None, respond: Any = None, **targets) -> "Twin":
         """The same body, the same day, with something done.
 
         **Arguments:** `targets`: input, parameter or state by name -> what it becomes: a function of the old
         (`bolus=lambda b: b.shift(-20, "min")`), a `Regimen` or `Signal`, a number where a number has one meaning, or
         (number, unit). `start`, `stop`: window of lived time: numbers of the record's unit, "07:30" (the last such time in
-        the record), "2026-03-24 07:30", "day 2 07:30". `respond`: rules of care, a `When` or `Rescue`
-        or several, which watch from the first difference on (from `start` where nothing else is done); without them later
-        decisions are kept as lived. For dotted names write `twin.do(**{"gut.ka": ...})`.
+        the record), "2026-03-24 07:30", "day 2 07:30". `respond`: rules of care, a `When`, `Rescue` or `Titrate` or
+        several, which watch from the first difference on (from `start` where nothing else is done); without them later decisions
+        are kept as lived. For dotted names write `twin.do(**{"gut.ka": ...})`.
 
         **Raises:** UnknownTarget, AmbiguousDose, PastHorizon, InterventionError, UnitError.
         """

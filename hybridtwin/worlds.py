@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.binding import Bound
@@ -17,6 +18,7 @@ from hybridtwin.interventions import AsIn, Course, Do, Once, World
 from hybridtwin.keys import folded
 from hybridtwin.model import Data, Kernel, Model, lived_world
 from hybridtwin.rest import REMEDY
+from hybridtwin.sensors import Seen
 from hybridtwin.simulate.course import course, recorder
 from hybridtwin.simulate.failures import Failures, failures
 from hybridtwin.simulate.layout import LAST, bucket, pad
@@ -110,10 +112,32 @@ def _program(kernel: Kernel, names: tuple[str, ...], given_start: bool):
         x0 = kernel.model.spec.state(draw["x0"]) if given_start else kernel.start_state(system, data.mesh, extras)
         stepper = Repeated(kernel.stepper, substeps)
         watch = recorder(system.spec, names)
-        path, acts = states(system, kernel.layout, stepper, data.mesh, x0, extras, watch)
+        readers = _readers(kernel, values, draw["reading"]) if "reading" in draw else None
+        path, acts = states(system, kernel.layout, stepper, data.mesh, x0, extras, watch, readers)
         return course(path, data.mesh, len(names), acts)
 
     return Lanes(lane, (0, None, None))
+
+
+def _readers(kernel: Kernel, values, key):
+    """Sensor -> (value, t) -> what it reads: the readings of `Twin.predict`, at the times at which care looks.
+
+    A sensor whose error depends on the time since a dose reads as long after one; gain and offset are those of its first session.
+    """
+    minutes = time_factor(kernel.model.spec.time, "min")
+
+    def reader(name: str):
+        sensor = kernel.sensor_of(name, values)
+
+        def read(value, t):
+            one = jnp.zeros(1)
+            rows = Seen(one, jnp.reshape(t * minutes, 1), one == 0, one.astype(jnp.int32), one.astype(jnp.int32), one + 1e6)
+            drawn: Any = sensor.sample(jax.random.wrap_key_data(key), jnp.reshape(value, 1), rows)
+            return drawn[0]
+
+        return read
+
+    return {name: reader(name) for name in {rule.reads: None for rule in kernel.layout.rules if rule.reads}}
 
 
 def _choice(fit: Fit, day: Day, exact: bool, watched: bool) -> Choice:
@@ -297,6 +321,8 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         lanes: dict[str, Any] = {"values": values, "x0": x0}
         if kernel.layout.noise:
             lanes["noise"], tol = _noise_keys(fit, index, prior, key), max(tol, NOISY)
+        if any(rule.reads for rule in kernel.layout.rules):
+            lanes["reading"] = np.asarray(jax.random.key_data(jax.random.split(folded(key, 11), len(index))))
         overrides, sets = overridden(worlds, kernel.layout, values, fit.model), settings(worlds, kernel.layout, len(index))
         each = [lanes | {"overrides": overrides[:, w], "sets": sets[w]} for w in range(len(worlds))]
         if any(isinstance(clamp.signal, Course) for world in worlds for clamp in world.clamps):

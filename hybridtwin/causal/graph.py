@@ -12,7 +12,7 @@ from typing import Any
 
 from hybridtwin.drawing import columns_svg
 from hybridtwin.errors import DeclarationError, UnknownTarget
-from hybridtwin.interventions import When
+from hybridtwin.interventions import Titrate, When
 from hybridtwin.model import Model
 from hybridtwin.system import System, nearest
 from hybridtwin.twin import Twin
@@ -308,10 +308,14 @@ def _of_twin(twin) -> Graph:
         if clamp.start <= world.start and clamp.stop >= world.stop:
             edges, moves = [e for e in edges if e[1] != clamp.state], {e for e in moves if e[1] != clamp.state}
     for rule in world.rules:
-        what = rule.what if isinstance(rule, When) else rule.when
-        target = (rule.give[0] if rule.give else rule.stop) if isinstance(rule, When) else rule.give
+        if isinstance(rule, When):
+            what, target = rule.what, rule.give[0] if rule.give else rule.stop
+        else:
+            what, target = rule.when, rule.dose if isinstance(rule, Titrate) else rule.give
+            if rule.reads:
+                what = f"reading of {rule.reads}" if f"reading of {rule.reads}" in nodes else rule.reads
         name = f"rule {sum(n.kind == 'policy' for n in nodes.values()) + 1}"
-        into = spec.doses[target].into if target in spec.doses else target
+        into = spec.doses[target].into if target in spec.doses and not isinstance(rule, Titrate) else target
         nodes[name] = Node(name, "policy", "", str(rule))
         edges += [(what, name), (name, into)]
         moves |= {(what, name), (name, into)}

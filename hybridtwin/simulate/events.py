@@ -32,6 +32,8 @@ class Care(NamedTuple):
     times: jax.Array  # (R, M) of the acts, NaN where there was none
     ready: jax.Array  # (R,) time from which each may act again
     recovered: jax.Array  # (R,) has it seen its level of recovery since it last acted?
+    factor: jax.Array  # (R,) by what it multiplies what it scales
+    seen: jax.Array  # (R,) what it measured last, where it sees late
 
     @classmethod
     def fresh(cls, rules):
@@ -42,6 +44,8 @@ class Care(NamedTuple):
             jnp.full((count, most), jnp.nan),
             jnp.full(count, -jnp.inf),
             jnp.ones(count, bool),
+            jnp.ones(count),
+            jnp.full(count, jnp.nan),
         )
 
     def over(self, rules):
@@ -58,47 +62,61 @@ class Acts(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """One stretch between nodes, as functions of time, state and what is stopped (R,) there."""
+    """One stretch between nodes, as functions of time, state and what each rule leaves (R,) of doses and signals there."""
 
-    rates: Callable  # (t, x, stopped) -> State
-    measured: Callable  # (t, x, stopped) -> (R,) watched values
-    give: Callable  # (x, r, amount, t, stopped) -> x with the dose of rule r
+    rates: Callable  # (t, x, left) -> State
+    measured: Callable  # (t, x, left) -> (R,) watched values
+    give: Callable  # (x, r, amount, t, left) -> x with the dose of rule r
     watch: Any  # (R,) is each rule watching (looking) here?
-    numbers: jax.Array  # (R, 4) see `Mesh.rule`
-    flip: Callable | None = None  # (x, r, t, stopped) -> x as switch r leaves it
+    numbers: jax.Array  # (R, 6) see `Mesh.rule`
+    flip: Callable | None = None  # (x, r, t, left) -> x as switch r leaves it
     noise: Callable | None = None  # see `noise.milstein`
+    read: Callable | None = None  # (r, value, t) -> the value as rule r reads it
 
 
-def stopped(rules, care):
-    """(R,) booleans: what has each rule stopped?"""
-    return ~care.recovered & jnp.array([rule.stop is not None for rule in rules], bool)
+def left_by(rules, care):
+    """(R,) what each rule leaves of the dose or signal that it stops (nothing) or scales."""
+    stops = ~care.recovered & jnp.array([rule.stop is not None for rule in rules], bool)
+    return jnp.where(stops, 0.0, care.factor)
 
 
 def _act(rules, r, segment, x, care, now, acts):
     """Rule r acts at time `now` where `acts`; beyond `at_most` it is only counted, and ends."""
-    rule, (_, _, amount, wait) = rules[r], segment.numbers[r]
+    rule, (amount, wait) = rules[r], segment.numbers[r, 2:4]
     fits = acts & (care.count[r] < rule.at_most) if not rule.looks else acts
     if rule.give is not None:
-        x = segment.give(x, r, jnp.where(fits, amount, 0.0), now, stopped(rules, care))
+        x = segment.give(x, r, jnp.where(fits, amount, 0.0), now, left_by(rules, care))
     if rule.sets:
-        x = _chosen(fits, segment.flip(x, r, now, stopped(rules, care)), x)
+        x = _chosen(fits, segment.flip(x, r, now, left_by(rules, care)), x)
     times = care.times
     if not rule.looks:
         here = fits & (jnp.arange(times.shape[1]) == care.count[r])
         times = times.at[r].set(jnp.where(here, now, times[r]))
     after = not (rule.recovers or rule.stop is not None)
-    return x, Care(
-        care.count.at[r].add(acts.astype(jnp.int32)),
-        times,
-        care.ready.at[r].set(jnp.where(acts, now + wait, care.ready[r])),
-        care.recovered.at[r].set(jnp.where(acts, after, care.recovered[r])),
+    return x, care._replace(
+        count=care.count.at[r].add(acts.astype(jnp.int32)),
+        times=times,
+        ready=care.ready.at[r].set(jnp.where(acts, now + wait, care.ready[r])),
+        recovered=care.recovered.at[r].set(jnp.where(acts, after, care.recovered[r])),
     )
 
 
-def look(rules, r, segment, x, care, now):
-    """Rule r, which looks at certain nodes, looks. Returns state, care and the dose given."""
-    level, value = segment.numbers[r, 0], segment.measured(now, x, stopped(rules, care))[r]
-    acts = segment.watch[r] & (value < level) & (now >= care.ready[r] - 1e-9)
+def look(rules, r, segment, x, care, now, measure):
+    """Rule r, which looks at certain nodes, looks. Returns state, care, and the dose given or the factor set (else 0).
+
+    `measure`: does it measure here what it will see at its next look? None where it sees at once.
+    """
+    value = segment.read(r, segment.measured(now, x, left_by(rules, care))[r], now)
+    if measure is not None:
+        value, now_seen = care.seen[r], value
+        care = care._replace(seen=care.seen.at[r].set(jnp.where(measure, now_seen, care.seen[r])))
+    if rules[r].scales is not None:
+        low, high, up, down, least, most = segment.numbers[r]
+        by = jnp.where(value < low, up, jnp.where(value > high, down, 1.0))
+        old = care.factor[r]
+        new = jnp.where(segment.watch[r], jnp.clip(old * by, least, most), old)
+        return x, care._replace(factor=care.factor.at[r].set(new)), jnp.where(new != old, new, 0.0)
+    acts = segment.watch[r] & (value < segment.numbers[r, 0]) & (now >= care.ready[r] - 1e-9)
     x, care = _act(rules, r, segment, x, care, now, acts)
     return x, care, jnp.where(acts, segment.numbers[r, 2], 0.0)
 
@@ -119,7 +137,7 @@ def settle(rules, segment, x, care, now, on=True):
     for r, rule in enumerate(rules):
         if rule.looks:
             continue
-        value = _side(rules)[r] * segment.measured(now, x, stopped(rules, care))[r]
+        value = _side(rules)[r] * segment.measured(now, x, left_by(rules, care))[r]
         able = on & segment.watch[r] & care.recovered[r] & (care.count[r] <= rule.at_most)
         acts = able & (now >= care.ready[r] - 1e-9) & (value <= _side(rules)[r] * segment.numbers[r, 0])
         x, care = _act(rules, r, segment, x, care, now, acts)
@@ -222,7 +240,7 @@ def cross(rules, stepper, segment, t, h, x, care, w):
     step = h / count
 
     def one(here):
-        now, off = t + here.step * step + here.at, stopped(rules, here.care)
+        now, off = t + here.step * step + here.at, left_by(rules, here.care)
 
         def rates(s, y):
             return segment.rates(s, y, off)

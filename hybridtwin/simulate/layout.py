@@ -91,7 +91,8 @@ class Mesh(NamedTuple):
     clamp_slope: np.ndarray  # (K, Q)
     watch: np.ndarray  # (K, R) does the rule look at this node, or watch from it on?
     cells: np.ndarray  # (G,) whole units of time that the mesh touches, where there is process noise
-    rule: np.ndarray  # (R, 4) level, level of recovery, amount (dose unit), wait (system time)
+    measure: np.ndarray  # (K, R) does the rule measure here what it will see later? (K, 0) where none sees late
+    rule: np.ndarray  # (R, 6) level, level of recovery, amount (dose unit), wait (time); or low, high, up, down, least, most
     steady: Steady
     moving: Moving
     latent_jump: np.ndarray  # (K, E, J) amount as recorded, to be multiplied by the latent factor of event e
@@ -130,7 +131,7 @@ def pad(mesh, width, reads, moving):
             ]
         )
 
-    quiet = {"jump", "rate", "slope", "clamp_slope", "latent_jump", "latent_rate", "reset", "watch", "set"}
+    quiet = {"jump", "rate", "slope", "clamp_slope", "latent_jump", "latent_rate", "reset", "watch", "set", "measure"}
     quiet |= {"portion", "first", "latent_portion"}
     nodes = {
         name: grow(getattr(mesh, name), extra, 0 if name in quiet else None)
@@ -149,6 +150,7 @@ def pad(mesh, width, reads, moving):
             "clamp_value",
             "clamp_slope",
             "watch",
+            "measure",
             "latent_jump",
             "latent_rate",
             "portion",

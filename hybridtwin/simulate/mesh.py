@@ -19,7 +19,7 @@ from hybridtwin.errors import RecordError
 from hybridtwin.signals import Signal
 from hybridtwin.simulate.layout import Layout, Mesh, Moving, Steady, pad
 from hybridtwin.simulate.portions import portioned
-from hybridtwin.simulate.rules import FIRST, columns_among, looks, static_of, switched, union, watched
+from hybridtwin.simulate.rules import FIRST, columns_among, looks, measures, static_of, switched, union, watched
 
 _PREDECESSORS = (
     6  # doses of a steady train that can still be on their way when it is declared (lag or infusion > interval)
@@ -258,7 +258,7 @@ def lay(worlds, spec, layout, reads, *, max_step, occasions=None, knots=()):
     **Returns:** list of `Mesh`, all of the same shapes.
     """
     occasions = occasions or {}
-    checks = [float(t) for world in worlds for times in looks(world, spec.time) for t in times]
+    checks = [float(t) for world in worlds for look in (looks, measures) for times in look(world, spec.time) for t in times]
     start = min(world.start for world in worlds)
     tables = [[e for e in _entries(world, spec) if _matters(e, start)] for world in worlds]
     edges = [float(t) for group in occasions.values() for t in group]
@@ -427,7 +427,7 @@ def _lay_one(world, spec, layout, entries, nodes, read, occasions):
         if isinstance(clamp.signal, Signal):  # the course of another world is each lane's own (`Extras.held`)
             inside = nodes.window(clamp.start, clamp.stop)
             held[clamp.state][:, inside] = np.stack(_sampled(clamp.signal, nodes.t))[:, inside]
-    watch, numbers = watched(world, spec, layout, nodes, width)
+    watch, measure, numbers = watched(world, spec, layout, nodes, width)
     groups = [group for _, group in layout.varying]
     occasion = [np.searchsorted(np.asarray(occasions.get(g, ())), nodes.t, side="right") for g in groups]
 
@@ -451,6 +451,7 @@ def _lay_one(world, spec, layout, entries, nodes, read, occasions):
         clamp_value=columns([held[n][0] for n in layout.clamped]),
         clamp_slope=columns([held[n][1] for n in layout.clamped]),
         watch=watch,
+        measure=measure,
         cells=np.arange(*(math.floor(nodes.t[0]), math.floor(nodes.t[-1]) + 1) if layout.noise else (0,), dtype=np.int32),
         rule=numbers,
         steady=_steady_of(layout, entries, nodes),

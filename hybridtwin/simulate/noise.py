@@ -34,23 +34,23 @@ def wiener(layout, mesh, key) -> Wiener:
 
 
 def milstein(here, layout, paths: Wiener, inputs, get, put, held):
-    """(state after the drift, state before it, t, h, paths at t, what is stopped) -> (state, paths at t + h).
+    """(state after the drift, state before it, t, h, paths at t, what is left of inputs) -> (state, paths at t + h).
 
-    `inputs(t, stopped)`; `held` (path -> boolean): is the state clamped here?
+    `inputs(t, left)`; `held` (path -> boolean): is the state clamped here?
     """
     fields = here.spec.states
 
-    def size(x, t, stops, path):
-        return jnp.asarray(get(here.diffusion(t, x, inputs(t, stops)), path), float)
+    def size(x, t, left, path):
+        return jnp.asarray(get(here.diffusion(t, x, inputs(t, left)), path), float)
 
-    def add(after, x, t, h, before, stops):
+    def add(after, x, t, h, before, left):
         now = jnp.where(h > 0, paths.at(t + h), before)
         for i, (path, own) in enumerate(layout.noise):
             step, value = now[i] - before[i], get(x, path)
-            g = size(x, t, stops, path)
+            g = size(x, t, left, path)
             gained = g * step
             if own:
-                slope = jax.jvp(lambda v, p=path: size(put(x, p, v), t, stops, p), (value,), (jnp.ones_like(value),))[1]
+                slope = jax.jvp(lambda v, p=path: size(put(x, p, v), t, left, p), (value,), (jnp.ones_like(value),))[1]
                 # Where g is zero its slope may be infinite (a square root), and the noise is absorbed there.
                 gained = gained + jnp.where(g == 0, 0.0, 0.5 * g * slope * (step**2 - h))
             moved = get(after, path) + gained

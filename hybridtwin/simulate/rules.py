@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from hybridtwin.interventions import Rescue, When, span_of
+from hybridtwin.interventions import Rescue, Titrate, When, span_of
 from hybridtwin.simulate.failures import OVERFLOW
 from hybridtwin.simulate.trajectory import Act
 from hybridtwin.units import factor
@@ -25,12 +25,17 @@ class Rule:
     looks: bool  # it looks at certain nodes only (`Rescue`), instead of acting at the moment itself (`When`)
     recovers: bool  # it must see a level reached before it can act again
     sets: tuple[str, ...] = ()  # states that a switch of the system itself changes
+    scales: str | None = None  # dose or signal whose later amounts it multiplies
+    reads: str | None = None  # the sensor it reads `what` by
+    delayed: bool = False  # does it see what was measured a while ago?
 
 
 def static_of(rule) -> Rule:
-    """The static part of a `Rescue` or a `When`."""
-    if isinstance(rule, Rescue):
-        return Rule(rule.when, False, rule.give, None, 0, looks=True, recovers=False)
+    """The static part of a rule of care."""
+    if not isinstance(rule, When):
+        scales, give = (rule.dose, None) if isinstance(rule, Titrate) else (None, rule.give)
+        return Rule(rule.when, False, give, None, 0, looks=True, recovers=False, scales=scales, reads=rule.reads,
+                    delayed=span_of(rule.delay, "s") > 0)  # fmt: skip
     passes = rule.give is not None and rule.wait is None  # acts each time the value passes the level
     most = rule.at_most if rule.give is not None or rule.until is not None else 1
     return Rule(rule.what, rule.above is not None, rule.give and rule.give[0], rule.stop, most, looks=False,
@@ -48,16 +53,20 @@ def switched(spec, span) -> tuple[Rule, ...]:
 
 
 def _numbers(rule, spec):
-    """Level, level of recovery, amount and wait of a rule, in the units of the system."""
+    """Level, level of recovery, amount and wait of a rule, in the units of the system; see `Mesh.rule`."""
     what = rule.what if isinstance(rule, When) else rule.when
     unit = (spec.outputs.get(what) or spec.states[what]).unit
+    if isinstance(rule, Titrate):
+        low = rule.below[0] * factor(rule.below[1], unit) if rule.below else -math.inf
+        high = rule.above[0] * factor(rule.above[1], unit) if rule.above else math.inf
+        return low, high, rule.up, rule.down, rule.least, rule.most
     if isinstance(rule, Rescue):
         level = rule.below * factor(rule.unit, unit)
         amount = rule.amount * factor(rule.amount_unit, spec.doses[rule.give].unit)
-        return level, level, amount, span_of(rule.wait, spec.time)
+        return level, level, amount, span_of(rule.wait, spec.time), 0.0, 0.0
     level, until = (float(v) * factor(u, unit) for v, u in (rule.level, rule.until or rule.level))
     amount = rule.give[1] * factor(rule.give[2], spec.doses[rule.give[0]].unit) if rule.give else 0.0
-    return level, until, amount, span_of(rule.wait, spec.time) if rule.wait else 0.0
+    return level, until, amount, span_of(rule.wait, spec.time) if rule.wait else 0.0, 0.0, 0.0
 
 
 def union(each):
@@ -88,23 +97,38 @@ def looks(world, time):
     if not world.rules:
         return []
     start = max(world.onset, world.start)
-    return [
-        np.arange(start, world.stop, span_of(rule.every, time)) if isinstance(rule, Rescue) else np.array([start])
-        for rule in world.rules
-    ]
+
+    def times(rule):
+        if isinstance(rule, When):
+            return np.array([start])
+        every = span_of(rule.every, time)
+        return np.arange(start + (every if isinstance(rule, Titrate) else 0.0), world.stop, every)
+
+    return [times(rule) for rule in world.rules]
+
+
+def measures(world, time):
+    """Times at which each rule of a world that sees late measures."""
+    delays = [0.0 if isinstance(rule, When) else span_of(rule.delay, time) for rule in world.rules]
+    found = [t - delay if delay else np.zeros(0) for t, delay in zip(looks(world, time), delays, strict=True)]
+    return [t[t >= max(world.onset, world.start)] if len(t) else t for t in found]
 
 
 def watched(world, spec, layout, nodes, width):
-    """`Mesh.watch` and `Mesh.rule` of a world."""
-    watch, numbers = np.zeros((width, len(layout.rules)), bool), np.zeros((len(layout.rules), 4))
+    """`Mesh.watch`, `Mesh.measure` and `Mesh.rule` of a world."""
+    watch, numbers = np.zeros((width, len(layout.rules)), bool), np.zeros((len(layout.rules), 6))
+    measure = np.zeros((width, len(layout.rules) if any(rule.delayed for rule in layout.rules) else 0), bool)
     watch[:, [place for place, rule in enumerate(layout.rules) if rule.sets]] = True  # a switch acts at 0, without a wait
     for rule, place, times in zip(world.rules, rule_columns(world, layout), looks(world, spec.time), strict=True):
         numbers[place] = _numbers(rule, spec)
-        if isinstance(rule, Rescue):
-            watch[[nodes.at(float(t), FIRST) for t in times], place] = True
-        else:
+        if isinstance(rule, When):
             watch[:, place] = nodes.window(world.onset, np.inf)
-    return watch, numbers
+        else:
+            watch[[nodes.at(float(t), FIRST) for t in times], place] = True
+    for place, times in zip(rule_columns(world, layout), measures(world, spec.time), strict=True):
+        if len(times):
+            measure[[nodes.at(float(t), FIRST) for t in times], place] = True
+    return watch, measure, numbers
 
 
 def acts_of(world, layout, acts, time) -> tuple[Act, ...]:
@@ -114,16 +138,23 @@ def acts_of(world, layout, acts, time) -> tuple[Act, ...]:
     """
     found = []
     for rule, place in zip(world.rules, rule_columns(world, layout), strict=True):
-        if isinstance(rule, Rescue):
-            given = acts.given[:, : len(time), layout.looking.index(place)] > 0
-            times = np.full((len(given), max(int(given.sum(axis=1).max(initial=0)), 1)), np.nan)
-            lane, node = np.nonzero(given)
-            times[lane, np.cumsum(given, axis=1)[lane, node] - 1] = time[node]
-            does, name, amount, unit = "give", rule.give, rule.amount, rule.amount_unit
+        values = None
+        if not isinstance(rule, When):
+            given = acts.given[:, : len(time), layout.looking.index(place)]
+            times = np.full((len(given), max(int((given > 0).sum(axis=1).max(initial=0)), 1)), np.nan)
+            lane, node = np.nonzero(given > 0)
+            at = lane, np.cumsum(given > 0, axis=1)[lane, node] - 1
+            times[at] = time[node]
+            if isinstance(rule, Titrate):
+                values = np.full(times.shape, np.nan)
+                values[at] = given[lane, node]
+                does, name, amount, unit = "titrate", rule.dose, np.nan, ""
+            else:
+                does, name, amount, unit = "give", rule.give, rule.amount, rule.amount_unit
         else:
             times = acts.times[:, place, : layout.rules[place].at_most]
             does, (name, amount, unit) = ("give", rule.give) if rule.give else ("stop", (str(rule.stop), np.nan, ""))
-        found.append(Act(str(rule), does, name, float(amount), unit, times))
+        found.append(Act(str(rule), does, name, float(amount), unit, times, values))
     for place, rule in enumerate(layout.rules):
         if rule.sets:
             times = acts.times[:, place, : rule.at_most]
@@ -138,10 +169,13 @@ def joined(structures, draws) -> tuple[Act, ...]:
     for kind in kinds:
         own = [next((a for a in parts if (a.rule, a.does, a.name) == kind), None) for parts in structures]
         like = next(act for act in own if act is not None)
-        times = [np.full((n, 0), np.nan) if act is None else act.times for act, n in zip(own, draws, strict=True)]
-        most = max(t.shape[1] for t in times)
-        times = [np.pad(t, ((0, 0), (0, most - t.shape[1])), constant_values=np.nan) for t in times]
-        found.append(dataclasses.replace(like, times=np.concatenate(times)))
+        most = max(act.times.shape[1] for act in own if act is not None)
+
+        def joint(part, own=own, most=most):
+            rows = [np.full((n, 0), np.nan) if act is None else getattr(act, part) for act, n in zip(own, draws, strict=True)]
+            return np.concatenate([np.pad(r, ((0, 0), (0, most - r.shape[1])), constant_values=np.nan) for r in rows])
+
+        found.append(dataclasses.replace(like, times=joint("times"), values=None if like.values is None else joint("values")))
     return tuple(found)
 
 
@@ -161,6 +195,13 @@ def told(act, clock, failed) -> str:
         count = act.count[~failed]
         mean = f"{np.mean(count):.3g}" if count.size else "an unknown number of"
         return f"{act.name}: {mean} times" + (" on average" if count.size > 1 else "")
+    if act.does == "titrate":
+        last = act.factor_at(np.inf)[~failed]
+        if not last.size:
+            return f"no draw says how {act.name} was titrated"
+        changed = int((act.count[~failed] > 0).sum())
+        ends = f"{last[0]:.3g}" if last.size == 1 else f"{np.median(last):.3g} ({last.min():.3g} to {last.max():.3g})"
+        return f"{act.name} titrated in {changed} of {last.size} draws; its factor ends at {ends}"
     verb = "given" if act.does == "give" else "stopped"
     if len(act.times) == 1:
         when = [clock.label(float(t)) for t in act.times[0] if np.isfinite(t)]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from hybridtwin.simulate.events import Acts, Care, Segment, cross, look, settle, stopped
+from hybridtwin.simulate.events import Acts, Care, Segment, cross, left_by, look, settle
 from hybridtwin.simulate.failures import FINE, NOT_FINITE, OVERFLOW
 from hybridtwin.simulate.layout import Layout, Mesh
 from hybridtwin.simulate.noise import milstein, wander, wiener
@@ -183,7 +183,8 @@ def _insert_moving(system, layout, mesh, extras):
     since = (node["t"] - mesh.t[source])[:, None]
     node["signal"] = node["signal"] + node["slope"] * since
     node["clamp_value"] = node["clamp_value"] + node["clamp_slope"] * since
-    node["set"] = node["set"] & is_fixed[:, None]
+    for name in ("set", "measure"):
+        node[name] = node[name] & is_fixed[:, None]
     for name in ("jump", "latent_jump", "portion", "latent_portion"):
         node[name] = jnp.where(is_fixed.reshape(-1, *([1] * (node[name].ndim - 1))), node[name], 0.0)
     node["reset"] = node["reset"] & is_fixed
@@ -340,38 +341,38 @@ def _give(here, layout, node, extras, share, scales):
     return bolus, flow
 
 
-def _off(layout, name, stops):
-    """Has some rule stopped this dose or signal? None where none can."""
-    places = [r for r, rule in enumerate(layout.rules) if rule.stop == name]
-    return jnp.any(stops[jnp.array(places)]) if places else None
+def _left(layout, name, left, value):
+    """What rules of care leave of a dose or signal: all of it where none stops or scales it."""
+    places = [r for r, rule in enumerate(layout.rules) if name in (rule.stop, rule.scales)]
+    return value * jnp.prod(left[jnp.array(places)]) if places else value
 
 
-def _unless(off, value):
-    return value if off is None else jnp.where(off, 0.0, value)
-
-
-def _segment(here, layout, node, mesh, share, flow, paths=None):
-    """The stretch from a node to the next, with what rules of care see and do there (`stops`: what is stopped)."""
+def _segment(here, layout, node, mesh, share, flow, paths=None, readers=None):
+    """The stretch from a node to the next, with what rules of care see and do there (`left`: what each leaves of an input)."""
     spec = here.spec
 
-    def inputs(t, stops):
+    def inputs(t, left):
         u = _inputs_at(here, node, t)
         for name in spec.signals:
-            off = _off(layout, name, stops)
-            u = u if off is None else put(u, name, _unless(off, get(u, name)))
+            if any(name in (rule.stop, rule.scales) for rule in layout.rules):
+                u = put(u, name, _left(layout, name, left, get(u, name)))
         return u
 
-    def rates(t, y, stops):
-        dx = here.rates(t, y, inputs(t, stops))
+    def read(r, value, t):
+        name = layout.rules[r].reads
+        return readers[name](value, t) if name is not None and readers is not None else value
+
+    def rates(t, y, left):
+        dx = here.rates(t, y, inputs(t, left))
         for name, rate in flow.items():
             into = spec.doses[name].into
-            dx = put(dx, into, get(dx, into) + _unless(_off(layout, name, stops), rate))
+            dx = put(dx, into, get(dx, into) + _left(layout, name, left, rate))
         for i, name in enumerate(layout.clamped):
             dx = put(dx, name, jnp.where(node["clamp"][i], node["clamp_slope"][i], get(dx, name)))
         return dx
 
-    def measured(t, y, stops):
-        u = inputs(t, stops)
+    def measured(t, y, left):
+        u = inputs(t, left)
         found, own = here.outputs(y, u), here.switches(y, u) if spec.switches else {}
 
         def value(rule):
@@ -383,41 +384,42 @@ def _segment(here, layout, node, mesh, share, flow, paths=None):
 
         return jnp.stack([jnp.asarray(value(rule), float) for rule in layout.rules])
 
-    def give(x, r, amount, t, stops):
+    def give(x, r, amount, t, left):
         name = layout.rules[r].give
         into = spec.doses[name].into
         if name in layout.portions:
-            after = here.portion(name, x, inputs(t, stops), amount, jnp.ones_like(amount))
+            after = here.portion(name, x, inputs(t, left), amount, jnp.ones_like(amount))
             x = jax.tree.map(lambda old, new: jnp.where(amount > 0, new, old), x, after)
         return put(x, into, get(x, into) + share[name] * amount)
 
-    def flip(x, r, t, stops):
-        for path, value in here.switches(x, inputs(t, stops))[layout.rules[r].what].sets.items():
+    def flip(x, r, t, left):
+        for path, value in here.switches(x, inputs(t, left))[layout.rules[r].what].sets.items():
             x = put(x, path, jnp.asarray(value, float))
         return x
 
     held = {name: node["clamp"][i] for i, name in enumerate(layout.clamped)}
     add = None if paths is None else milstein(here, layout, paths, inputs, get, put, held)
-    return Segment(rates, measured, give, node.get("watch"), mesh.rule, flip, add), inputs
+    return Segment(rates, measured, give, node.get("watch"), mesh.rule, flip, add, read), inputs
 
 
-def _portion(x, here, layout, node, extras, u, stops):
+def _portion(x, here, layout, node, extras, u, left):
     """What the beginnings of portions at this node change."""
     for i, name in enumerate(layout.portions):
         amount = node["portion"][i]
         if layout.latents:
             amount = amount + node["latent_portion"][:, i] @ extras.amounts
-        amount = _unless(_off(layout, name, stops), amount)
+        amount = _left(layout, name, left, amount)
         after = here.portion(name, x, u, amount, node["first"][i].astype(amount.dtype))
         x = jax.tree.map(lambda old, new, begins=amount > 0: old if new is old else jnp.where(begins, new, old), x, after)
     return x
 
 
-def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, observe=None):
+def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, observe=None, readers=None):
     """States after what happens at each node of `mesh`, for one lane.
 
     **Arguments:** `system`: values in its leaves (a parameter that varies by occasion has one value an occasion);
-    `x0`: state in front of the first node; `observe(here, x, u)`: what to record at a node instead of the state.
+    `x0`: state in front of the first node; `observe(here, x, u)`: what to record at a node instead of the state; `readers`:
+    sensor -> (value, t) -> reading, for rules of care that read sensors.
 
     **Returns:** what was recorded, with leading axis K, and `Acts`: what the rules of care did, and why the lane failed.
     A failed solve leaves non-finite states from the failure on; nothing raises.
@@ -452,32 +454,33 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
             x = put(x, name, jnp.where(node["set"][i], extras.sets[i] if change is None else change(old), old))
         share = _shares(here, _routes(here, spec, u)[1], scales)
         bolus, flow = _give(here, layout, node, extras, share, scales)
-        stops = stopped(rules, care)
+        left = left_by(rules, care)
         for name, amount in bolus.items():
             into = spec.doses[name].into
-            x = put(x, into, get(x, into) + _unless(_off(layout, name, stops), amount))
+            x = put(x, into, get(x, into) + _left(layout, name, left, amount))
         if layout.portions:
-            x = _portion(x, here, layout, node, extras, u, stops)
+            x = _portion(x, here, layout, node, extras, u, left)
         for i, name in enumerate(layout.clamped):
             x = put(x, name, jnp.where(node["clamp"][i], node["clamp_value"][i], get(x, name)))
-        segment, inputs = _segment(here, layout, node, mesh, share, flow, paths)
+        segment, inputs = _segment(here, layout, node, mesh, share, flow, paths, readers)
         given = []
         for r in layout.looking:
-            x, care, dose = look(rules, r, segment, x, care, node["t"])
+            measure = node["measure"][r] if rules[r].delayed else None
+            x, care, dose = look(rules, r, segment, x, care, node["t"], measure)
             given.append(dose)
         if layout.triggered:
             x, care = settle(rules, segment, x, care, node["t"])
-        stops = stopped(rules, care)
-        seen = x if observe is None else observe(here, x, inputs(node["t"], stops) if layout.triggered else u)
+        left = left_by(rules, care)
+        seen = x if observe is None else observe(here, x, inputs(node["t"], left) if rules else u)
         t, h = node["t"], node["h"]
 
         def rates(s, y):
-            return segment.rates(s, y, stops)
+            return segment.rates(s, y, left)
 
         if layout.triggered:
             after = cross(rules, stepper, segment, t, h, x, care, w)
         elif layout.noise:
-            x, w = wander(stepper, rates, lambda *a: segment.noise(*a, stops), t, h, x, w)
+            x, w = wander(stepper, rates, lambda *a: segment.noise(*a, left), t, h, x, w)
             after = x, care, w
         else:
             after = stepper.advance(rates, t, h, x), care, w

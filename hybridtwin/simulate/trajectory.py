@@ -16,11 +16,18 @@ class Act:
     """
 
     rule: str
-    does: str  # "give", "stop" or "switch"
+    does: str  # "give", "stop", "titrate" or "switch"
     name: str  # of the dose or signal, or of the switch
     amount: float  # of each dose; NaN where something is stopped
     unit: str
     times: np.ndarray
+    values: np.ndarray | None = None  # (draws, m) of a titration: by what all later doses were multiplied from then on
+
+    def factor_at(self, t: float) -> np.ndarray:
+        """(draws,) by what a titration multiplies a dose at time t; 1 before it first acted."""
+        values = np.ones_like(self.times) if self.values is None else self.values
+        done = np.sum(self.times <= t, axis=1)  # NaN is no time
+        return np.where(done > 0, values[np.arange(len(values)), np.maximum(done - 1, 0)], 1.0)
 
     @property
     def count(self) -> np.ndarray:

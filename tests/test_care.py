@@ -1,0 +1,99 @@
+"""Care that reads sensors, late and with their error, and care that titrates: by closed forms and the twin's own readings."""
+
+import numpy as np
+import pytest
+from small import drip_twin, mesh_twin, oral_person
+from test_twin import body, closed_form
+
+import hybridtwin as ht
+from hybridtwin.engine import double
+from hybridtwin.errors import DeclarationError, UnknownTarget
+from hybridtwin.interventions import Rescue, Titrate
+from hybridtwin.physiology import OneCompartmentOral
+from hybridtwin.twin import _new_readings, simulate_worlds
+
+AT = np.array([5.0, 9.5, 14.0, 17.5, 23.5])
+
+
+def test_a_protocol_changes_all_later_doses():
+    """Twice below 5 mg/L at 8:00, half above 8 at 16:00: at the first look every draw is below, at the second all are above."""
+    lived = drip_twin()
+    care = Titrate("C", "iv", below=(5.0, "mg/L"), up=2.0, above=(8.0, "mg/L"), down=0.25, every="8 h")
+    found = lived.do(respond=care, start=0).simulate(at=AT)
+    expected = closed_form(**body(lived), at=AT, boluses=[(1.0, 120.0), (9.0, 240.0), (17.0, 60.0)])
+    np.testing.assert_allclose(found["C"], expected, rtol=1e-8)
+    act = found.acts[0]
+    assert act.does == "titrate" and np.array_equal(act.times, np.tile([8.0, 16.0], (100, 1)))
+    np.testing.assert_allclose(act.values, np.tile([2.0, 0.5], (100, 1)))
+    np.testing.assert_allclose(act.factor_at(7.9), 1.0)
+    np.testing.assert_allclose(act.factor_at(8.0), 2.0)
+    assert "titrated in 100 of 100 draws; its factor ends at 0.5" in " ".join(found.notes)
+
+
+def test_a_factor_stays_inside_its_bounds_and_scales_a_pump():
+    lived = drip_twin()
+    care = Titrate("C", "push", below=(50.0, "mg/L"), up=2.0, every="6 h", most=3.0)
+    found = lived.do(respond=care, start=0).simulate(at=AT)
+    push = [(0.0, 10.0), (6.0, 20.0), (12.0, 48.0)]
+    np.testing.assert_allclose(found["C"], closed_form(**body(lived), at=AT, push=push), rtol=1e-8)
+
+
+def test_what_is_seen_late_is_what_was_measured_then():
+    """At 9:30 the level is above 5 because of the bolus at 9:00; the level of 8:30, which is what care sees, is below."""
+    lived = drip_twin()
+    how = {"below": (5.0, "mg/L"), "up": 2.0, "every": "9.5 h"}
+    late = lived.do(respond=Titrate("C", "iv", delay="1 h", **how), start=0).simulate(at=AT)
+    now = lived.do(respond=Titrate("C", "iv", **how), start=0).simulate(at=AT)
+    doubled = closed_form(**body(lived), at=AT, boluses=[(1.0, 120.0), (9.0, 120.0), (17.0, 240.0)])
+    np.testing.assert_allclose(late["C"], doubled, rtol=1e-8)
+    np.testing.assert_allclose(now["C"], closed_form(**body(lived), at=AT), rtol=1e-8)
+
+
+@pytest.mark.parametrize("twin", [drip_twin, mesh_twin], ids=["exact", "mesh"])
+def test_care_reads_the_sensor_as_the_twin_predicts_it(twin):
+    """The reading that care sees at 4:00, measured at 3:00, is the one that `predict` draws for that time."""
+    lived = twin()
+    fit, day = lived.fits[0], lived.days[0]
+    level = float(np.median(lived.simulate(at=[3.0])["C"]))  # half of the readings are below
+    care = Titrate("reading of C", "iv", below=(level, "mg/L"), up=3.0, every="4 h", delay="1 h")
+    cared, plain = simulate_worlds([lived.do(respond=care, start=0), lived], at=[3.0, 7.0])
+    with double():
+        readings = _new_readings(fit, "C", plain["C"], np.array([3.0, 7.0]), day.bound, lived.key)[:, 0]
+    acted = cared.acts[0].times[:, 0] == 4.0
+    np.testing.assert_array_equal(acted, readings < level)
+    assert 10 < acted.sum() < 90 and not np.array_equal(acted, plain["C"][:, 0] < level), "with its error"
+    again = simulate_worlds([lived.do(respond=care, start=0)], at=[3.0, 7.0])[0]
+    np.testing.assert_array_equal(again.acts[0].times, cared.acts[0].times)
+
+
+def test_a_rescue_may_read_a_sensor_too():
+    lived = drip_twin()
+    exact = lived.do(respond=Rescue("C", 4.0, "mg/L", "iv", 60.0, "mg", every="1 h", wait="4 h"), start=2).simulate()
+    read = lived.do(respond=Rescue("reading of C", 4.0, "mg/L", "iv", 60.0, "mg", every="1 h", wait="4 h"), start=2).simulate()
+    assert not np.array_equal(exact.acts[0].count, read.acts[0].count)
+    assert "reading of C" in ht.graph(lived.do(respond=Rescue("reading of C", 4.0, "mg/L", "iv", 60.0, "mg"))).parents("rule 1")
+
+
+def cared(rule):
+    return drip_twin().do(respond=rule)
+
+
+MISTAKES = {
+    "no level": (DeclarationError, "below=, above= or both", lambda: Titrate("C", "iv")),
+    "levels crossed": (DeclarationError, "Swap", lambda: Titrate("C", "iv", below=(9, "mg/L"), above=(3, "mg/L"))),
+    "a bare level": (DeclarationError, "is \\(number, unit\\)", lambda: Titrate("C", "iv", below=9.0)),
+    "factors": (DeclarationError, "factors above 0", lambda: Titrate("C", "iv", below=(9, "mg/L"), up=-1.0)),
+    "too late": (DeclarationError, "Look less often", lambda: Titrate("C", "iv", below=(9, "mg/L"), every="1 h", delay="2 h")),
+    "an unknown dose": (UnknownTarget, "no dose or signal", lambda: cared(Titrate("C", "oral", below=(9, "mg/L")))),
+    "an unknown output": (UnknownTarget, "Sensors: C", lambda: cared(Titrate("Q", "iv", below=(9, "mg/L")))),
+    "no sensor to read": (UnknownTarget, "no output", lambda: ht.simulate(
+        OneCompartmentOral(ka=1.0, CL=3.0, V=30.0, tlag=0.0), oral_person(),
+        do=[Rescue("reading of C", 3.0, "mg/L", "iv", 5.0, "mg")])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_what_care_refuses(mistake):
+    error, told, attempt = MISTAKES[mistake]
+    with pytest.raises(error, match=told):
+        attempt()
