@@ -32,6 +32,7 @@ _HOME = {
     "contrast": "causal.contrast", "Contrast": "causal.contrast",
     "graph": "causal.graph", "Graph": "causal.graph", "scm": "causal.scm", "SCM": "causal.scm",
     "identify": "causal.identify", "refute": "causal.refute", "Hidden": "causal.refute",
+    "scenarios": "causal.scenarios", "Scenarios": "causal.scenarios", "care": "causal.scenarios",
 }  # fmt: skip
 
 __all__ = sorted([*_HOME, "__version__"])
@@ -44,6 +45,9 @@ if _TYPING:  # what an editor sees; at run time names are loaded when first used
     from hybridtwin.causal.identify import identify as identify
     from hybridtwin.causal.refute import Hidden as Hidden
     from hybridtwin.causal.refute import refute as refute
+    from hybridtwin.causal.scenarios import Scenarios as Scenarios
+    from hybridtwin.causal.scenarios import care as care
+    from hybridtwin.causal.scenarios import scenarios as scenarios
     from hybridtwin.causal.scm import SCM as SCM
     from hybridtwin.causal.scm import scm as scm
     from hybridtwin.glycemia import glycemic as glycemic

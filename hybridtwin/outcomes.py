@@ -436,6 +436,22 @@ def custom(function: Callable[[Any], Any], *, label: str, unit: str, better: str
     return Outcome(label, unit, better, "", function)
 
 
+def given(
+    name: str, start: Moment | None = None, stop: Moment | None = None, *, unit: str, better: str | None = None
+) -> Outcome:
+    """How much of a dose care gives in a window, its rules included: where care reacts, an effect may show here instead.
+
+    unit: the dose's own (of a signal: its unit times the system's unit of time), as it is declared; see `Trajectory.given`.
+    """
+
+    def total(trajectory):
+        window = trajectory.clock.window(start, stop, float(trajectory.time[0]), float(trajectory.time[-1]))
+        return trajectory.given(name, *window)
+
+    span = f", {start} to {stop}" if start is not None or stop is not None else ""
+    return custom(total, label=f"{name} given{span}", unit=unit, better=better)
+
+
 def as_outcome(thing) -> Outcome:
     """`thing` itself if it is an outcome. **Raises:** DeclarationError for a bare function: no unit, no direction."""
     if isinstance(thing, Outcome):

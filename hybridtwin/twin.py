@@ -540,6 +540,7 @@ def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, name
             joined(acts[w], [len(part) for part in failed]),
             lost,
             solver="; ".join(dict.fromkeys(solvers)),
+            inputs={n: all_worlds[0][w].inputs[n] for n in (*first.fits[0].model.spec.doses, *first.fits[0].model.spec.signals)},
         )
         for w, twin in enumerate(twins)
     ]

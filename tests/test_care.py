@@ -7,7 +7,7 @@ from test_twin import body, closed_form
 
 import hybridtwin as ht
 from hybridtwin.engine import double
-from hybridtwin.errors import DeclarationError, UnknownTarget
+from hybridtwin.errors import DeclarationError, UnknownTarget, UnrelatedTwins
 from hybridtwin.interventions import Rescue, Titrate
 from hybridtwin.physiology import OneCompartmentOral
 from hybridtwin.twin import _new_readings, simulate_worlds
@@ -72,6 +72,51 @@ def test_a_rescue_may_read_a_sensor_too():
     read = lived.do(respond=Rescue("reading of C", 4.0, "mg/L", "iv", 60.0, "mg", every="1 h", wait="4 h"), start=2).simulate()
     assert not np.array_equal(exact.acts[0].count, read.acts[0].count)
     assert "reading of C" in ht.graph(lived.do(respond=Rescue("reading of C", 4.0, "mg/L", "iv", 60.0, "mg"))).parents("rule 1")
+
+
+# ------------------------------------------------------------------------------------------------ side by side
+
+
+def test_how_much_was_given_counts_what_care_did():
+    """In closed form: three boluses of 120 mg, of which a protocol doubles two; a rescue adds its own; a stop takes the rest."""
+    lived = drip_twin()
+    plain = lived.simulate()
+    np.testing.assert_allclose(plain.given("iv"), 360.0)
+    np.testing.assert_allclose(plain.given("iv", 2.0, 10.0), 120.0)
+    np.testing.assert_allclose(plain.given("push"), 12 * 10.0 + 12 * 16.0)
+    doubled = lived.do(respond=Titrate("C", "iv", below=(5.0, "mg/L"), up=2.0, every="8 h", most=2.0), start=0).simulate()
+    np.testing.assert_allclose(doubled.given("iv"), 120.0 + 240.0 + 240.0)
+    slow = lived.do(respond=Titrate("C", "push", below=(50.0, "mg/L"), up=2.0, every="6 h", most=2.0), start=0).simulate()
+    np.testing.assert_allclose(slow.given("push"), 6 * 10.0 + 6 * 20.0 + 12 * 32.0)
+    rescued = lived.do(respond=Rescue("C", 3.0, "mg/L", "iv", 60.0, "mg", every="1 h", wait="4 h"), start=0).simulate()
+    np.testing.assert_allclose(rescued.given("iv"), 360.0 + 60.0 * rescued.acts[0].count)
+    held = lived.do(respond=ht.When("C", above=(6.0, "mg/L"), stop="iv"), start=0).simulate()
+    first = held.acts[0].times[:, 0]
+    np.testing.assert_allclose(held.given("iv"), 120.0 * sum((t < first) | np.isnan(first) for t in (1.0, 9.0, 17.0)))
+    with pytest.raises(KeyError, match="no dose or signal"):
+        plain.given("oral")
+
+
+def test_lived_frozen_and_reactive_care_side_by_side():
+    """Half the boluses: with frozen care the level falls, with a protocol the dose comes back instead."""
+    lived = drip_twin()
+    protocol = Titrate("C", "iv", below=(7.0, "mg/L"), up=2.0, every="8 h", most=2.0)
+    found = ht.care(lived, protocol, iv=lambda b: 0.5 * b)
+    assert list(found) == ["lived", "frozen", "reactive"] and "frozen" in repr(found)
+    table = found.table(ht.outcomes.mean("C", 17.5, 24), ht.outcomes.given("iv", unit="mg")).set_index(["outcome", "scenario"])
+    given = table.loc["iv given", "q50"]
+    assert dict(given) == {"lived": 360.0, "frozen": 180.0, "reactive": 300.0}
+    level = table.xs("mean C, Tue 24 Mar 17:30 to Wed 25 Mar 00:00 (6.5 h)")["difference_q50"]
+    assert level["frozen"] < level["reactive"] < 0.0 and np.isnan(level["lived"])
+    courses = found.simulate(at=AT)
+    assert courses.sizes == {"scenario": 3, "draw": 100, "time": 5} and courses["C"].attrs["units"] == "mg/L"
+    np.testing.assert_array_equal(courses["C"].sel(scenario="lived"), lived.simulate(at=AT)["C"])
+    np.testing.assert_allclose(courses["C"].sel(scenario="frozen"), found["frozen"].simulate(at=AT)["C"], rtol=1e-9)
+    assert found.plot().axes
+    with pytest.raises(UnrelatedTwins, match="no world of the same twin"):
+        ht.scenarios(lived=lived, other=mesh_twin())
+    with pytest.raises(DeclarationError, match="twins by name"):
+        ht.scenarios()
 
 
 def cared(rule):

@@ -1,12 +1,16 @@
 """What a simulation returns: labelled outputs over time, draw by draw, world by world."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from hybridtwin.clock import Clock
+from hybridtwin.signals import Regimen
 from hybridtwin.simulate.failures import Failures
+from hybridtwin.units import factor
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,7 +46,8 @@ class Trajectory:
     `structure` (draws,) says which model each draw comes from; `error` is the largest relative change of any output
     when the steps were halved, among the draws that are not masked. `acts`: what the rules of care did, in the order of
     the rules, then the switches of the system. `failures`: which draws failed or missed the tolerance, when, where and why.
-    `parameters`: path -> (draws,) of each body, where `simulate` drew it. `solver`: how it was integrated, and why so.
+    `parameters`: path -> (draws,) of each body, where `simulate` drew it. `solver`: how it was integrated, and why so. `inputs`:
+    doses and signals as decided in this world, before what rules of care made of them.
     """
 
     time: np.ndarray
@@ -58,17 +63,61 @@ class Trajectory:
     failures: Failures = dataclasses.field(default_factory=Failures)
     parameters: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     solver: str = ""
+    inputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def given(self, name: str, start: float | None = None, stop: float | None = None) -> np.ndarray:
+        """(draws,) how much of a dose was given in [start, stop): as decided, as rules of care changed it, and by the rules.
+
+        In the dose's unit; of a signal its integral. An infusion counts whole where it begins, a dose with a lag as it was when
+        it was taken; uncertain amounts count as recorded. What a rule stopped with `until=` goes on at a moment that is not kept:
+        then this is NaN.
+        """
+        if name not in self.inputs:
+            raise KeyError(f"no dose or signal {name!r} in this world. There are: {', '.join(self.inputs) or 'none'}.")
+        first = float(self.time[0]) if start is None else start
+        last = float(self.time[-1]) if stop is None else stop
+        acts = [act for act in self.acts if act.name == name]
+        scales = [act for act in acts if act.does == "titrate"]
+        stops = [act for act in acts if act.does == "stop"]
+        total = np.zeros(len(self.failed))
+        decided = self.inputs[name]
+        if isinstance(decided, Regimen):
+            for dose in decided.doses:
+                if first <= dose.time < last and dose.amount is not None:
+                    left = np.prod([act.factor_at(dose.time) for act in scales], axis=0) if scales else 1.0
+                    stopped = np.any([act.times[:, 0] <= dose.time for act in stops], axis=0) if stops else False
+                    total = total + np.where(stopped, 0.0, dose.amount * left)
+        else:
+            total = total + self._flowed(decided, scales, stops, first, last)
+        for act in acts:
+            if act.does == "give":
+                inside = (act.times >= first) & (act.times < last)
+                total = total + act.amount * factor(act.unit, decided.unit) * inside.sum(axis=1)
+        again = [act for act in stops if "until" in act.rule]
+        unknown = np.any([act.count > 0 for act in again], axis=0) if again else False
+        return np.where(self.failed | unknown, np.nan, total)
+
+    def _flowed(self, signal, scales, stops, first, last) -> np.ndarray:
+        """(draws,) the integral of a signal, cut where rules changed it."""
+        found = np.zeros(len(self.failed))
+        for i in range(len(found)):
+            off = min([t for act in stops for t in act.times[i, :1] if np.isfinite(t)], default=np.inf)
+            moments = sorted({t for act in scales for t in act.times[i] if first < t < min(last, off)})
+            edges = [first, *moments, min(last, max(off, first))]
+            for a, b in itertools.pairwise(edges):
+                found[i] += signal.integral(a, b) * float(np.prod([act.factor_at(a)[i] for act in scales]))
+        return found
 
     def acted(self):
-        """What the rules of care did, one row an act: draw, time, at (clock), rule, does, name, amount, unit."""
+        """What the rules of care did, one row an act: draw, time, at (clock), rule, does, name, amount (or factor), unit."""
         import pandas as pd
 
         rows = [
             {"draw": int(i), "time": float(t), "at": self.clock.label(float(t)), "rule": act.rule, "does": act.does,
-             "name": act.name, "amount": act.amount, "unit": act.unit}
+             "name": act.name, "amount": act.amount if act.values is None else float(act.values[i, j]), "unit": act.unit}
             for act in self.acts
             for i, row in enumerate(act.times)
-            for t in row[np.isfinite(row)]
+            for j, t in enumerate(row[np.isfinite(row)])
         ]  # fmt: skip
         return pd.DataFrame(rows, columns=["draw", "time", "at", "rule", "does", "name", "amount", "unit"])
 
