@@ -7,7 +7,8 @@ three days lived, asked about the third (06:00 to 16:00), where the boluses came
 Beside the pooled twin stand its single structures, the twin with independent sensor error, the prior alone and, for the six, the
 cohort's average twin.
 
-    python -m benchmarks.counterfactuals [--method nuts|laplace] [--temper 3] [--json out.json]
+    python -m benchmarks.counterfactuals [--method nuts|laplace] [--temper 3] [--save out.json]
+    python -m benchmarks.counterfactuals --json [--chirho-python PYTHON]      # how many worlds a second instead: throughput.py
 
 `--patients FOLDER` asks of other patients instead, stored the same way (see `make_virtual_patients.py`).
 """
@@ -239,8 +240,17 @@ def main():
     )
     parser.add_argument("--only", choices=["embedded", "six"])
     parser.add_argument("--patients", metavar="FOLDER", help="other patients in place of all of these")
-    parser.add_argument("--json")
+    parser.add_argument("--save", metavar="FILE", help="write the tables as JSON")
+    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="throughput instead, one JSON object as the last line")
+    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--chirho-python", metavar="PYTHON", help="a Python that has chirho, for the throughput")
     given = parser.parse_args()
+    if given.json:
+        from benchmarks import throughput
+
+        throughput.main(given)
+        return
     nuts = ht.NUTS(draws=200, warmup=150, most=3)
     method = {"auto": ht.Auto(draws=800, most=3), "nuts": nuts, "laplace": ht.Laplace()}[given.method]
     parts, verdicts, results, spent = {}, {}, {}, {}
@@ -265,8 +275,8 @@ def main():
         (own, own_truth), (six, six_truth) = parts.values()
         results["all seven"] = told("all seven", {row: six[row] | own[row] for row in own}, six_truth | own_truth)
     print(f"{type(method).__name__}, temper {given.temper:g}; seconds and verdicts: {json.dumps([spent, verdicts])}")
-    if given.json:
-        Path(given.json).write_text(
+    if given.save:
+        Path(given.save).write_text(
             json.dumps(
                 {
                     "results": results,
