@@ -29,6 +29,7 @@ _HOME = {
     "compare": "inference.compare", "average": "inference.compare", "Comparison": "inference.compare",
     "calibrate": "inference.calibrate", "Calibration": "inference.calibrate",
     "contrast": "causal.contrast", "Contrast": "causal.contrast",
+    "explain": "explain.explanation", "Explanation": "explain.explanation",
 }  # fmt: skip
 
 __all__ = sorted([*_HOME, "__version__"])
@@ -36,6 +37,8 @@ __all__ = sorted([*_HOME, "__version__"])
 if _TYPING:  # what an editor sees; at run time names are loaded when first used
     from hybridtwin.causal.contrast import Contrast as Contrast
     from hybridtwin.causal.contrast import contrast as contrast
+    from hybridtwin.explain.explanation import Explanation as Explanation
+    from hybridtwin.explain.explanation import explain as explain
     from hybridtwin.glycemia import glycemic as glycemic
     from hybridtwin.inference.methods import FOCEI as FOCEI
     from hybridtwin.inference.methods import HMC as HMC

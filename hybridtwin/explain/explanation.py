@@ -1,0 +1,158 @@
+"""The verb `explain`: what an outcome of a twin rests on, in numbers and in words for people who treat people."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hybridtwin.errors import DeclarationError
+from hybridtwin.explain import support, wording
+from hybridtwin.explain.influence import Influence, influence
+from hybridtwin.explain.players import players_of
+from hybridtwin.explain.sensitivity import Sensitivity, sensitivity
+from hybridtwin.explain.shapley import Shares, shares
+from hybridtwin.fit import Judgment, Part, Verdict
+from hybridtwin.outcomes import Outcome, as_outcome, harm_of
+from hybridtwin.twin import Twin, simulate_worlds
+
+_RESTS_ON_PRIOR = 0.9  # sd of the outcome over that of the prior's
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Explanation:
+    """What an outcome rests on, in one world of one twin. Made by `explain`.
+
+    `value`, `prior_value` (draws,): the outcome; `sensitivity`: derivatives by parameters and inputs; `harms`: the same of what must
+    stand beside it; `shares`: of doses and stretches of signals (None where the day has none); `readings` and `stretches`: what the
+    record's readings have to do with it; `similar`: days like this one; `unseen`: ways in which the question leaves the record.
+    """
+
+    twin: Twin
+    outcome: Outcome
+    value: np.ndarray
+    prior_value: np.ndarray
+    sensitivity: Sensitivity
+    harms: tuple[Sensitivity, ...]
+    shares: Shares | None
+    readings: Influence
+    stretches: Influence
+    similar: tuple[support.Alike, ...]
+    unseen: tuple[str, ...]
+    verdict: Verdict
+    notes: tuple[str, ...]
+
+    @property
+    def refused(self) -> bool:
+        """Does the verdict forbid numbers?"""
+        return self.verdict.headline == "DO NOT USE"
+
+    @functools.cached_property
+    def table(self):
+        """Everything found in one data frame: kind, what, effect with 5 % and 95 % quantiles, unit, start and stop of its time.
+
+        Kinds: "input" (its share), "amount", "time", "level" and "parameter" (derivatives), "reading" and "stretch" (how far the mean
+        is moved by their being there; no interval, but k-hat). Under DO NOT USE the numbers are missing.
+        """
+        import pandas as pd
+
+        rows = list(wording.rows(self))
+        if self.refused:
+            rows = [row | dict.fromkeys(("effect", "q05", "q95", "khat"), np.nan) for row in rows]
+        return pd.DataFrame(rows, columns=["kind", "what", "effect", "q05", "q95", "unit", "start", "stop", "khat"])
+
+    def to_dataframe(self):
+        """The same as `table`."""
+        return self.table
+
+    @property
+    def text(self) -> str:
+        """For a reader: verdict first, then the outcome, what drives it, what would change it, and what it rests on."""
+        return "\n".join(wording.lines(self))
+
+    def plot(self):
+        """Shares, parameters and readings side by side; a matplotlib figure."""
+        from hybridtwin.plots import explanation
+
+        return explanation.explanation(self)
+
+    def variance(self, *, prior: bool = False, **options):
+        """Which parameters the uncertainty comes from: `variance.variance` of this twin and outcome."""
+        from hybridtwin.explain.variance import variance
+
+        return variance(self.twin, self.outcome, prior=prior, **options)
+
+    def __repr__(self):
+        return self.text
+
+
+def explain(
+    twin: Twin,
+    outcome: Outcome,
+    *,
+    windows=None,
+    inputs: Sequence[str] | None = None,
+    baseline=None,
+    draws: int | None = None,
+    key=None,
+) -> Explanation:
+    """What an outcome of a twin rests on: inputs of the day, parameters of the body, readings of the record.
+
+    ```python
+    why = ht.explain(twin, ht.outcomes.peak("G", "12:00", "17:00"))
+    print(why.text); why.plot(); why.variance(); why.distill(key=0)
+    ```
+
+    **Arguments:** `outcome`: in this world of the twin, whatever was done; `windows`: stretches of the day ("4 h", edges, or how many)
+    for inputs and readings; left out, each dose stands alone while there are at most 12, and readings are told by sixths of the
+    record. `inputs`: doses and signals that are looked at (default all). `baseline`: what a signal is where it is taken away,
+    name -> number or (number, unit); its mean over the day otherwise. `draws`: of each structure (default those of the twin);
+    `key`: needed where shares must be sampled.
+
+    **Raises:** DeclarationError for a bare function, InterventionError, PastHorizon, SolveError.
+    """
+    if not isinstance(twin, Twin):
+        raise DeclarationError("explain asks of a twin. Write ht.explain(twin, ht.outcomes.peak('G')).")
+    outcome = as_outcome(outcome)
+    world = dataclasses.replace(twin, draws=min(draws, twin.draws)) if draws else twin
+    names = (outcome.name,) if outcome.name else None
+    course = simulate_worlds([world], names=names)[0]
+    before = simulate_worlds([world], prior=True, names=names)[0]
+    settled = outcome.settled(course)
+    slopes = sensitivity(world, outcome, inputs=inputs)
+    harms = tuple(sensitivity(world, h, inputs=inputs) for h in harm_of(settled)[:1])
+    split = None
+    if players_of(world, windows=windows, inputs=inputs, baseline=baseline):
+        split = shares(world, outcome, windows=windows, inputs=inputs, baseline=baseline, key=key)
+    readings = influence(world, outcome)
+    stretches = influence(world, outcome, windows=windows or 6)
+    value, prior = outcome.of(course), outcome.of(before)
+    beyond = support.unseen(world)
+    verdict = twin.verdict.join(_judge(settled, value, prior, beyond, readings))
+    alike = support.similar(world, settled, course)
+    notes = tuple(dict.fromkeys((*course.notes, *_doubts(readings))))
+    return Explanation(
+        twin, settled, value, prior, slopes, harms, split, readings, stretches, alike, beyond, verdict, notes
+    )  # fmt: skip
+
+
+def _judge(outcome, value, prior, beyond, readings) -> Verdict:
+    """What this question adds to the verdict of the twin."""
+    informed, supported, computed = Judgment(), Judgment(), Judgment()
+    spread = float(np.nanstd(prior))
+    if spread > 0 and np.nanstd(value) > _RESTS_ON_PRIOR * spread:
+        informed.say("CAUTION", f"{outcome.label}: the readings narrow this by less than a tenth; it rests on the prior")
+    lost = float(np.mean(~np.isfinite(value)))
+    computed.above(lost, 0.01, 0.2, f"{100 * lost:.0f} % of the draws could not be solved")
+    for reason in beyond:
+        supported.say("CAUTION", reason)
+    return Verdict({"computed": computed.part, "fits": Part(), "informed": informed.part, "supported": supported.part})
+
+
+def _doubts(readings: Influence) -> list[Any]:
+    few = [r.label for r in readings.readings if not r.trusted]
+    if not few:
+        return []
+    shown = ", ".join(few[:3]) + (f" and {len(few) - 3} more" if len(few) > 3 else "")
+    return [f"what the posterior would be without {shown} lies beyond these draws (k-hat above 0.7)"]
