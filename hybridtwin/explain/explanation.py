@@ -10,13 +10,14 @@ import numpy as np
 from hybridtwin.errors import DeclarationError
 from hybridtwin.explain import support, wording
 from hybridtwin.explain.influence import Influence, influence
-from hybridtwin.explain.players import players_of
-from hybridtwin.explain.sensitivity import Sensitivity, sensitivity
+from hybridtwin.explain.players import baselines, onset, players_of, reach
+from hybridtwin.explain.sensitivity import Sensitivity, sensitivities
 from hybridtwin.explain.shapley import Shares, shares
 from hybridtwin.fit import Judgment, Part, Verdict
 from hybridtwin.outcomes import Outcome, as_outcome, harm_of
 from hybridtwin.twin import Twin, simulate_worlds
 
+_SHARED = 100  # draws of each structure behind the shares, which need many worlds, where nobody says how many
 _RESTS_ON_PRIOR = 0.9  # sd of the outcome over that of the prior's
 
 
@@ -94,6 +95,7 @@ def explain(
     windows=None,
     inputs: Sequence[str] | None = None,
     baseline=None,
+    since=None,
     draws: int | None = None,
     key=None,
 ) -> Explanation:
@@ -105,10 +107,11 @@ def explain(
     ```
 
     **Arguments:** `outcome`: in this world of the twin, whatever was done; `windows`: stretches of the day ("4 h", edges, or how many)
-    for inputs and readings; left out, each dose stands alone while there are at most 12, and readings are told by sixths of the
+    for inputs and readings; left out, each dose stands alone while there are at most 8, and readings are told by sixths of the
     record. `inputs`: doses and signals that are looked at (default all). `baseline`: what a signal is where it is taken away,
-    name -> number or (number, unit); its mean over the day otherwise. `draws`: of each structure (default those of the twin);
-    `key`: needed where shares must be sampled.
+    name -> number or (number, unit); its mean over the day otherwise. `since`: inputs before that are kept as they are; left out,
+    those are kept that are so old that all of them together move the outcome by less than half a percent. `draws`: of each structure
+    (default those of the twin, for shares at most 100); `key`: needed where shares must be sampled.
 
     **Raises:** DeclarationError for a bare function, InterventionError, PastHorizon, SolveError.
     """
@@ -120,20 +123,22 @@ def explain(
     course = simulate_worlds([world], names=names)[0]
     before = simulate_worlds([world], prior=True, names=names)[0]
     settled = outcome.settled(course)
-    slopes = sensitivity(world, outcome, inputs=inputs)
-    harms = tuple(sensitivity(world, h, inputs=inputs) for h in harm_of(settled)[:1])
-    split = None
-    if players_of(world, windows=windows, inputs=inputs, baseline=baseline):
-        split = shares(world, outcome, windows=windows, inputs=inputs, baseline=baseline, key=key)
+    first, old = (world.clock.at(since), 0.0) if since is not None else onset(world, outcome, baselines(world, baseline))
+    slopes, *harms = sensitivities(world, [outcome, *harm_of(settled)[:1]], inputs=inputs, since=first)
+    split, chosen = None, {"windows": windows, "inputs": inputs, "baseline": baseline}
+    if players_of(world, **chosen, within=reach(world, outcome, first)):
+        few = world if draws else dataclasses.replace(world, draws=min(world.draws, _SHARED))
+        split = shares(few, outcome, **chosen, since=first, key=key)
     readings = influence(world, outcome)
     stretches = influence(world, outcome, windows=windows or 6)
     value, prior = outcome.of(course), outcome.of(before)
     beyond = support.unseen(world)
     verdict = twin.verdict.join(_judge(settled, value, prior, beyond, readings))
     alike = support.similar(world, settled, course)
-    notes = tuple(dict.fromkeys((*course.notes, *_doubts(readings))))
+    kept = [_kept(world, first, old, settled)] if first > world.start + 1e-9 else []
+    notes = tuple(dict.fromkeys((*course.notes, *kept, *_doubts(readings))))
     return Explanation(
-        twin, settled, value, prior, slopes, harms, split, readings, stretches, alike, beyond, verdict, notes
+        twin, settled, value, prior, slopes, tuple(harms), split, readings, stretches, alike, beyond, verdict, notes
     )  # fmt: skip
 
 
@@ -148,6 +153,11 @@ def _judge(outcome, value, prior, beyond, readings) -> Verdict:
     for reason in beyond:
         supported.say("CAUTION", reason)
     return Verdict({"computed": computed.part, "fits": Part(), "informed": informed.part, "supported": supported.part})
+
+
+def _kept(twin, first, old, outcome) -> str:
+    moved = f": without all of them it moves by {old:.2g} {outcome.unit or ''}".rstrip() if old else ""
+    return f"doses and signals before {twin.clock.label(first)} are kept as they were{moved}"
 
 
 def _doubts(readings: Influence) -> list[Any]:

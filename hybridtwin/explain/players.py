@@ -14,10 +14,16 @@ import numpy as np
 
 from hybridtwin.clock import span
 from hybridtwin.errors import InterventionError
+from hybridtwin.measures import First
 from hybridtwin.signals import Signal
+from hybridtwin.simulate.trajectory import Trajectory
+from hybridtwin.twin import simulate_worlds
 from hybridtwin.units import factor
 
 EXACT = 12  # players up to which every coalition is solved
+_FEW = 8  # players that nobody asked for: 256 worlds
+_DAYS = 7  # before an outcome's window at which inputs are tried to be too old to matter
+_NEGLIGIBLE = 5e-3  # of the outcome
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +66,65 @@ def baselines(twin, stated: Mapping[str, Any] | None) -> dict[str, float]:
     return found
 
 
-def windows_of(twin, windows) -> list[float]:
-    """Edges of the stretches of a day: a length such as "4 h" on the clock, times, or a number of equal parts."""
+def onset(twin, outcome, base) -> tuple[float, float]:
+    """From when on inputs have a say in an outcome, and how far all before that moves it (median, in the outcome's unit).
+
+    Whole days are tried backwards from the outcome's window: inputs so old that without all of them the outcome stays within half a
+    percent are left alone. The whole record counts where it is short, and where the outcome is one's own.
+    """
     world, clock = twin.world(), twin.clock
-    start, stop = world.start, world.stop
+    day = span("24 h", clock.unit)
+    if not outcome.name or world.stop - world.start <= day:
+        return world.start, 0.0
+    first = outcome.window(bare(twin, outcome))[0]
+    times = [t for t in (first - k * day for k in range(1, _DAYS + 1)) if t > world.start]
+    worlds = [scaled(twin, [_before(twin, world, t, base)], [0.0], base) for t in times]
+    if not times:
+        return world.start, 0.0
+    course = simulate_worlds([twin, *worlds], names=(outcome.name,))
+    lived = outcome.of(course[0])
+    size = max(abs(float(np.nanmedian(lived))), 1e-12)
+    for t, other in zip(times, course[1:], strict=True):
+        moved = np.abs(outcome.of(other) - lived)
+        if np.nanquantile(moved, 0.95) < _NEGLIGIBLE * size:
+            return t, float(np.nanmedian(moved))
+    return world.start, 0.0
+
+
+def _before(twin, world, t, base) -> Player:
+    """Everything before a time as one player."""
+    spec = twin.fits[0].model.spec
+    parts = [(n, -np.inf, float(t), True) for n in spec.doses]
+    return Player("before", (*parts, *((n, world.start, float(t), False) for n in spec.signals)))
+
+
+def bare(twin, outcome) -> Trajectory:
+    """A course without content: the day and the units, which is all that a window asks of it."""
+    time, none = np.array([twin.start, twin.stop]), np.zeros(1, bool)
+    unit = {outcome.name: twin.fits[0].model.unit_of(outcome.name)}
+    return Trajectory(time, {outcome.name: np.zeros((1, 2))}, unit, twin.clock, np.array([""]), none, 0.0)
+
+
+def settled(twin, outcome):
+    """The outcome with its unit and window, without solving anything for one that names its output."""
+    return outcome.settled(bare(twin, outcome)) if outcome.name else outcome
+
+
+def reach(twin, outcome, since=None, base=None) -> tuple[float, float]:
+    """The stretch of the day that an explanation looks at: from `since` (found where None) to the end of the outcome's window."""
+    world = twin.world()
+    stop = outcome.window(bare(twin, outcome))[1] if outcome.name else world.stop
+    if isinstance(outcome.measure, First):  # what happens at that very moment counts
+        stop = float(np.nextafter(stop, np.inf))
+    if since is None:
+        return onset(twin, outcome, base if base is not None else baselines(twin, None))[0], stop
+    return max(twin.clock.at(since), world.start), stop
+
+
+def windows_of(twin, windows, within=None) -> list[float]:
+    """Edges of the stretches of a day (or of `within`): a length such as "4 h" on the clock, times, or a number of equal parts."""
+    world, clock = twin.world(), twin.clock
+    start, stop = within or (world.start, world.stop)
     if isinstance(windows, int):
         return [float(t) for t in np.linspace(start, stop, windows + 1)]
     if isinstance(windows, str):
@@ -76,8 +137,8 @@ def windows_of(twin, windows) -> list[float]:
     return [start, *(t for t in inner if start < t < stop), stop]
 
 
-def players_of(twin, *, windows=None, inputs: Sequence[str] | None = None, baseline=None) -> list[Player]:
-    """The players of a day: each dose alone where there are at most `EXACT` of them, else one input in one window.
+def players_of(twin, *, windows=None, inputs: Sequence[str] | None = None, baseline=None, within=None) -> list[Player]:
+    """The players of a day, or of the stretch `within`: each dose alone where these are few, else an input in a window.
 
     A signal that is its baseline all day is no player, nor is an input that is not among `inputs`.
     """
@@ -90,15 +151,16 @@ def players_of(twin, *, windows=None, inputs: Sequence[str] | None = None, basel
         )
     base = baselines(twin, baseline)
     moving = [n for n in spec.signals if n in asked and _differs(world.inputs[n], base[n], world)]
-    doses = [(n, d) for n in spec.doses if n in asked for d in world.inputs[n].doses if world.start <= d.time < world.stop]
+    first, last = within or (world.start, world.stop)
+    doses = [(n, d) for n in spec.doses if n in asked for d in world.inputs[n].doses if first <= d.time < last]
     if windows is None:
         alone = _alone(doses, spec, clock)
-        parts = max(1, min(4, (EXACT - len(alone)) // max(len(moving), 1)))
-        if len(alone) + len(moving) <= EXACT:
-            return [*alone, *_stretches(world, clock, spec, moving, windows_of(twin, parts), base)]
+        parts = max(1, min(4, (_FEW - len(alone)) // max(len(moving), 1)))
+        if len(alone) + len(moving) <= _FEW:
+            return [*alone, *_stretches(world, clock, spec, moving, windows_of(twin, parts, within), base)]
         kinds = len({n for n, _ in doses}) + len(moving)
-        windows = max(1, EXACT // max(kinds, 1))
-    edges = windows_of(twin, windows)
+        windows = max(1, _FEW // max(kinds, 1))
+    edges = windows_of(twin, windows, within)
     return [*_grouped(doses, spec, clock, edges), *_stretches(world, clock, spec, moving, edges, base)]
 
 
@@ -150,13 +212,15 @@ def _stretches(world, clock, spec, moving, edges, base) -> list[Player]:
             if _differs(world.inputs[name], base[name], part):
                 label = f"{name} {_window_text(clock, start, stop)}"
                 mean = world.inputs[name].integral(start, stop) / (stop - start)
-                found.append(Player(label, ((name, float(start), float(stop), False),), float(mean), spec.signals[name].unit))
+                # After the outcome's window nobody looks: a change at its very end would only bend the line read there.
+                end = world.stop if stop == edges[-1] else stop
+                found.append(Player(label, ((name, float(start), float(end), False),), float(mean), spec.signals[name].unit))
     return found
 
 
-def by_window(players: Sequence[Player], twin, windows) -> list[Player]:
+def by_window(players: Sequence[Player], twin, windows, within) -> list[Player]:
     """All players that begin in one stretch of the day as one player."""
-    found, edges = [], windows_of(twin, windows)
+    found, edges = [], windows_of(twin, windows, within)
     for start, stop in itertools.pairwise(edges):
         inside = [p for p in players if start <= p.start < stop]
         if inside:
@@ -177,6 +241,13 @@ def scaled(twin, players: Sequence[Player], share: Sequence[float], base: Mappin
         else:
             targets[name] = _nearer(mine, base[name], twin.fits[0].model.spec.signals[name].unit)
     return twin.do(**targets) if targets else twin
+
+
+def scaled_doses(twin, factors: Mapping[str, float], within):
+    """The twin with all doses of some inputs in a stretch of the day multiplied by a factor each."""
+    first, last = within
+    parts = {n: [(first, np.nextafter(last, np.inf), True, float(k))] for n, k in factors.items() if k != 1.0}
+    return twin.do(**{n: _thinner(mine) for n, mine in parts.items()}) if parts else twin
 
 
 def _thinner(parts):

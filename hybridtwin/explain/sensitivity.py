@@ -11,11 +11,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hybridtwin.errors import InterventionError
+from hybridtwin.explain.players import reach, settled
 from hybridtwin.explain.tangents import Direction, Tangent, derivatives
 from hybridtwin.fit import unit_of
 from hybridtwin.outcomes import Outcome, as_outcome, signed
 from hybridtwin.signals import Signal
 from hybridtwin.units import bracketed
+from hybridtwin.worlds import thinned
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -108,45 +111,46 @@ class Sensitivity:
         return self.text
 
 
-def sensitivity(twin, outcome: Outcome, *, inputs: Sequence[str] | None = None, draws: int | None = None) -> Sensitivity:
+def sensitivity(twin, outcome: Outcome, *, inputs: Sequence[str] | None = None, since=None, draws: int | None = None) -> Sensitivity:
     """Derivatives of an outcome with respect to parameters and inputs, in this world of the twin.
 
-    **Arguments:** `inputs`: names of doses, signals and covariates (default all that the day has); `draws`: of each structure
-    (default those of the twin).
+    **Arguments:** `inputs`: names of doses, signals and covariates (default all that the day has); `since`: doses before that are
+    left out (default: those so old that all of them together move the outcome by less than half a percent); `draws`: of each
+    structure (default those of the twin).
 
     The time of a dose is moved later; a value read at an instant is that just after. A parameter that takes one value an occasion
-    is moved in all of them. **Raises:** DeclarationError for a bare function, InterventionError, PastHorizon.
+    is moved in all of them. Doses after the end of the outcome's window are left out: they have no say. **Raises:** DeclarationError
+    for a bare function, InterventionError, PastHorizon.
     """
-    outcome = as_outcome(outcome)
-    slopes: list[Slope] = []
-    values, settled, shared = [], outcome, {}
+    return sensitivities(twin, [outcome], inputs=inputs, since=since, draws=draws)[0]
+
+
+def sensitivities(twin, outcomes: Sequence[Outcome], *, inputs=None, since=None, draws=None) -> list[Sensitivity]:
+    """`sensitivity` of several outcomes from one solution."""
+    outcomes = [as_outcome(o) for o in outcomes]
+    known = [settled(twin, o) for o in outcomes]
+    slopes: list[list[Slope]] = [[] for _ in outcomes]
+    values: list[list[np.ndarray]] = [[] for _ in outcomes]
+    shared: list[dict] = [{} for _ in outcomes]
+    spans = [reach(twin, o, since) for o in outcomes]
+    within = min(a for a, _ in spans), max(b for _, b in spans)
     for which, fit in enumerate(twin.fits):
-        settled = _settled(twin, outcome)
-        ways = [*_parameters(fit), *_inputs(twin, which, inputs)]
-        found = derivatives(twin, which, outcome, ways, draws or twin.draws_of(which))
-        values.append(found[0].outcome if found else np.zeros(0))
+        ways = [*_parameters(fit), *_inputs(twin, which, inputs, within)]
+        if not ways:
+            raise InterventionError(f"explain: {fit.model.name} has no parameter, and inputs={inputs!r} leave nothing to move.")
         name = fit.model.name if len(twin.fits) > 1 else ""
-        for t in found:
-            if t.direction.kind == "parameter":
-                slopes.append(_slope(t, settled, name, *_drawn(fit, t)))
-            else:
-                shared.setdefault((t.direction.kind, t.direction.label), []).append(t)
-    for parts in shared.values():
-        joined = Tangent(parts[0].direction, *(np.concatenate([getattr(p, k) for p in parts]) for k in ("outcome", "slope")))
-        slopes.append(_slope(joined, settled, "", parts[0].direction.value, float("nan")))
-    return Sensitivity(settled, np.concatenate(values), tuple(slopes))
-
-
-def _settled(twin, outcome: Outcome) -> Outcome:
-    """The outcome with its unit and window, without solving anything for one that names its output."""
-    if not outcome.name:
-        return outcome
-    from hybridtwin.simulate.trajectory import Trajectory
-
-    time, none = np.array([twin.start, twin.stop]), np.zeros(1, bool)
-    unit = {outcome.name: twin.fits[0].model.unit_of(outcome.name)}
-    bare = Trajectory(time, {outcome.name: np.zeros((1, 2))}, unit, twin.clock, np.array([""]), none, 0.0)
-    return outcome.settled(bare)
+        for k, found in enumerate(derivatives(twin, which, outcomes, ways, draws or twin.draws_of(which))):
+            values[k].append(found[0].outcome)
+            for t in found:
+                if t.direction.kind == "parameter":
+                    slopes[k].append(_slope(t, known[k], name, *_drawn(fit, t)))
+                else:
+                    shared[k].setdefault((t.direction.kind, t.direction.label), []).append(t)
+    for k, parts in enumerate(shared):
+        for same in parts.values():
+            joined = Tangent(same[0].direction, *(np.concatenate([getattr(p, n) for p in same]) for n in ("outcome", "slope")))
+            slopes[k].append(_slope(joined, known[k], "", same[0].direction.value, float("nan")))
+    return [Sensitivity(o, np.concatenate(v), tuple(found)) for o, v, found in zip(known, values, slopes, strict=True)]
 
 
 def _drawn(fit, tangent):
@@ -154,8 +158,6 @@ def _drawn(fit, tangent):
     name = tangent.direction.name
     if name not in fit.values:
         return float(fit.model.system.values()[name]), 0.0
-    from hybridtwin.worlds import thinned
-
     values = np.asarray(fit.values[name], float)
     values = values[thinned(len(values), len(tangent.slope))]
     return (values if len(values) == len(tangent.slope) else float(np.median(values))), float(np.std(fit.values[name]))
@@ -180,12 +182,12 @@ def _parameters(fit) -> list[Direction]:
     return [Direction("parameter", p, p, unit_of(fit.model, p)) for p in found]
 
 
-def _inputs(twin, which, names) -> list[Direction]:
+def _inputs(twin, which, names, within) -> list[Direction]:
     spec, world, clock = twin.fits[which].model.spec, twin.world(which), twin.days[which].bound.clock
     found = []
     for name, field in spec.doses.items():
         if names is None or name in names:
-            found += _doses(name, field.unit, world.inputs[name], spec.time, clock, world)
+            found += _doses(name, field.unit, world.inputs[name], spec.time, clock, (world, *within))
     for name, field in {**spec.signals, **spec.covariates}.items():
         if names is None or name in names:
             signal = world.inputs[name]
@@ -195,10 +197,10 @@ def _inputs(twin, which, names) -> list[Direction]:
     return found
 
 
-def _doses(name, unit, regimen, time, clock, world) -> list[Direction]:
-    found = []
+def _doses(name, unit, regimen, time, clock, within) -> list[Direction]:
+    found, (world, since, end) = [], within
     for i, dose in enumerate(regimen.doses):
-        if not world.start <= dose.time <= world.stop:
+        if not max(world.start, since) <= dose.time <= min(world.stop, end):
             continue
         amount = dose.amount if dose.amount is not None else (dose.prior or (np.nan,))[0]
         label = f"{name} at {clock.label(dose.time)}"

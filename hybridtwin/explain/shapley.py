@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hybridtwin.errors import InterventionError
-from hybridtwin.explain.players import EXACT, Player, baselines, by_window, players_of, scaled
+from hybridtwin.explain.players import EXACT, Player, baselines, by_window, players_of, reach, scaled, settled
 from hybridtwin.inference.readings import generator
 from hybridtwin.keys import as_key
 from hybridtwin.outcomes import Outcome, as_outcome, signed
@@ -160,24 +160,28 @@ def shares(
     windows=None,
     inputs: Sequence[str] | None = None,
     baseline=None,
+    since=None,
     together: bool = False,
-    draws: int | None = None,
     key=None,
 ) -> Shares:
     """Shares of an outcome among doses and stretches of signals, in this world of the twin.
 
     **Arguments:** `windows`: "4 h", edges, or a number of equal stretches of the day; left out, each dose is a player of its own
-    while there are at most 12. `inputs`: names of doses and signals (default all). `baseline`: name -> number or (number, unit)
+    while there are at most 8. `inputs`: names of doses and signals (default all). `baseline`: name -> number or (number, unit)
     of a signal that is taken away; its mean over the day where it is not stated. A dose that is taken away is not given.
-    `together`: all inputs of a window are one player. `draws`: of each structure; `key`: needed beyond 12 players.
+    `since`: inputs before that are kept; left out, those are kept that are so old that all of them together move the outcome by less
+    than half a percent, and so are those after its window. `together`: all inputs of a window are one player. `key`: needed beyond
+    12 players.
 
     **Raises:** InterventionError, DeclarationError, PastHorizon.
     """
     outcome, base = as_outcome(outcome), baselines(twin, baseline)
-    twin = dataclasses.replace(twin, draws=min(draws, twin.draws)) if draws else twin
-    found = players_of(twin, windows=None if together else windows, inputs=inputs, baseline=baseline)
+    within = reach(twin, outcome, since, base)
     if together:
-        found = by_window(found, twin, windows or 4)
+        each = players_of(twin, windows=windows or 4, inputs=inputs, baseline=baseline, within=within)
+        found = by_window(each, twin, windows or 4, within)
+    else:
+        found = players_of(twin, windows=windows, inputs=inputs, baseline=baseline, within=within)
     if not found:
         raise InterventionError(
             "explain: this day has no dose, and no signal that ever leaves its baseline. State another with baseline={...}, or "
@@ -186,6 +190,4 @@ def shares(
     draws_of, error, everything, nothing = shapley(worth_of(twin, outcome, found, base), len(found), key=key)
     solved = np.isfinite(everything - nothing)
     mean_error = np.mean(error[:, solved], axis=1) if solved.any() else np.full(len(found), np.nan)
-    from hybridtwin.explain.sensitivity import _settled
-
-    return Shares(_settled(twin, outcome), tuple(found), draws_of, everything, nothing, mean_error, base, len(found) <= EXACT)
+    return Shares(settled(twin, outcome), tuple(found), draws_of, everything, nothing, mean_error, base, len(found) <= EXACT)

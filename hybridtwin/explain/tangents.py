@@ -172,14 +172,17 @@ def _moved(day, direction, kernel, choice, longest):
     return None
 
 
-def derivatives(twin, which: int, outcome: Outcome, directions: Sequence[Direction], draws: int) -> list[Tangent]:
-    """The outcome of one structure and its derivative along each direction, for `draws` draws.
+def derivatives(
+    twin, which: int, outcomes: Sequence[Outcome], directions: Sequence[Direction], draws: int
+) -> list[list[Tangent]]:
+    """Outcomes of one structure and their derivatives along each direction, for `draws` draws, from one solution.
 
-    **Returns:** a `Tangent` for each direction, in their order; NaN for draws that could not be solved. **Raises:**
-    InterventionError where an input cannot be moved at all because other events stand too close.
+    **Returns:** for each outcome a `Tangent` for each direction, in their order; NaN for draws that could not be solved.
+    **Raises:** InterventionError where an input cannot be moved at all because other events stand too close.
     """
     fit = twin.fits[which]
-    names = (outcome.name,) if outcome.name else tuple(fit.model.spec.outputs)
+    own = all(outcome.name for outcome in outcomes)
+    names = tuple(dict.fromkeys(o.name for o in outcomes)) if own else tuple(fit.model.spec.outputs)
     day = _Day(twin, which, names, draws)
     stepped = [d.change(day.world, d.step) for d in directions if d.change is not None]
     with double():
@@ -205,10 +208,12 @@ def derivatives(twin, which: int, outcome: Outcome, directions: Sequence[Directi
         width = tile(len(fit.model.spec.states))
         refine = kernel.stepper.refined() is not None
         solved = solve_draws(program, each, datas, refine=refine, tol=tol, instead=stable, width=width)
-    found = []
+    found: list[list[Tangent]] = [[] for _ in outcomes]
     for w, (d, (_, _, time, late)) in enumerate(zip(directions, parts, strict=True)):
         values = solved.values[w][:, : len(time)]
-        found.append(_outcome(twin, fit, outcome, d, names, (time, late), (values[..., : len(names)], values[..., len(names) :])))
+        curves = values[..., : len(names)], values[..., len(names) :]
+        for outcome, row in zip(outcomes, found, strict=True):
+            row.append(_outcome(twin, fit, outcome, d, names, (time, late), curves))
     return found
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from hybridtwin.coordinates import at_ranks, normal_based
 from hybridtwin.engine import double
 from hybridtwin.explain import indices
-from hybridtwin.explain.sensitivity import _settled
+from hybridtwin.explain.players import settled
 from hybridtwin.fit import Fit
 from hybridtwin.inference.readings import values_of
 from hybridtwin.outcomes import Outcome, as_outcome
@@ -114,7 +114,7 @@ def variance(
         chance = game.noisy
         found = indices.correlated(lambda g: game(curves(g), total), correlation, groups, rows=total, key=key, chance=chance)
     between = _between(twin, outcome) if len(twin.fits) > 1 and not prior else 0.0
-    return Variance(_settled(twin, outcome), fit.model.name if len(twin.fits) > 1 else "", names, found, prior, between)
+    return Variance(settled(twin, outcome), fit.model.name if len(twin.fits) > 1 else "", names, found, prior, between)
 
 
 def _factors(fit: Fit):
