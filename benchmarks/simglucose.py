@@ -91,7 +91,8 @@ class Trial:
         import numpy as np
 
         from hybridtwin.physiology import UVAPadova
-        from hybridtwin.simulate.mesh import LAST, lay, layout_of
+        from hybridtwin.simulate.layout import LAST
+        from hybridtwin.simulate.mesh import lay, layout_of
         from hybridtwin.simulate.solve import Extras, first, observer, states
 
         spec, none = UVAPadova.spec, jnp.zeros(0)

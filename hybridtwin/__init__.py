@@ -15,7 +15,7 @@ _HOME = {
     "switch": "system",
     "Signal": "signals", "Regimen": "signals", "Clock": "signals",
     "Person": "records", "Cohort": "records",
-    "Rescue": "interventions", "When": "interventions",
+    "Rescue": "interventions", "When": "interventions", "once": "interventions", "as_in": "interventions",
     "RK4": "simulate.steppers", "Exact": "simulate.steppers", "Adaptive": "simulate.steppers", "Rosenbrock": "simulate.stiff",
     "simulate": "simulate.verb", "glycemic": "glycemia",
     "Model": "model",

@@ -8,7 +8,9 @@ only worlds, never descriptions of interventions, so `do` of the lived input *is
 import dataclasses
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
 
 from hybridtwin.errors import AmbiguousDose, DeclarationError, InterventionError, PastHorizon, UnknownTarget
 from hybridtwin.signals import Regimen, Signal
@@ -96,6 +98,55 @@ class Rescue:
             f"give {self.amount:g} {self.amount_unit} of {self.give} when {self.when} < {self.below:g} {self.unit} "
             f"(looked at every {self.every}, at least {self.wait} apart)"
         )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Once:
+    """A state that is set at one moment and then goes on by its own equation: a transplant, a refill, a lost liter of blood.
+
+    **Arguments:** `value`: a number in the state's unit, (number, unit), an array of one number a draw, or a function of what
+    the state was, written with `jax.numpy` where it is more than arithmetic.
+
+    ```python
+    twin.do(volume=ht.once(lambda v: v - 500), start="07:30")
+    ```
+
+    It happens at `start`, before whatever else happens at that moment.
+    """
+
+    value: Any
+
+    def __str__(self):
+        if callable(self.value):
+            return "set once by a function of what it was"
+        if isinstance(self.value, tuple):
+            return f"set once to {self.value[0]:g} {self.value[1]}"
+        return f"set once to {self.value:g}" if np.ndim(self.value) == 0 else "set once, draw by draw"
+
+
+def once(value) -> Once:
+    """A state set at one moment; see `Once`."""
+    return Once(value)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AsIn:
+    """A state that is held, draw by draw, to its course in another world of the same twin.
+
+    `twin.do(meal=..., insulin=ht.as_in(twin))`: what the meal does when insulin does not answer to it, the effect not through
+    insulin. The course is looked at 800 times (4,000 where doses arrive with a lag) and whenever something happens in either
+    world; in between it is a straight line (.2 % where the jump of a dose with a lag falls in between, else below 1e-4).
+    """
+
+    twin: Any
+
+    def __str__(self):
+        return f"as in: {self.twin.label}"
+
+
+def as_in(twin) -> AsIn:
+    """Hold a state to its course in another world; see `AsIn`."""
+    return AsIn(twin)
 
 
 _MOST = 256  # acts of one rule in one simulation that a compiled program can keep
@@ -200,12 +251,31 @@ class Override:
 
 @dataclasses.dataclass(frozen=True)
 class Clamp:
-    """A state held to a signal inside a window; its own equation is cut there."""
+    """A state held to a signal, or to its course in another world, inside a window; its own equation is cut there."""
 
     state: str
-    signal: Signal
+    signal: "Signal | Course"
     start: float
     stop: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Course:
+    """The course of a state in another world: the world, and the times at which it is looked at."""
+
+    world: "World"
+    knots: tuple[float, ...]
+    stepwise: ClassVar[bool] = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A state that is set once, at `time`: to `number` (a float, or an array of one a draw), or by `change`."""
+
+    state: str
+    number: Any
+    change: Callable[[Any], Any] | None
+    time: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,6 +292,7 @@ class World:
     resets: tuple[tuple[float, int], ...] = ()
     overrides: tuple[Override, ...] = ()
     clamps: tuple[Clamp, ...] = ()
+    sets: tuple[Setting, ...] = ()
     rules: tuple[Rescue | When, ...] = ()
     onset: float | None = None
     notes: tuple[str, ...] = ()
@@ -307,7 +378,7 @@ def _window(do, clock, world):
 
 def _enact_one(world, do, spec, clock):
     start, stop = _window(do, clock, world)
-    inputs, overrides, clamps = dict(world.inputs), list(world.overrides), list(world.clamps)
+    inputs, overrides, clamps, sets = dict(world.inputs), list(world.overrides), list(world.clamps), list(world.sets)
     onsets, notes = [] if do.targets else [start], list(world.notes)
     for name, value in do.targets.items():
         if name in spec.doses:
@@ -337,6 +408,12 @@ def _enact_one(world, do, spec, clock):
             change = value if callable(value) else _as_number(value, field.unit, name)
             overrides.append(Override(name, change, start, stop))
             onsets.append(start)
+        elif name in spec.states and isinstance(value, Once):
+            sets.append(_setting(name, value.value, spec.states[name].unit, do, start, clock))
+            onsets.append(start)
+        elif name in spec.states and isinstance(value, Course):
+            clamps.append(Clamp(name, value, start, stop))
+            onsets.append(start)
         elif name in spec.states:
             field = spec.states[name]
             signal = (
@@ -350,8 +427,30 @@ def _enact_one(world, do, spec, clock):
             raise _unknown(name, spec)
     onset = min([t for t in (*onsets, world.onset) if t is not None], default=None)
     return dataclasses.replace(
-        world, inputs=inputs, overrides=tuple(overrides), clamps=tuple(clamps), onset=onset, notes=tuple(notes)
+        world, inputs=inputs, overrides=tuple(overrides), clamps=tuple(clamps), sets=tuple(sets), onset=onset, notes=tuple(notes)
     )
+
+
+def _setting(name, value, unit, do, start, clock) -> Setting:
+    """**Raises:** InterventionError where it is not said when, or what is set is no number."""
+    if do.start is None or (do.stop is not None and do.stop != do.start):
+        raise InterventionError(
+            f"do: {name!r} is set once, at one moment. Say when, as in start={clock.label(start)!r}, and leave stop= out."
+        )
+    if callable(value):
+        return Setting(name, 0.0, value, start)
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str):
+        value = np.asarray(value[0], float) * factor(value[1], unit)
+    try:
+        number = np.asarray(value, float)
+    except (TypeError, ValueError):
+        number = np.full((1, 1), np.nan)
+    if number.ndim > 1 or not np.isfinite(number).all():
+        raise InterventionError(
+            f"do: {name!r} cannot be set to {value!r}. Give a number in {unit}, (number, unit), an array of one finite number a "
+            "draw, or a function of what it was."
+        )
+    return Setting(name, number, None, start)
 
 
 def enact(lived, dos, spec, clock, rules=()):

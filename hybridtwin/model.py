@@ -29,7 +29,8 @@ from hybridtwin.pooling import Pooling, check, correlated, fingerprint, personal
 from hybridtwin.program import Program
 from hybridtwin.rest import checked_start
 from hybridtwin.sensors import AbstractSensor, Seen
-from hybridtwin.simulate.mesh import Layout, Mesh, bucket, lay, layout_of, pad
+from hybridtwin.simulate.layout import Layout, Mesh, bucket, pad
+from hybridtwin.simulate.mesh import lay, layout_of
 from hybridtwin.simulate.pilot import Choice, choose, graded
 from hybridtwin.simulate.solve import Extras, first, observer, states
 from hybridtwin.simulate.steppers import AbstractStepper, Adaptive

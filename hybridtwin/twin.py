@@ -25,7 +25,7 @@ from hybridtwin.simulate.failures import Failures
 from hybridtwin.simulate.rules import joined, overflowed, told
 from hybridtwin.simulate.trajectory import Act, Trajectory
 from hybridtwin.units import factor, time_factor
-from hybridtwin.worlds import Day, solve, still_to_come
+from hybridtwin.worlds import Day, dos_of, solve, still_to_come
 
 DRAWS = 250  # draws of each structure that simulations use
 
@@ -164,7 +164,7 @@ class Twin:
     def world(self, which: int = 0) -> World:
         """The world of one structure: the day's inputs with everything that was done. Errors as in `do`."""
         day = self.days[which]
-        return enact(day.world, self.dos, self.fits[which].model.spec, day.bound.clock, self.rules)
+        return enact(day.world, dos_of(self, which), self.fits[which].model.spec, day.bound.clock, self.rules)
 
     @property
     def notes(self) -> tuple[str, ...]:

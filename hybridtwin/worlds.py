@@ -11,18 +11,19 @@ import numpy as np
 
 from hybridtwin.binding import Bound
 from hybridtwin.engine import Lanes, double
-from hybridtwin.errors import InterventionError
+from hybridtwin.errors import InterventionError, UnrelatedTwins
 from hybridtwin.fit import Fit
-from hybridtwin.interventions import World
+from hybridtwin.interventions import AsIn, Course, Do, Once, World
 from hybridtwin.keys import folded
 from hybridtwin.model import Data, Kernel, Model, lived_world
 from hybridtwin.rest import REMEDY
 from hybridtwin.simulate.course import course, recorder
 from hybridtwin.simulate.failures import Failures, failures
-from hybridtwin.simulate.mesh import FIRST, LAST, bucket, lay, layout_of, override_columns, pad
+from hybridtwin.simulate.layout import LAST, bucket, pad
+from hybridtwin.simulate.mesh import lay, layout_of, moments, override_columns, set_columns
 from hybridtwin.simulate.noise import NOISY, NOISY_STEPS, keys_of
 from hybridtwin.simulate.pilot import Choice, Pilot, choose
-from hybridtwin.simulate.rules import acts_of
+from hybridtwin.simulate.rules import FIRST, acts_of
 from hybridtwin.simulate.run import Solved, solve_draws, tile
 from hybridtwin.simulate.solve import states
 from hybridtwin.simulate.steppers import RK4, Difference, Exact, Repeated
@@ -82,9 +83,9 @@ def thinned(count: int, wanted: int) -> np.ndarray:
 
 
 def reading_times(worlds, spec, span, at=None) -> list[tuple[float, int]]:
-    """Times and ranks at which worlds are read: `at`, or a grid with both sides of every dose."""
+    """Times and ranks at which worlds are read: `at` (times, or pairs already), or a grid with both sides of every dose."""
     if at is not None:
-        return [(float(t), LAST) for t in at]
+        return [t if isinstance(t, tuple) else (float(t), LAST) for t in at]
     start, stop = span
     step = spec.grid or (stop - start) / 400
     reads = {(float(t), LAST) for t in np.arange(start, stop, step)} | {(float(stop), LAST)}
@@ -105,7 +106,7 @@ def _program(kernel: Kernel, names: tuple[str, ...], given_start: bool):
     def lane(draw, data, substeps):
         values = draw["values"]
         system, extras = kernel.system_of(values), kernel.extras(values, data, draw["overrides"])
-        extras = extras._replace(noise=draw.get("noise"))
+        extras = extras._replace(noise=draw.get("noise"), sets=draw["sets"], held=draw.get("held"))
         x0 = kernel.model.spec.state(draw["x0"]) if given_start else kernel.start_state(system, data.mesh, extras)
         stepper = Repeated(kernel.stepper, substeps)
         watch = recorder(system.spec, names)
@@ -204,6 +205,69 @@ def _overrides(worlds, layout, values, model):
     return found
 
 
+def settings(worlds, layout, count) -> np.ndarray:
+    """(W, L, S) numbers that states are set to once. **Raises:** InterventionError where an array has no number a draw."""
+    found = np.zeros((len(worlds), count, len(layout.sets)))
+    for w, world in enumerate(worlds):
+        for part, column in zip(world.sets, set_columns(world, layout), strict=True):
+            if np.ndim(part.number) and len(part.number) < count:
+                raise InterventionError(
+                    f"do: {part.state!r} is set to {len(part.number)} numbers, but there are {count} draws. Give one a draw "
+                    "(of each structure, or of all of them in a row), or one number."
+                )
+            chosen = thinned(len(part.number), count) if np.ndim(part.number) else ()
+            found[w, :, column] = np.asarray(part.number)[chosen]
+    return found
+
+
+def _held(fit, day, world, mesh, layout, count, how) -> np.ndarray:
+    """(L, 2, K, Q) values and slopes of the clamps of a world whose states follow their course in another.
+
+    At a node counts what the course is after it, and up to the next node the straight line to what it is in front of that.
+    """
+    held = np.zeros((count, 2, len(mesh.t), len(layout.clamped)))
+    held[:, 0], held[:, 1] = mesh.clamp_value, mesh.clamp_slope
+    for clamp in world.clamps:
+        if not isinstance(clamp.signal, Course):
+            continue
+        knots = np.array(clamp.signal.knots)
+        reads = [(float(t), rank) for t in knots for rank in (FIRST, LAST)]
+        answer = solve(fit, day, [clamp.signal.world], at=reads, names=(clamp.state,), **how)
+        early, late = (answer.solved.values[0, :, side::2, 0] for side in (0, 1))  # (L, G) in front of each knot and after it
+        k = np.clip(np.searchsorted(knots, mesh.t, side="right") - 1, 0, len(knots) - 2)
+        slope = (early[:, 1:] - late[:, :-1])[:, k] / np.diff(knots)[k]
+        column = layout.clamped.index(clamp.state)
+        held[:, 0, :, column] = late[:, k] + slope * (mesh.t - knots[k])
+        held[:, 1, :, column] = np.where(np.append(np.diff(mesh.t), 0.0) > 0, slope, 0.0)
+    return held
+
+
+_LOOKS = 800  # times at which the course of a state in another world is looked at; five times as many where doses have a lag
+
+
+def dos_of(twin, which: int) -> tuple[Do, ...]:
+    """What was done to a twin, as one of its structures needs it: courses in other worlds, and its own draws.
+
+    **Raises:** UnrelatedTwins where a state follows a twin that is not of the same day and body.
+    """
+    counts = [twin.draws_of(i) for i in range(len(twin.fits))]
+
+    def own(value):
+        if isinstance(value, AsIn):
+            if value.twin.root != twin.root:
+                raise UnrelatedTwins("as_in: the other world is not of the same twin on the same day. Make it by twin.do(...).")
+            other, day = value.twin.world(which), twin.days[which]
+            spec = twin.fits[which].model.spec
+            regular = np.linspace(day.bound.start, day.bound.stop, _LOOKS * (5 if spec.moving else 1))
+            return Course(other, tuple(sorted({*map(float, regular), *moments(other, spec), *moments(day.world, spec)})))
+        if isinstance(value, Once) and np.ndim(value.value) == 1 and len(twin.fits) > 1 and len(value.value) == sum(counts):
+            at = sum(counts[:which])
+            return Once(np.asarray(value.value)[at : at + counts[which]])
+        return value
+
+    return tuple(Do({n: own(v) for n, v in do.targets.items()}, do.start, do.stop) for do in twin.dos)
+
+
 def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, names=None, tol=1e-4):
     """Solve worlds of one fit on the union of their nodes.
 
@@ -233,8 +297,12 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         lanes: dict[str, Any] = {"values": values, "x0": x0}
         if kernel.layout.noise:
             lanes["noise"], tol = _noise_keys(fit, index, prior, key), max(tol, NOISY)
-        overrides = _overrides(worlds, kernel.layout, values, fit.model)
-        each = [lanes | {"overrides": overrides[:, w]} for w in range(len(worlds))]
+        overrides, sets = _overrides(worlds, kernel.layout, values, fit.model), settings(worlds, kernel.layout, len(index))
+        each = [lanes | {"overrides": overrides[:, w], "sets": sets[w]} for w in range(len(worlds))]
+        if any(isinstance(clamp.signal, Course) for world in worlds for clamp in world.clamps):
+            how = {"draws": draws, "key": key, "prior": prior}
+            for own, world, mesh in zip(each, worlds, meshes, strict=True):
+                own["held"] = _held(fit, day, world, mesh, kernel.layout, len(index), how)
         program, refine = _program(kernel, names, given_start), kernel.stepper.refined() is not None
         stable = functools.partial(_program, dataclasses.replace(kernel, stepper=Rosenbrock()), names, given_start)
         width = tile(len(spec.states))

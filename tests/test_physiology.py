@@ -31,7 +31,8 @@ from hybridtwin.physiology.pages import said
 from hybridtwin.physiology.reference import Evidence, lived
 from hybridtwin.records import Person
 from hybridtwin.signals import Regimen, Signal
-from hybridtwin.simulate.mesh import LAST, lay, layout_of, override_columns
+from hybridtwin.simulate.layout import LAST
+from hybridtwin.simulate.mesh import lay, layout_of, override_columns
 from hybridtwin.simulate.pilot import by_law
 from hybridtwin.simulate.solve import Extras, first, observer, states
 from hybridtwin.simulate.steppers import RK4, Adaptive

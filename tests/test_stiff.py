@@ -13,7 +13,8 @@ import hybridtwin.system as ht
 from hybridtwin.interventions import World
 from hybridtwin.records import Person
 from hybridtwin.signals import Dose, Regimen, Signal
-from hybridtwin.simulate.mesh import LAST, lay, layout_of
+from hybridtwin.simulate.layout import LAST
+from hybridtwin.simulate.mesh import lay, layout_of
 from hybridtwin.simulate.solve import Extras, observer, states
 from hybridtwin.simulate.steppers import RK4, Chebyshev, Exact, Tsit5
 from hybridtwin.simulate.stiff import Rosenbrock, rosenbrock_step

@@ -14,7 +14,8 @@ from hybridtwin.interventions import Do, When, World
 from hybridtwin.physiology import Skeldon23, TwoProcess
 from hybridtwin.records import Person
 from hybridtwin.signals import Signal
-from hybridtwin.simulate.mesh import LAST, lay, layout_of
+from hybridtwin.simulate.layout import LAST
+from hybridtwin.simulate.mesh import lay, layout_of
 from hybridtwin.simulate.solve import Extras, first, observer, states
 from hybridtwin.simulate.steppers import RK4
 from hybridtwin.simulate.verb import simulate

@@ -18,7 +18,9 @@ from hybridtwin.errors import ParameterError
 from hybridtwin.inference.pooled import Pool
 from hybridtwin.keys import as_key, folded
 from hybridtwin.model import Kernel, padded_to
-from hybridtwin.simulate.mesh import FIRST, LAST, lay
+from hybridtwin.simulate.layout import LAST
+from hybridtwin.simulate.mesh import lay
+from hybridtwin.simulate.rules import FIRST
 from hybridtwin.simulate.run import stack
 from hybridtwin.simulate.steppers import Repeated
 

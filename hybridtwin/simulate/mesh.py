@@ -12,106 +12,18 @@ its own, in front of the dose's node. The state recorded at a node is the state 
 import bisect
 import dataclasses
 import math
-from typing import NamedTuple
 
 import numpy as np
 
 from hybridtwin.errors import RecordError
+from hybridtwin.signals import Signal
+from hybridtwin.simulate.layout import Layout, Mesh, Moving, Steady, pad
 from hybridtwin.simulate.portions import portioned
-from hybridtwin.simulate.rules import FIRST, Rule, columns_among, looks, static_of, switched, union, watched
+from hybridtwin.simulate.rules import FIRST, columns_among, looks, static_of, switched, union, watched
 
-LAST = 2**30  # rank of what comes after everything at its time (`FIRST`: before)
 _PREDECESSORS = (
     6  # doses of a steady train that can still be on their way when it is declared (lag or infusion > interval)
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """Static structure of a mesh: what can happen at all. Hashable, so it is part of the compiled program's key."""
-
-    jumps: tuple[str, ...] = ()  # dose routes with boluses
-    rates: tuple[str, ...] = ()  # dose routes with infusions at times that are data
-    moving: tuple[str, ...] = ()  # dose routes whose times depend on parameters (lag, modelled rate or duration)
-    moving_infused: bool = False
-    overridden: tuple[str, ...] = ()  # parameters with another value in a window, one entry a window
-    varying: tuple[tuple[str, str], ...] = ()  # (parameter, group) that take one value an occasion
-    clamped: tuple[str, ...] = ()
-    resets: bool = False
-    steady: int = 0  # number of steady-state declarations
-    steady_pieces: int = 1
-    latents: int = 0  # events with an uncertain amount or time
-    portions: tuple[str, ...] = ()  # dose routes given in portions whose beginnings change the state
-    rules: tuple[Rule, ...] = ()
-    noise: tuple[tuple[str, bool], ...] = ()  # states with process noise, see `Spec.noise`
-
-    @property
-    def looking(self) -> tuple[int, ...]:
-        """Places of the rules that look at certain nodes."""
-        return tuple(i for i, rule in enumerate(self.rules) if rule.looks)
-
-    @property
-    def triggered(self) -> tuple[int, ...]:
-        """Places of the rules that act at the moment itself."""
-        return tuple(i for i, rule in enumerate(self.rules) if not rule.looks)
-
-
-class Steady(NamedTuple):
-    """Steady-state declarations, E of them: the node at which each holds and the train that led there."""
-
-    node: np.ndarray  # (E,)
-    add: np.ndarray  # (E,) SS = 2: added to the state instead of replacing it
-    route: np.ndarray  # (E,) index among the system's routes
-    amount: np.ndarray
-    duration: np.ndarray  # inf: an infusion that never stopped
-    rate: np.ndarray  # 0 where the duration is given
-    modelled: np.ndarray  # 0 as given, 1 modelled rate, 2 modelled duration
-    interval: np.ndarray
-
-
-class Moving(NamedTuple):
-    """Doses whose time is known only when the parameters are, M of them."""
-
-    time: np.ndarray  # (M,)
-    route: np.ndarray  # (M,) index among the system's routes
-    amount: np.ndarray
-    duration: np.ndarray
-    rate: np.ndarray
-    modelled: np.ndarray
-    floor: np.ndarray  # earliest time at which the dose can act (a steady train acts after its declaration)
-    latent: np.ndarray  # (M,) index of the latent factor of the amount or -1
-    shift: np.ndarray  # (M,) index of the latent shift in time or -1
-    ceiling: np.ndarray  # time of the reset (or SS = 1) that cancels what of the dose is still to come; inf: none
-    node: np.ndarray  # (M,) node of the record, whose inputs decide lag, fraction, rate and duration
-    back: np.ndarray  # (M,) 0: the dose of the record; k: the k-th before it in a steady train
-
-
-class Mesh(NamedTuple):
-    """Arrays of one world on one mesh; every leading axis K counts nodes. Times in the system's unit."""
-
-    t: np.ndarray  # (K,)
-    jump: np.ndarray  # (K, len(layout.jumps)) amounts in dose units
-    rate: np.ndarray  # (K, len(layout.rates)) from this node on
-    signal: np.ndarray  # (K, S) value at the node
-    slope: np.ndarray  # (K, S)
-    covariate: np.ndarray  # (K, C)
-    occasion: np.ndarray  # (K, V) index of the occasion
-    reset: np.ndarray  # (K,)
-    override: np.ndarray  # (K, P) inside the window?
-    clamp: np.ndarray  # (K, Q) inside the window?
-    clamp_value: np.ndarray  # (K, Q)
-    clamp_slope: np.ndarray  # (K, Q)
-    watch: np.ndarray  # (K, R) does the rule look at this node, or watch from it on?
-    cells: np.ndarray  # (G,) whole units of time that the mesh touches, where there is process noise
-    rule: np.ndarray  # (R, 4) level, level of recovery, amount (dose unit), wait (system time)
-    steady: Steady
-    moving: Moving
-    latent_jump: np.ndarray  # (K, E, J) amount as recorded, to be multiplied by the latent factor of event e
-    latent_rate: np.ndarray  # (K, E, R)
-    portion: np.ndarray  # (K, len(layout.portions)) amount of the portion that begins here, in dose units
-    first: np.ndarray  # (K, len(layout.portions)) is it the first since a pause?
-    latent_portion: np.ndarray  # (K, E, len(layout.portions))
-    read: np.ndarray  # (N,) node of each reading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,6 +149,7 @@ def layout_of(worlds, spec, *, varying=(), latents=0, noise=False):
         overridden=_overridden(worlds),
         varying=tuple(varying),
         clamped=tuple(dict.fromkeys(c.state for w in worlds for c in w.clamps)),
+        sets=union([[(s.state, s.change) for s in world.sets] for world in worlds]),
         resets=any(w.resets for w in worlds),
         steady=steady,
         steady_pieces=pieces,
@@ -255,6 +168,11 @@ def _overridden(worlds):
 def override_columns(world, layout):
     """Column of `layout.overridden` for each override of a world."""
     return columns_among([o.path for o in world.overrides], layout.overridden)
+
+
+def set_columns(world, layout):
+    """Column of `layout.sets` for each state that a world sets once."""
+    return columns_among([(s.state, s.change) for s in world.sets], layout.sets)
 
 
 class _Nodes:
@@ -308,7 +226,13 @@ def _events(world, spec, entries, knots):
         events += [(t, FIRST, False) for t in (part.start, part.stop) if world.start <= t <= world.stop]
     for clamp in world.clamps:
         events += [(float(t), FIRST, False) for t in clamp.signal.knots if world.start <= t <= world.stop]
+    events += [(s.time, FIRST, False) for s in world.sets]
     return events + [(t, FIRST, False) for t in knots]
+
+
+def moments(world, spec) -> set[float]:
+    """Times of a world at which the course of a state may jump or bend, but for doses that move with parameters."""
+    return {t for t, _, _ in _events(world, spec, _entries(world, spec), ()) if world.start <= t <= world.stop}
 
 
 def _train_ends(entry):
@@ -495,10 +419,14 @@ def _lay_one(world, spec, layout, entries, nodes, read, occasions):
     reset = np.zeros(width, bool)
     for t, order in world.resets:
         reset[nodes.at(t, order)] = True
+    once = np.zeros((width, len(layout.sets)), bool)
+    for part, column in zip(world.sets, set_columns(world, layout), strict=True):
+        once[nodes.at(part.time, FIRST), column] = True
     held = {name: np.zeros((2, width)) for name in layout.clamped}
     for clamp in world.clamps:
-        inside = nodes.window(clamp.start, clamp.stop)
-        held[clamp.state][:, inside] = np.stack(_sampled(clamp.signal, nodes.t))[:, inside]
+        if isinstance(clamp.signal, Signal):  # the course of another world is each lane's own (`Extras.held`)
+            inside = nodes.window(clamp.start, clamp.stop)
+            held[clamp.state][:, inside] = np.stack(_sampled(clamp.signal, nodes.t))[:, inside]
     watch, numbers = watched(world, spec, layout, nodes, width)
     groups = [group for _, group in layout.varying]
     occasion = [np.searchsorted(np.asarray(occasions.get(g, ())), nodes.t, side="right") for g in groups]
@@ -515,6 +443,7 @@ def _lay_one(world, spec, layout, entries, nodes, read, occasions):
         covariate=columns(covariates),
         occasion=columns(occasion, np.int32),
         reset=reset,
+        set=once,
         override=_spans(nodes, world.overrides, override_columns(world, layout), width, len(layout.overridden)),
         clamp=_spans(
             nodes, world.clamps, [layout.clamped.index(c.state) for c in world.clamps], width, len(layout.clamped)
@@ -533,68 +462,3 @@ def _lay_one(world, spec, layout, entries, nodes, read, occasions):
         latent_portion=latent_portion,
         read=read,
     )
-
-
-def bucket(n: int, octave: int = 8) -> int:
-    """A padded length: `octave` (a power of two) distinct ones in each doubling, so at most 1 / octave of waste."""
-    if n <= 16:
-        return 16
-    step = max(2 ** math.floor(math.log2(n)) // octave, 2)
-    return -(-n // step) * step
-
-
-def pad(mesh, width, reads, moving):
-    """The same mesh with nodes, readings and moving doses padded by ones that do nothing: people then share a shape."""
-    extra = width - len(mesh.t)
-
-    def grow(a, n, fill):
-        return np.concatenate(
-            [
-                a,
-                np.repeat(
-                    a[-1:]
-                    if fill is None
-                    else np.full_like(a[:1], fill)
-                    if a.size
-                    else np.full((1, *a.shape[1:]), fill, a.dtype),
-                    n,
-                    axis=0,
-                ),
-            ]
-        )
-
-    quiet = {"jump", "rate", "slope", "clamp_slope", "latent_jump", "latent_rate", "reset", "watch"}
-    quiet |= {"portion", "first", "latent_portion"}
-    nodes = {
-        name: grow(getattr(mesh, name), extra, 0 if name in quiet else None)
-        for name in (
-            "t",
-            "jump",
-            "rate",
-            "signal",
-            "slope",
-            "covariate",
-            "occasion",
-            "reset",
-            "override",
-            "clamp",
-            "clamp_value",
-            "clamp_slope",
-            "watch",
-            "latent_jump",
-            "latent_rate",
-            "portion",
-            "first",
-            "latent_portion",
-        )
-    }
-    more = moving - len(mesh.moving.time)
-    still = Moving(
-        *(
-            grow(a, more, -1 if a.dtype == np.int32 and name in ("latent", "shift") else 0)
-            for name, a in zip(Moving._fields, mesh.moving, strict=True)
-        )
-    )
-    real = np.arange(moving) < moving - more
-    still = still._replace(time=np.where(real, still.time, mesh.t[-1]), ceiling=np.where(real, still.ceiling, np.inf))
-    return mesh._replace(**nodes, moving=still, read=grow(mesh.read, reads - len(mesh.read), 0))

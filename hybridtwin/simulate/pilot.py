@@ -19,7 +19,8 @@ from jax.flatten_util import ravel_pytree
 
 from hybridtwin.errors import DeclarationError
 from hybridtwin.priors import quantile
-from hybridtwin.simulate.mesh import Layout, lay, layout_of
+from hybridtwin.simulate.layout import Layout
+from hybridtwin.simulate.mesh import lay, layout_of
 from hybridtwin.simulate.solve import _SEEN, Extras, _here, _inputs, _inputs_at, _scales
 from hybridtwin.simulate.steppers import RK4, AbstractStepper, Adaptive, Chebyshev, Difference, Exact
 from hybridtwin.simulate.stiff import GAMMA, NODES, PARTS, SLOPES, STATES, Rosenbrock

@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 
 from hybridtwin.simulate.events import Acts, Care, Segment, cross, look, settle, stopped
 from hybridtwin.simulate.failures import FINE, NOT_FINITE, OVERFLOW
-from hybridtwin.simulate.mesh import Layout, Mesh
+from hybridtwin.simulate.layout import Layout, Mesh
 from hybridtwin.simulate.noise import milstein, wander, wiener
 from hybridtwin.simulate.steppers import unforced
 from hybridtwin.units import factor
@@ -27,6 +27,8 @@ class Extras(NamedTuple):
     shifts: jax.Array  # (E,) latent shifts of their times, in system time
     overrides: jax.Array  # (P,) values of the parameters that `do` sets
     noise: Any = None  # (2,) data of the key of the process noise
+    sets: Any = None  # (S,) numbers that states are set to once
+    held: Any = None  # (2, K, Q) values and slopes of clamps, where a state follows its course in another world
 
 
 def get(tree, path):
@@ -181,6 +183,7 @@ def _insert_moving(system, layout, mesh, extras):
     since = (node["t"] - mesh.t[source])[:, None]
     node["signal"] = node["signal"] + node["slope"] * since
     node["clamp_value"] = node["clamp_value"] + node["clamp_slope"] * since
+    node["set"] = node["set"] & is_fixed[:, None]
     for name in ("jump", "latent_jump", "portion", "latent_portion"):
         node[name] = jnp.where(is_fixed.reshape(-1, *([1] * (node[name].ndim - 1))), node[name], 0.0)
     node["reset"] = node["reset"] & is_fixed
@@ -422,6 +425,8 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
     spec, rules = system.spec, layout.rules
     scales = _scales(spec)
     x0, mesh = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), x0), jax.tree.map(jnp.asarray, mesh)
+    if extras.held is not None:
+        mesh = mesh._replace(clamp_value=extras.held[0], clamp_slope=extras.held[1])
     nodes, place = _nodes(system, layout, mesh, extras)
     if layout.steady:
         steady, unravel = _steady_states(system, layout, stepper, mesh, extras, x0)
@@ -442,6 +447,9 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
             x = jax.tree.map(lambda leaf, new: jnp.where(node["reset"], new, leaf), x, x0)
         if layout.steady:
             x = _apply_steady(x, node, mesh.steady, steady, unravel, x0)
+        for i, (name, change) in enumerate(layout.sets):
+            old = get(x, name)
+            x = put(x, name, jnp.where(node["set"][i], extras.sets[i] if change is None else change(old), old))
         share = _shares(here, _routes(here, spec, u)[1], scales)
         bolus, flow = _give(here, layout, node, extras, share, scales)
         stops = stopped(rules, care)

@@ -16,7 +16,8 @@ from hybridtwin.keys import as_key, folded
 from hybridtwin.rest import checked_start
 from hybridtwin.simulate.course import course, recorder
 from hybridtwin.simulate.failures import failures
-from hybridtwin.simulate.mesh import LAST, Layout, Mesh, bucket, lay, layout_of, override_columns, pad
+from hybridtwin.simulate.layout import LAST, Layout, Mesh, bucket, pad
+from hybridtwin.simulate.mesh import lay, layout_of, override_columns, set_columns
 from hybridtwin.simulate.noise import NOISY, NOISY_STEPS, keys_of
 from hybridtwin.simulate.pilot import Choice, Pilot, by_law
 from hybridtwin.simulate.rules import acts_of, overflowed, told
@@ -249,7 +250,10 @@ def _lanes(system, priors, bound, world, layout: Layout, count, key) -> dict[str
     sds = [np.array([getattr(event, name) for event in bound.latent], float) for name in ("amount_sd", "time_sd")]
     amounts, shifts = (sd * deviations(100 + i, len(bound.latent)) for i, sd in enumerate(sds))
     noise = keys_of(folded(key, 30_000), np.arange(count)) if layout.noise and key is not None else None
-    return {"values": values, "extras": Extras(np.exp(amounts), shifts, overrides, noise)}
+    sets = np.zeros((count, len(layout.sets)))
+    for part, column in zip(world.sets, set_columns(world, layout), strict=True):
+        sets[:, column] = part.number
+    return {"values": values, "extras": Extras(np.exp(amounts), shifts, overrides, noise, sets)}
 
 
 @functools.lru_cache(maxsize=128)

@@ -1,0 +1,168 @@
+"""What a mesh is: its static `Layout`, its arrays, and how meshes of several people get one shape (`pad`)."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from hybridtwin.simulate.rules import Rule
+
+LAST = 2**30  # rank of what comes after everything at its time (`FIRST`: before)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Static structure of a mesh: what can happen at all. Hashable, so it is part of the compiled program's key."""
+
+    jumps: tuple[str, ...] = ()  # dose routes with boluses
+    rates: tuple[str, ...] = ()  # dose routes with infusions at times that are data
+    moving: tuple[str, ...] = ()  # dose routes whose times depend on parameters (lag, modelled rate or duration)
+    moving_infused: bool = False
+    overridden: tuple[str, ...] = ()  # parameters with another value in a window, one entry a window
+    varying: tuple[tuple[str, str], ...] = ()  # (parameter, group) that take one value an occasion
+    clamped: tuple[str, ...] = ()
+    sets: tuple[tuple[str, Callable | None], ...] = ()  # states set once; by a function of the old value, or to a lane's number
+    resets: bool = False
+    steady: int = 0  # number of steady-state declarations
+    steady_pieces: int = 1
+    latents: int = 0  # events with an uncertain amount or time
+    portions: tuple[str, ...] = ()  # dose routes given in portions whose beginnings change the state
+    rules: tuple[Rule, ...] = ()
+    noise: tuple[tuple[str, bool], ...] = ()  # states with process noise, see `Spec.noise`
+
+    @property
+    def looking(self) -> tuple[int, ...]:
+        """Places of the rules that look at certain nodes."""
+        return tuple(i for i, rule in enumerate(self.rules) if rule.looks)
+
+    @property
+    def triggered(self) -> tuple[int, ...]:
+        """Places of the rules that act at the moment itself."""
+        return tuple(i for i, rule in enumerate(self.rules) if not rule.looks)
+
+
+class Steady(NamedTuple):
+    """Steady-state declarations, E of them: the node at which each holds and the train that led there."""
+
+    node: np.ndarray  # (E,)
+    add: np.ndarray  # (E,) SS = 2: added to the state instead of replacing it
+    route: np.ndarray  # (E,) index among the system's routes
+    amount: np.ndarray
+    duration: np.ndarray  # inf: an infusion that never stopped
+    rate: np.ndarray  # 0 where the duration is given
+    modelled: np.ndarray  # 0 as given, 1 modelled rate, 2 modelled duration
+    interval: np.ndarray
+
+
+class Moving(NamedTuple):
+    """Doses whose time is known only when the parameters are, M of them."""
+
+    time: np.ndarray  # (M,)
+    route: np.ndarray  # (M,) index among the system's routes
+    amount: np.ndarray
+    duration: np.ndarray
+    rate: np.ndarray
+    modelled: np.ndarray
+    floor: np.ndarray  # earliest time at which the dose can act (a steady train acts after its declaration)
+    latent: np.ndarray  # (M,) index of the latent factor of the amount or -1
+    shift: np.ndarray  # (M,) index of the latent shift in time or -1
+    ceiling: np.ndarray  # time of the reset (or SS = 1) that cancels what of the dose is still to come; inf: none
+    node: np.ndarray  # (M,) node of the record, whose inputs decide lag, fraction, rate and duration
+    back: np.ndarray  # (M,) 0: the dose of the record; k: the k-th before it in a steady train
+
+
+class Mesh(NamedTuple):
+    """Arrays of one world on one mesh; every leading axis K counts nodes. Times in the system's unit."""
+
+    t: np.ndarray  # (K,)
+    jump: np.ndarray  # (K, len(layout.jumps)) amounts in dose units
+    rate: np.ndarray  # (K, len(layout.rates)) from this node on
+    signal: np.ndarray  # (K, S) value at the node
+    slope: np.ndarray  # (K, S)
+    covariate: np.ndarray  # (K, C)
+    occasion: np.ndarray  # (K, V) index of the occasion
+    reset: np.ndarray  # (K,)
+    set: np.ndarray  # (K, S) is the state set at this node, before what else happens there?
+    override: np.ndarray  # (K, P) inside the window?
+    clamp: np.ndarray  # (K, Q) inside the window?
+    clamp_value: np.ndarray  # (K, Q)
+    clamp_slope: np.ndarray  # (K, Q)
+    watch: np.ndarray  # (K, R) does the rule look at this node, or watch from it on?
+    cells: np.ndarray  # (G,) whole units of time that the mesh touches, where there is process noise
+    rule: np.ndarray  # (R, 4) level, level of recovery, amount (dose unit), wait (system time)
+    steady: Steady
+    moving: Moving
+    latent_jump: np.ndarray  # (K, E, J) amount as recorded, to be multiplied by the latent factor of event e
+    latent_rate: np.ndarray  # (K, E, R)
+    portion: np.ndarray  # (K, len(layout.portions)) amount of the portion that begins here, in dose units
+    first: np.ndarray  # (K, len(layout.portions)) is it the first since a pause?
+    latent_portion: np.ndarray  # (K, E, len(layout.portions))
+    read: np.ndarray  # (N,) node of each reading
+
+
+def bucket(n: int, octave: int = 8) -> int:
+    """A padded length: `octave` (a power of two) distinct ones in each doubling, so at most 1 / octave of waste."""
+    if n <= 16:
+        return 16
+    step = max(2 ** math.floor(math.log2(n)) // octave, 2)
+    return -(-n // step) * step
+
+
+def pad(mesh, width, reads, moving):
+    """The same mesh with nodes, readings and moving doses padded by ones that do nothing: people then share a shape."""
+    extra = width - len(mesh.t)
+
+    def grow(a, n, fill):
+        return np.concatenate(
+            [
+                a,
+                np.repeat(
+                    a[-1:]
+                    if fill is None
+                    else np.full_like(a[:1], fill)
+                    if a.size
+                    else np.full((1, *a.shape[1:]), fill, a.dtype),
+                    n,
+                    axis=0,
+                ),
+            ]
+        )
+
+    quiet = {"jump", "rate", "slope", "clamp_slope", "latent_jump", "latent_rate", "reset", "watch", "set"}
+    quiet |= {"portion", "first", "latent_portion"}
+    nodes = {
+        name: grow(getattr(mesh, name), extra, 0 if name in quiet else None)
+        for name in (
+            "t",
+            "jump",
+            "rate",
+            "signal",
+            "slope",
+            "covariate",
+            "occasion",
+            "reset",
+            "set",
+            "override",
+            "clamp",
+            "clamp_value",
+            "clamp_slope",
+            "watch",
+            "latent_jump",
+            "latent_rate",
+            "portion",
+            "first",
+            "latent_portion",
+        )
+    }
+    more = moving - len(mesh.moving.time)
+    still = Moving(
+        *(
+            grow(a, more, -1 if a.dtype == np.int32 and name in ("latent", "shift") else 0)
+            for name, a in zip(Moving._fields, mesh.moving, strict=True)
+        )
+    )
+    real = np.arange(moving) < moving - more
+    still = still._replace(time=np.where(real, still.time, mesh.t[-1]), ceiling=np.where(real, still.ceiling, np.inf))
+    return mesh._replace(**nodes, moving=still, read=grow(mesh.read, reads - len(mesh.read), 0))
