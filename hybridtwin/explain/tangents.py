@@ -21,7 +21,7 @@ from hybridtwin import worlds as house
 from hybridtwin.engine import Lanes, double
 from hybridtwin.errors import InterventionError
 from hybridtwin.fit import Fit
-from hybridtwin.interventions import Override, World
+from hybridtwin.interventions import Course, Override, World
 from hybridtwin.model import Data
 from hybridtwin.outcomes import Outcome
 from hybridtwin.simulate.run import solve_draws, tile
@@ -104,6 +104,11 @@ class _Day:
         extra = tuple(Override(p, _same, -np.inf, np.inf) for p in self.fixed)
         self.world = dataclasses.replace(world, overrides=(*world.overrides, *extra))
         self.draws = draws
+        if any(isinstance(clamp.signal, Course) for clamp in world.clamps):
+            raise InterventionError(
+                "explain: a state follows its course in another world here, and derivatives do not follow it there. Explain a world "
+                "in which it is free, or held to a signal."
+            )
 
     def _varying(self):
         return {path for path, _ in self.fit.model.varying}
@@ -226,7 +231,7 @@ def _joined(day, kernel, lanes, directions, parts):
     reads = max(house.bucket(len(time)) for _, _, time, _ in parts)
     moving = max(len(mesh.moving.time) for mesh, *_ in parts)
     count = len(next(iter(lanes["values"].values()), np.zeros(day.draws)))
-    extra = {"sets": np.zeros((count, 0))}  # of lanes that can set states; others never look at it
+    extra = {"sets": house.settings([day.world], kernel.layout, count)[0]}
     each, datas = [], []
     for d, (mesh, along, _, _) in zip(directions, parts, strict=True):
         values = lanes["values"]
