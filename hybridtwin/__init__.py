@@ -30,6 +30,7 @@ _HOME = {
     "calibrate": "inference.calibrate", "Calibration": "inference.calibrate",
     "contrast": "causal.contrast", "Contrast": "causal.contrast",
     "explain": "explain.explanation", "Explanation": "explain.explanation",
+    "distill": "explain.distill", "path_effect": "explain.paths",
 }  # fmt: skip
 
 __all__ = sorted([*_HOME, "__version__"])
@@ -37,8 +38,10 @@ __all__ = sorted([*_HOME, "__version__"])
 if _TYPING:  # what an editor sees; at run time names are loaded when first used
     from hybridtwin.causal.contrast import Contrast as Contrast
     from hybridtwin.causal.contrast import contrast as contrast
+    from hybridtwin.explain.distill import distill as distill
     from hybridtwin.explain.explanation import Explanation as Explanation
     from hybridtwin.explain.explanation import explain as explain
+    from hybridtwin.explain.paths import path_effect as path_effect
     from hybridtwin.glycemia import glycemic as glycemic
     from hybridtwin.inference.methods import FOCEI as FOCEI
     from hybridtwin.inference.methods import HMC as HMC

@@ -1,8 +1,8 @@
 """A twin told in a few lines: a shallow tree or a short formula that answers as it does, with how well it does so.
 
-The student sees named parameters and the total amount of each dose, in the units of the system, over the draws of the twin and over
-worlds in which the doses are between a half and one and a half of what they are. Its fidelity is the R^2 on bodies and worlds that it has not seen.
-It says what the twin says, no more: a student of a posterior knows nothing of other people.
+The student sees named parameters and the total amount of each dose, in the units of the system, over the draws of the twin
+and over worlds in which the doses are between a half and one and a half of what they are. Its fidelity is the R^2 on bodies
+and worlds that it has not seen. It says what the twin says, no more: a student of a posterior knows nothing of other people.
 """
 
 import dataclasses
@@ -76,13 +76,20 @@ class Student:
 
 
 def distill(
-    twin, outcome: Outcome, *, into: Tree | Formula | None = None, inputs: bool = True, prior: bool = False, structure: int = 0, key
+    twin,
+    outcome: Outcome,
+    *,
+    into: Tree | Formula | None = None,
+    inputs: bool = True,
+    prior: bool = False,
+    structure: int = 0,
+    key,
 ) -> Student:
     """Distill a twin's answer to one question into a `Tree` or a `Formula` (default) of named quantities.
 
-    **Arguments:** `inputs`: let the amounts of doses vary, too (each input by one factor from 0.5 to 1.5); `prior`: over the prior's
-    bodies instead of the posterior's, which makes a student of the system rather than of the person; `structure`: which model of
-    the twin; `key`: chooses the worlds and what is held back.
+    **Arguments:** `inputs`: let the amounts of doses vary, too (each input by one factor from 0.5 to 1.5); `prior`: over the
+    prior's bodies instead of the posterior's, which makes a student of the system rather than of the person; `structure`:
+    which model of the twin; `key`: chooses the worlds and what is held back.
 
     **Raises:** DeclarationError, PastHorizon, SolveError.
     """
@@ -105,14 +112,16 @@ def distill(
     over = "prior" if prior else "posterior"
     amounts = f", and amounts of doses from {_RANGE[0]:g} to {_RANGE[1]:g} times those given" * bool(inputs and group[:, 1].max())
     head = f"{asked.label}{f' [{asked.unit}]' if asked.unit not in (None, '', '1') else ''}, told over the {over}{amounts}:"
-    tail = f"Fidelity: R^2 {fidelity:.3f} on bodies and worlds held back ({int(held.sum())} of {len(y)} rows). It repeats the twin, and is not the body."
-    return Student(asked, into, known, tuple(used), fidelity, len(y), "\n".join([head, *("  " + line for line in told), tail]), model)
+    kept = f"{int(held.sum())} of {len(y)} rows"
+    tail = f"Fidelity: R^2 {fidelity:.3f} on bodies and worlds held back ({kept}). It repeats the twin, and is not the body."
+    text = "\n".join([head, *("  " + line for line in told), tail])
+    return Student(asked, into, known, tuple(used), fidelity, len(y), text, model)
 
 
 def _some(labels, rng):
     """A share of the distinct labels, none where there is one alone."""
     unique = np.unique(labels)
-    return rng.permutation(unique)[: int(round(_HELD * len(unique)))] if len(unique) > 3 else unique[:0]
+    return rng.permutation(unique)[: round(_HELD * len(unique))] if len(unique) > 3 else unique[:0]
 
 
 def _lesson(twin, outcome, inputs, prior, structure, rng):
@@ -201,13 +210,11 @@ def _formula(into: Formula, units, x, y, unit):
         powers = [f" x ({names[i]} / {ref(i)})^{b:.2f}" for i, b in zip(chosen, model[3], strict=True)]
         lines = [f"{np.exp(model[2]):.3g} {unit}" + "".join(powers)]
     else:
-        terms = [f" {'+' if b >= 0 else '-'} {abs(b):.3g} ({names[i]} / {ref(i)} - 1)" for i, b in zip(chosen, model[3] * _size(center, chosen), strict=True)]
+        sizes = model[3] * center[list(chosen)]
+        signs = ["+" if b >= 0 else "-" for b in sizes]
+        terms = [f" {s} {abs(b):.3g} ({names[i]} / {ref(i)} - 1)" for i, b, s in zip(chosen, sizes, signs, strict=True)]
         lines = [f"{model[2]:.3g}{''.join(terms)} {unit}"]
     return (lambda rows: _said(model, np.asarray(rows, float))), tuple(names[i] for i in chosen), lines
-
-
-def _size(center, chosen):
-    return np.array([center[i] for i in chosen]) if chosen else np.zeros(0)
 
 
 def _columns(x, center, logs):
@@ -215,7 +222,9 @@ def _columns(x, center, logs):
 
 
 def _selected(x, y, most, logs):
-    """Places of the features that lessen the residual most, one by one, while each takes at least half a percent of the variance."""
+    """Places of the features that lessen the residual most, one by one, while each takes at least half a percent of the
+    variance.
+    """
     center = np.median(x, axis=0)
     columns, target = _columns(x, center, logs), np.log(y) if logs else y
     chosen, left = [], float(np.var(target))

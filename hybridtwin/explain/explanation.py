@@ -25,9 +25,10 @@ _RESTS_ON_PRIOR = 0.9  # sd of the outcome over that of the prior's
 class Explanation:
     """What an outcome rests on, in one world of one twin. Made by `explain`.
 
-    `value`, `prior_value` (draws,): the outcome; `sensitivity`: derivatives by parameters and inputs; `harms`: the same of what must
-    stand beside it; `shares`: of doses and stretches of signals (None where the day has none); `readings` and `stretches`: what the
-    record's readings have to do with it; `similar`: days like this one; `unseen`: ways in which the question leaves the record.
+    `value`, `prior_value` (draws,): the outcome; `sensitivity`: derivatives by parameters and inputs; `harms`: the same of
+    what must stand beside it; `shares`: of doses and stretches of signals (None where the day has none); `readings` and
+    `stretches`: what the record's readings have to do with it; `similar`: days like this one; `unseen`: ways in which the
+    question leaves the record.
     """
 
     twin: Twin
@@ -53,8 +54,8 @@ class Explanation:
     def table(self):
         """Everything found in one data frame: kind, what, effect with 5 % and 95 % quantiles, unit, start and stop of its time.
 
-        Kinds: "input" (its share), "amount", "time", "level" and "parameter" (derivatives), "reading" and "stretch" (how far the mean
-        is moved by their being there; no interval, but k-hat). Under DO NOT USE the numbers are missing.
+        Kinds: "input" (its share), "amount", "time", "level" and "parameter" (derivatives), "reading" and "stretch" (how far
+        the mean is moved by their being there; no interval, but k-hat). Under DO NOT USE the numbers are missing.
         """
         import pandas as pd
 
@@ -84,6 +85,24 @@ class Explanation:
 
         return variance(self.twin, self.outcome, prior=prior, **options)
 
+    def distill(self, *, into=None, key, **options):
+        """The answer as a short formula or a shallow tree: `distill.distill` of this twin and outcome."""
+        from hybridtwin.explain.distill import distill
+
+        return distill(self.twin, self.outcome, into=into, key=key, **options)
+
+    def maps(self, *, key, **options):
+        """Gradients, integrated gradients and local surrogates with their sanity scores: `maps.maps` of this twin and outcome."""
+        from hybridtwin.explain.maps import maps
+
+        return maps(self.twin, self.outcome, key=key, **options)
+
+    def path(self, other: Twin, through: str | Sequence[str]):
+        """What this world changes against another through a state, and past it: `paths.path_effect`."""
+        from hybridtwin.explain.paths import path_effect
+
+        return path_effect(self.twin, other, self.outcome, through)
+
     def __repr__(self):
         return self.text
 
@@ -106,12 +125,13 @@ def explain(
     print(why.text); why.plot(); why.variance(); why.distill(key=0)
     ```
 
-    **Arguments:** `outcome`: in this world of the twin, whatever was done; `windows`: stretches of the day ("4 h", edges, or how many)
-    for inputs and readings; left out, each dose stands alone while there are at most 8, and readings are told by sixths of the
-    record. `inputs`: doses and signals that are looked at (default all). `baseline`: what a signal is where it is taken away,
-    name -> number or (number, unit); its mean over the day otherwise. `since`: inputs before that are kept as they are; left out,
-    those are kept that are so old that all of them together move the outcome by less than half a percent. `draws`: of each structure
-    (default those of the twin, for shares at most 100); `key`: needed where shares must be sampled.
+    **Arguments:** `outcome`: in this world of the twin, whatever was done; `windows`: stretches of the day ("4 h", edges, or
+    how many) for inputs and readings; left out, each dose stands alone while there are at most 8, and readings are told by
+    sixths of the record. `inputs`: doses and signals that are looked at (default all). `baseline`: what a signal is where it
+    is taken away, name -> number or (number, unit); its mean over the day otherwise. `since`: inputs before that are kept as
+    they are; left out, those are kept that are so old that all of them together move the outcome by less than half a percent.
+    `draws`: of each structure (default those of the twin, for shares at most 100); `key`: needed where shares must be
+    sampled.
 
     **Raises:** DeclarationError for a bare function, InterventionError, PastHorizon, SolveError.
     """

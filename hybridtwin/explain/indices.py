@@ -3,9 +3,9 @@
     S_j = Var E[Y | X_j] / Var Y          T_j = E Var[Y | all but X_j] / Var Y
     Sh_j = sum over u without j of |u|! (d - |u| - 1)! / d! (c(u + j) - c(u)),   c(u) = Var E[Y | X_u] / Var Y
 
-For independent inputs S_j <= Sh_j <= T_j, and the gap is interaction. Correlated inputs share what they do: S_j counts all that X_j
-tells about Y, through others too, T_j only what it alone adds when the others are known, and T_j may be below S_j. The Shapley
-effects divide what is shared evenly, are never negative, and sum to one in either case.
+For independent inputs S_j <= Sh_j <= T_j, and the gap is interaction. Correlated inputs share what they do: S_j counts all
+that X_j tells about Y, through others too, T_j only what it alone adds when the others are known, and T_j may be below S_j.
+The Shapley effects divide what is shared evenly, are never negative, and sum to one in either case.
 
 Source: Saltelli 2010, doi:10.1016/j.cpc.2009.09.018 (first); Jansen 1999, doi:10.1016/S0010-4655(98)00154-4 (total); Owen 2014,
 doi:10.1137/130936233, and Song 2016, doi:10.1137/15M1048070 (Shapley effects); Janon 2014, doi:10.1051/ps/2013040 (pick-freeze).
@@ -50,7 +50,7 @@ def cube(rows: int, columns: int, rng) -> np.ndarray:
     """Scrambled Sobol points (rows, columns) in the open unit cube; `rows` a power of two."""
     from scipy.stats import qmc
 
-    points = qmc.Sobol(columns, seed=rng).random(rows)
+    points = qmc.Sobol(columns, rng=rng).random(rows)
     return np.clip(points, 1e-12, 1 - 1e-12)
 
 
@@ -77,8 +77,8 @@ def independent(f: Callable, groups: Sequence[Sequence[int]], *, rows: int = 102
 
     first, total = estimate(y)
     drawn = [estimate(y[:, rng.integers(0, y.shape[1], y.shape[1])]) for _ in range(_RESAMPLED)]
-    intervals = [_interval(e, np.stack([d[i] for d in drawn])) for i, e in enumerate((first, total))]
-    return Indices(*intervals, None, "Saltelli 2010 and Jansen 1999", len(blocks) * rows, float(y[:2].var()))
+    one, all_ = (_interval(e, np.stack([d[i] for d in drawn])) for i, e in enumerate((first, total)))
+    return Indices(one, all_, None, "Saltelli 2010 and Jansen 1999", len(blocks) * rows, float(y[:2].var()))
 
 
 def by_salib(f: Callable, groups: Sequence[Sequence[int]], *, rows: int = 1024, key) -> Indices:
@@ -108,11 +108,13 @@ def by_salib(f: Callable, groups: Sequence[Sequence[int]], *, rows: int = 1024, 
     return Indices(interval("S1"), interval("ST"), None, "SALib", len(y), float(np.var(y)))
 
 
-def correlated(f: Callable, correlation, groups: Sequence[Sequence[int]], *, rows: int = 512, key, chance: bool = False) -> Indices:
+def correlated(
+    f: Callable, correlation, groups: Sequence[Sequence[int]], *, rows: int = 512, key, chance: bool = False
+) -> Indices:
     """First and total indices and Shapley effects of f over correlated standard normals, by freezing subsets of them.
 
-    **Arguments:** `f`: normal scores (m, columns), in blocks of `rows`, -> (m,); `correlation` (columns, columns); `groups`: columns
-    of each factor; `chance`: has f noise of its own, the same in each block? Its share is then told apart.
+    **Arguments:** `f`: normal scores (m, columns), in blocks of `rows`, -> (m,); `correlation` (columns, columns); `groups`:
+    columns of each factor; `chance`: has f noise of its own, the same in each block? Its share is then told apart.
 
     Up to 7 factors every subset is frozen in turn; beyond, the Shapley effects are means over permutations drawn at random.
     """
@@ -143,9 +145,9 @@ def correlated(f: Callable, correlation, groups: Sequence[Sequence[int]], *, row
 
     found = estimate(y)
     drawn = [estimate(y[:, rng.integers(0, y.shape[1], y.shape[1])]) for _ in range(_RESAMPLED)]
-    intervals = [_interval(e, np.stack([one[i] for one in drawn])) for i, e in enumerate(found[:3])]
+    first, total, effects = (_interval(e, np.stack([one[i] for one in drawn])) for i, e in enumerate(found[:3]))
     how = "pick-freeze on a Gaussian copula" + ("" if orders is None else f", {len(orders)} permutations")
-    return Indices(*intervals, how, len(blocks) * rows, float(y[0].var()), float(found[3]))
+    return Indices(first, total, effects, how, len(blocks) * rows, float(y[0].var()), float(found[3]))
 
 
 def _wanted(d, orders) -> list[frozenset]:

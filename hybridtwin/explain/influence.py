@@ -5,9 +5,9 @@
     a little more of y_i: d E[o] / d y_i = Cov(o, d log p(y | theta) / d y_i) / temper
 
 The first deletes the reading by importance weights, smoothed by Pareto tails whose k-hat says whether that can be trusted: above
-0.7 the posterior without the reading lies where this one has too few draws. The others are exact derivatives of the posterior mean,
-from the draws at hand. A reading that stands among correlated errors is left out as if it had not been taken; its neighbors stay.
-A whole stretch of readings is left out in the same way.
+0.7 the posterior without the reading lies where this one has too few draws. The others are exact derivatives of the posterior
+mean, from the draws at hand. A reading that stands among correlated errors is left out as if it had not been taken; its
+neighbors stay. A whole stretch of readings is left out in the same way.
 
 Source: Gelfand, Dey and Chang 1992; Vehtari 2017, doi:10.1007/s11222-016-9696-4 (case deletion with Pareto smoothing); Cook 1986,
 doi:10.1111/j.2517-6161.1986.tb01398.x (local influence); Gustafson 1996 and Giordano 2018, arXiv:1709.02536 (covariances as
@@ -40,8 +40,9 @@ class Reading:
     """What one reading, or all readings of a stretch, have to do with an outcome. Numbers in the outcome's unit.
 
     `shift`: mean with the reading less mean without it; `spread`: standard deviation with over without; `khat`: above 0.7 the
-    two cannot be trusted; `local`: shift by the derivative of its weight, which needs no trust but knows no curve; `per_unit`: how
-    far the mean follows the value, in the outcome's unit per that of the reading (NaN of a stretch and of a censored reading).
+    two cannot be trusted; `local`: shift by the derivative of its weight, which needs no trust but knows no curve;
+    `per_unit`: how far the mean follows the value, in the outcome's unit per that of the reading (NaN of a stretch and of a
+    censored reading).
     """
 
     sensor: str
@@ -112,8 +113,8 @@ class Influence:
 
 @functools.lru_cache(maxsize=16)
 def _program(kernel):
-    """Compiled: (z (TILE, d), data, keep: sensor -> (G, N), sub-steps) -> log likelihood (TILE,), that of each group kept (TILE, G),
-    and its gradient by the readings' values, sensor -> (TILE, N).
+    """Compiled: (z (TILE, d), data, keep: sensor -> (G, N), sub-steps) -> log likelihood (TILE,), that of each group kept
+    (TILE, G), and its gradient by the readings' values, sensor -> (TILE, N).
     """
 
     def lane(z, data, keep, substeps):
@@ -188,8 +189,8 @@ def _drawn(twin, which, count):
 def influence(twin, outcome: Outcome, *, windows=None, draws: int = _DRAWS) -> Influence:
     """Influence of each reading (or, with `windows`, of each stretch of readings) on the posterior of an outcome.
 
-    **Arguments:** `outcome`: asked of this world of the twin, on whatever day it is; `windows`: "4 h", edges, or a number of equal
-    stretches of the record; `draws`: of each structure, at most those of the fit.
+    **Arguments:** `outcome`: asked of this world of the twin, on whatever day it is; `windows`: "4 h", edges, or a number of
+    equal stretches of the record; `draws`: of each structure, at most those of the fit.
 
     The readings are those of the record that the twin learned from. Of several structures each is reweighted by itself, and their
     shares stay. **Raises:** DeclarationError, PastHorizon, InterventionError.

@@ -6,10 +6,11 @@ With x(a) = baseline + a (input - baseline), input by input and window by window
     integrated      IG_i = integral of d v / d a_i (a, ..., a) for a from 0 to 1;   sum_i IG_i = v(1) - v(0)
     surrogate       v(mask) ~ c + sum_i b_i mask_i, ridge regression with weights that fall with what is masked
 
-Such maps are known to look convincing whatever a network has learned. So where a system has learned terms (arrays without a prior,
-such as a neural correction), every map is made again with these arrays randomized, and its *sanity* is the rank correlation of
-the two: a map that stays the same (near 1) says nothing of what was learned. Integrated gradients tell how far they miss their sum,
-surrogates how well they fit. A map describes how the outcome answers to inputs in the model; none is a reason.
+Such maps are known to look convincing whatever a network has learned. So where a system has learned terms (arrays without a
+prior, such as a neural correction), every map is made again with these arrays randomized, and its *sanity* is the rank
+correlation of the two: a map that stays the same (near 1) says nothing of what was learned. Integrated gradients tell how far
+they miss their sum, surrogates how well they fit. A map describes how the outcome answers to inputs in the model; none is a
+reason.
 
 Source: Sundararajan 2017, arXiv:1703.01365 (integrated gradients); Ribeiro 2016, doi:10.1145/2939672.2939778 (local surrogates);
 Adebayo 2018, arXiv:1810.03292 (sanity checks by randomization).
@@ -157,7 +158,9 @@ def maps(twin, outcome: Outcome, *, windows=None, inputs: Sequence[str] | None =
     twin = dataclasses.replace(twin, draws=min(twin.draws, _DRAWS))
     players = players_of(twin, windows=windows, inputs=inputs, baseline=baseline, within=reach(twin, outcome, since, base))
     if not players:
-        raise InterventionError("explain: this day has no input that could be mapped. State another baseline with baseline={...}.")
+        raise InterventionError(
+            "explain: this day has no input that could be mapped. State another baseline with baseline={...}."
+        )
     seed = generator(as_key(key), 61)
     masks = _masks(len(players), seed)
     values, total, fit = _all(twin, outcome, players, base, masks)
@@ -235,4 +238,4 @@ def _rank_correlation(one, two) -> float:
     if len(a) < 2:
         return float(np.sign(a[0]) == np.sign(b[0]))
     ranks = [np.argsort(np.argsort(x)).astype(float) for x in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

@@ -15,7 +15,6 @@ Source: Robins and Greenland 1992, doi:10.1097/00001648-199203000-00013; Pearl 2
 """
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,8 +33,9 @@ PARTS = ("total", "direct", "indirect", "alone")
 class PathEffect:
     """Effects of world `a` against world `b` through a state and past it: `draws[part]` (n,) for each of `PARTS`.
 
-    `through`: the states that are held; `ways`: paths of the graph from what was done through them to the outcome, in words (() where
-    there is none: then the indirect effect is zero); `error`: how far holding a state to its own course moves the outcome, at most.
+    `through`: the states that are held; `ways`: paths of the graph from what was done through them to the outcome, in words
+    (() where there is none: then the indirect effect is zero); `error`: how far holding a state to its own course moves the
+    outcome, at most.
     """
 
     outcome: Outcome
@@ -76,6 +76,8 @@ class PathEffect:
         for part in PARTS:
             low, middle, high = np.nanquantile(self.draws[part], [0.05, 0.5, 0.95])
             lines.append(f"  {words[part]}: {signed(middle)} ({signed(low)} to {signed(high)}){unit}")
+        own = f"held to its own course, {held} moves the outcome by up to {self.error:.2g}{unit}"
+        lines.append(f"  ({own}: less than that is nothing)")
         lines.append("Ways: " + ("; ".join(self.ways) if self.ways else f"none leads through {held}") + ".")
         lines.append(f"Rests on the structure of the model: {held} changed by other means is taken to act in the same way.")
         lines.append("Research use; not a medical device.")
@@ -99,11 +101,11 @@ def path_effect(a, b, outcome: Outcome, through: str | Sequence[str]) -> PathEff
     held = (through,) if isinstance(through, str) else tuple(through)
     if a.root != b.root:
         raise UnrelatedTwins("path_effect: the worlds do not come from one twin on one day. Make both by twin.do(...).")
-    for name, fit in itertools.product(held, a.fits):
-        if name not in fit.model.spec.states:
-            raise InterventionError(
-                f"path_effect: {name!r} is no state of {fit.model.name}. States: {', '.join(fit.model.spec.states)}."
-            )
+    for fit in a.fits:
+        for name in held:
+            if name not in fit.model.spec.states:
+                known = ", ".join(fit.model.spec.states)
+                raise InterventionError(f"path_effect: {name!r} is no state of {fit.model.name}. States: {known}.")
     if not held:
         raise InterventionError('path_effect: through which state? Write through="insulin.I".')
     worlds = [a, b, *(w.do(**{n: as_in(other) for n in held}) for w, other in ((a, b), (b, a), (a, a)))]
@@ -116,7 +118,9 @@ def path_effect(a, b, outcome: Outcome, through: str | Sequence[str]) -> PathEff
 
 
 def ways(a, b, outcome: Outcome, held: Sequence[str]) -> tuple[str, ...]:
-    """The shortest path of the causal graph from each thing that differs between two worlds through a held state to the outcome."""
+    """The shortest path of the causal graph from each thing that differs between two worlds through a held state to the
+    outcome.
+    """
     found = []
     for which, fit in enumerate(a.fits):
         spec, edges = fit.model.spec, {}
@@ -128,7 +132,8 @@ def ways(a, b, outcome: Outcome, held: Sequence[str]) -> tuple[str, ...]:
                 first = _shortest(edges, source, {f"x.{name}"})
                 last = _shortest(edges, f"x.{name}", ends)
                 if first and last:
-                    found.append(" -> ".join(n.removeprefix("u.").removeprefix("x.").removeprefix("y.") for n in (*first, *last[1:])))
+                    nodes = [n.removeprefix("u.").removeprefix("x.").removeprefix("y.") for n in (*first, *last[1:])]
+                    found.append(" -> ".join(nodes))
     return tuple(dict.fromkeys(found))
 
 

@@ -53,8 +53,8 @@ def baselines(twin, stated: Mapping[str, Any] | None) -> dict[str, float]:
     wrong = sorted(set(stated) - set(spec.signals))
     if wrong:
         raise InterventionError(
-            f"explain: a baseline of {wrong[0]!r}, which is no signal. Signals: {', '.join(spec.signals) or 'none'}; a dose that is "
-            "taken away is not given."
+            f"explain: a baseline of {wrong[0]!r}, which is no signal. Signals: {', '.join(spec.signals) or 'none'}; "
+            "a dose that is taken away is not given."
         )
     found = {}
     for name, field in spec.signals.items():
@@ -69,8 +69,8 @@ def baselines(twin, stated: Mapping[str, Any] | None) -> dict[str, float]:
 def onset(twin, outcome, base) -> tuple[float, float]:
     """From when on inputs have a say in an outcome, and how far all before that moves it (median, in the outcome's unit).
 
-    Whole days are tried backwards from the outcome's window: inputs so old that without all of them the outcome stays within half a
-    percent are left alone. The whole record counts where it is short, and where the outcome is one's own.
+    Whole days are tried backwards from the outcome's window: inputs so old that without all of them the outcome stays within
+    half a percent are left alone. The whole record counts where it is short, and where the outcome is one's own.
     """
     world, clock = twin.world(), twin.clock
     day = span("24 h", clock.unit)
@@ -122,7 +122,9 @@ def reach(twin, outcome, since=None, base=None) -> tuple[float, float]:
 
 
 def windows_of(twin, windows, within=None) -> list[float]:
-    """Edges of the stretches of a day (or of `within`): a length such as "4 h" on the clock, times, or a number of equal parts."""
+    """Edges of the stretches of a day (or of `within`): a length such as "4 h" on the clock, times, or a number of equal
+    parts.
+    """
     world, clock = twin.world(), twin.clock
     start, stop = within or (world.start, world.stop)
     if isinstance(windows, int):

@@ -105,13 +105,16 @@ class Sensitivity:
     @property
     def text(self) -> str:
         """Every derivative in a line."""
-        return "\n".join([f"How {self.outcome.label} moves when something is a little more:", *("  " + s.text for s in self.slopes)])
+        head = f"How {self.outcome.label} moves when something is a little more:"
+        return "\n".join([head, *("  " + s.text for s in self.slopes)])
 
     def __repr__(self):
         return self.text
 
 
-def sensitivity(twin, outcome: Outcome, *, inputs: Sequence[str] | None = None, since=None, draws: int | None = None) -> Sensitivity:
+def sensitivity(
+    twin, outcome: Outcome, *, inputs: Sequence[str] | None = None, since=None, draws: int | None = None
+) -> Sensitivity:
     """Derivatives of an outcome with respect to parameters and inputs, in this world of the twin.
 
     **Arguments:** `inputs`: names of doses, signals and covariates (default all that the day has); `since`: doses before that are
@@ -119,8 +122,8 @@ def sensitivity(twin, outcome: Outcome, *, inputs: Sequence[str] | None = None, 
     structure (default those of the twin).
 
     The time of a dose is moved later; a value read at an instant is that just after. A parameter that takes one value an occasion
-    is moved in all of them. Doses after the end of the outcome's window are left out: they have no say. **Raises:** DeclarationError
-    for a bare function, InterventionError, PastHorizon.
+    is moved in all of them. Doses after the end of the outcome's window are left out: they have no say. **Raises:**
+    DeclarationError for a bare function, InterventionError, PastHorizon.
     """
     return sensitivities(twin, [outcome], inputs=inputs, since=since, draws=draws)[0]
 
@@ -170,7 +173,8 @@ def _slope(tangent: Tangent, outcome: Outcome, structure, value, spread) -> Slop
     if d.kind == "time":
         elastic = np.full(len(tangent.slope), np.nan)
     per = unit if d.unit in ("", "1") else f"{bracketed(unit)[1:-1]} per {d.unit}" if unit != "1" else f"per {d.unit}"
-    return Slope(d.kind, d.name, d.label, per, float(np.median(value)), d.unit, tangent.slope, elastic, spread, structure, d.start)
+    middle = float(np.median(value))
+    return Slope(d.kind, d.name, d.label, per, middle, d.unit, tangent.slope, elastic, spread, structure, d.start)
 
 
 def _parameters(fit) -> list[Direction]:

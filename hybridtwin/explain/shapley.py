@@ -82,7 +82,8 @@ class Shares:
         """Every share in a line, the largest first."""
         unit = f" {self.outcome.unit}" if self.outcome.unit not in (None, "", "1") else ""
         low, middle, high = (self._quantile(q) for q in (0.05, 0.5, 0.95))
-        lines = [f"{self.players[i].label}: {signed(middle[i])} ({signed(low[i])} to {signed(high[i])}){unit}" for i in self.order]
+        told = [f"{signed(m)} ({signed(a)} to {signed(b)}){unit}" for a, m, b in zip(low, middle, high, strict=True)]
+        lines = [f"{self.players[i].label}: {told[i]}" for i in self.order]
         known = "" if self.exact else f", sampled (standard error at most {np.max(self.error, initial=0.0):.2g}{unit})"
         return "\n".join([f"Shares in {self.outcome.label}{known}:", *("  " + line for line in lines)])
 
@@ -169,9 +170,9 @@ def shares(
     **Arguments:** `windows`: "4 h", edges, or a number of equal stretches of the day; left out, each dose is a player of its own
     while there are at most 8. `inputs`: names of doses and signals (default all). `baseline`: name -> number or (number, unit)
     of a signal that is taken away; its mean over the day where it is not stated. A dose that is taken away is not given.
-    `since`: inputs before that are kept; left out, those are kept that are so old that all of them together move the outcome by less
-    than half a percent, and so are those after its window. `together`: all inputs of a window are one player. `key`: needed beyond
-    12 players.
+    `since`: inputs before that are kept; left out, those are kept that are so old that all of them together move the outcome
+    by less than half a percent, and so are those after its window. `together`: all inputs of a window are one player. `key`:
+    needed beyond 12 players.
 
     **Raises:** InterventionError, DeclarationError, PastHorizon.
     """

@@ -106,8 +106,8 @@ class _Day:
         self.draws = draws
         if any(isinstance(clamp.signal, Course) for clamp in world.clamps):
             raise InterventionError(
-                "explain: a state follows its course in another world here, and derivatives do not follow it there. Explain a world "
-                "in which it is free, or held to a signal."
+                "explain: a state follows its course in another world here, and derivatives do not follow it there. "
+                "Explain a world in which it is free, or held to a signal."
             )
 
     def _varying(self):
@@ -192,7 +192,7 @@ def derivatives(
     stepped = [d.change(day.world, d.step) for d in directions if d.change is not None]
     with double():
         kernel, choice = house._kernel(fit, day.day, [day.world, *stepped])
-        lanes, count, given = day.lanes(kernel)
+        lanes, _, given = day.lanes(kernel)
         span = day.day.bound.stop - day.day.bound.start
         longest = min(choice.step, span / house.NOISY_STEPS if kernel.layout.noise else span + 1.0)
         tol = max(1e-4, house.NOISY if kernel.layout.noise else 0.0)

@@ -1,8 +1,9 @@
 """Which parameters the uncertainty of an outcome comes from: indices of variance over the prior or the posterior.
 
-Over a prior whose parameters are independent these are Sobol's indices (SALib where it is installed, else our own estimator). Over
-a posterior parameters are correlated, because readings speak of several at once; then the margins are those of the draws, what goes
-along with what is a Gaussian copula of their ranks, and beside first and total indices stand Shapley effects, which sum to one.
+Over a prior whose parameters are independent these are Sobol's indices (SALib where it is installed, else our own estimator).
+Over a posterior parameters are correlated, because readings speak of several at once; then the margins are those of the
+draws, what goes along with what is a Gaussian copula of their ranks, and beside first and total indices stand Shapley
+effects, which sum to one.
 """
 
 import dataclasses
@@ -68,9 +69,12 @@ class Variance:
         lines = [f"Where the variance of {self.outcome.label} over the {over}{where} comes from ({self.found.estimator}):"]
         for i in np.argsort(-self.main, kind="stable"):
             first, total = self.found.first[i], self.found.total[i]
-            own = "" if self.found.shapley is None else f"share {_percent(self.found.shapley[i])}, "
-            lines.append(f"  {self.factors[i]}: {own}alone {_percent(first)}, with interactions {_percent(total)}"
-                         if not own else f"  {self.factors[i]}: {own}all it tells {_percent(first)}, it alone adds {_percent(total)}")  # fmt: skip
+            if self.found.shapley is None:
+                told = f"alone {_percent(first)}, with interactions {_percent(total)}"
+            else:
+                share = _percent(self.found.shapley[i])
+                told = f"share {share}, all it tells {_percent(first)}, it alone adds {_percent(total)}"
+            lines.append(f"  {self.factors[i]}: {told}")
         if self.found.shapley is not None:
             lines.append("  Parameters are correlated: what two of them tell together is divided evenly in their shares.")
         if self.found.chance > 0.005:
@@ -93,9 +97,9 @@ def variance(
 ) -> Variance:
     """Which parameters the uncertainty of an outcome comes from, in this world of the twin.
 
-    **Arguments:** `prior`: over the prior instead of the posterior; `structure`: which model of the twin; `rows`: points a block (a
-    power of two; default 1024 where independent, else 512); `salib`: use SALib for independent parameters (default where it is
-    installed); `key`: of the points.
+    **Arguments:** `prior`: over the prior instead of the posterior; `structure`: which model of the twin; `rows`: points a
+    block (a power of two; default 1024 where independent, else 512); `salib`: use SALib for independent parameters (default
+    where it is installed); `key`: of the points.
 
     **Raises:** DeclarationError, PastHorizon, SolveError.
     """

@@ -92,8 +92,10 @@ def drivers(found) -> list[str]:
         told.append(f"the other {len(rest)} together: {_interval(low, middle, high)}{unit}")
     low, middle, high = np.quantile(s.nothing[solved], [0.05, 0.5, 0.95])
     units = found.twin.fits[0].model.spec.signals
-    held = [f"{n} at {v:.3g} {units[n].unit}" for n, v in s.baseline.items() if any(n == part[0] for p in s.players for part in p.parts)]
-    without = " and ".join(["no dose", *held] if any(part[3] for p in s.players for part in p.parts) else held)
+    parts = [part for p in s.players for part in p.parts]
+    playing = {part[0] for part in parts}
+    held = [f"{n} at {v:.3g} {units[n].unit}" for n, v in s.baseline.items() if n in playing]
+    without = " and ".join(["no such dose", *held] if any(part[3] for part in parts) else held)
     told.append(f"with {without} it would be {middle:.3g} ({low:.3g} to {high:.3g}){unit}; the shares add up to the difference")
     return told
 
@@ -114,7 +116,8 @@ def body(found) -> list[str]:
         of = f" of {s.structure}" if s.structure else ""
         unit = f" {s.value_unit}" if s.value_unit not in ("", "1") else ""
         fixed = ", not inferred" if not s.spread else ""
-        told.append(f"{doc} ({s.label}{of}, {s.value:.3g}{unit}{fixed}): a tenth more goes with {_interval(low, middle, high)}{_unit(found)}")
+        what = f"{doc} ({s.label}{of}, {s.value:.3g}{unit}{fixed})"
+        told.append(f"{what}: a tenth more goes with {_interval(low, middle, high)}{_unit(found)}")
     return told
 
 
@@ -170,7 +173,7 @@ def assumptions(found) -> list[str]:
     """What all of it rests on."""
     names = " and ".join(f.model.name for f in found.twin.fits)
     told = [f"the structure of {names}", "the priors named in the report", "the inputs as recorded, and no others",
-            "each input taken away by itself, with what the body and the rules of care then do; later decisions are kept"]  # fmt: skip
+            "each input taken away by itself, with what body and rules of care then do; later decisions are kept"]  # fmt: skip
     if found.twin.temper != 1:
         told.append(f"a likelihood tempered by {found.twin.temper:g}, because no model is right")
     if not found.twin.days[0].lived:

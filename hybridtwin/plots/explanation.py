@@ -16,7 +16,7 @@ def explanation(found):
     **Raises:** NotTrustworthy under DO NOT USE.
     """
     if found.refused:
-        raise NotTrustworthy("the verdict is DO NOT USE, and no number of this explanation is drawn. See its .text for the reasons.")
+        raise NotTrustworthy("the verdict is DO NOT USE, so no number of this explanation is drawn. Its .text gives the reasons.")
     unit = f" ({found.outcome.unit})" if found.outcome.unit not in (None, "", "1") else ""
     panels = [part for part in (_shares(found), _parameters(found), _readings(found)) if part[1]]
     heights = [max(len(rows), 2) for _, rows in panels]
@@ -36,7 +36,7 @@ def _short(label: str) -> str:
 
 def _bars(ax, rows):
     """Points with intervals from zero; hollow where a number is not to be trusted."""
-    for at, (label, low, middle, high, sure) in enumerate(reversed(rows)):
+    for at, (_, low, middle, high, sure) in enumerate(reversed(rows)):
         color = ORANGE if middle > 0 else BLUE
         ax.barh(at, middle, height=0.62, color=color if sure else "none", edgecolor=color, alpha=0.75 if sure else 1.0)
         if np.isfinite(low):

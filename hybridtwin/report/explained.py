@@ -11,10 +11,10 @@ def section(found, number: int, count: int, figures) -> str:
     title = "The explanation" if count == 1 else f"Explanation {number} of {count}"
     about = f"<p>What <b>{say(found.outcome.label)}</b> rests on, {say(found.twin.label)}.</p>"
     if found.refused:
-        return page.section(f"explanation-{number}", title, about + page.refusal(found.twin.verdict, found.verdict, what="explanation"))
-    caption = ("What the outcome rests on. Bars: median, lines: 90 % of the draws. Inputs are taken away one after the other in every "
-               "order, and their shares add up to the whole. Readings are told by how far the mean moves by their being in the "
-               "record; hollow bars are slopes, where only a refit without them would tell.")  # fmt: skip
+        refused = page.refusal(found.twin.verdict, found.verdict, what="explanation")
+        return page.section(f"explanation-{number}", title, about + refused)
+    caption = ("What the outcome rests on. Bars: median, lines: 90 % of the draws. Inputs are taken away one after the other, in "
+               "every order, and their shares add up to the whole. Readings are told by how far the mean moves by their being there; hollow bars are slopes, where only a refit without them would tell.")  # fmt: skip
     parts = [page.caution(found.verdict), f"<p>{say(wording.answer(found))}</p>"]
     parts.append(page.figure(drawing.explanation(found), next(figures), caption))
     parts.append(page.listed("What drives it", wording.drivers(found), "No dose, and no signal that ever leaves its baseline."))
@@ -23,7 +23,8 @@ def section(found, number: int, count: int, figures) -> str:
     parts.append(page.listed("Readings that it rests on", wording.readings(found)))
     alike = [a.text for a in found.similar]
     parts.append(page.listed("Days of the record like this one", alike, "The record holds no other such day."))
-    parts.append(page.listed("Outside of what the record has seen", found.unseen, "Nothing: the question lies inside the record."))
+    inside = "Nothing: the question lies inside the record."
+    parts.append(page.listed("Outside of what the record has seen", found.unseen, inside))
     parts.append(page.listed("What this rests on", wording.assumptions(found)))
     parts.append(page.listed("Notes", found.notes))
     return page.section(f"explanation-{number}", title, about + "".join(parts))
