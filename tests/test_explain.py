@@ -14,6 +14,7 @@ from hybridtwin.errors import DeclarationError, InterventionError, NotTrustworth
 from hybridtwin.explain.distill import Formula, Tree, distill
 from hybridtwin.explain.explanation import explain
 from hybridtwin.explain.influence import influence
+from hybridtwin.explain.players import players_of
 from hybridtwin.explain.sensitivity import sensitivity
 from hybridtwin.explain.shapley import shapley, shares
 from hybridtwin.explain.variance import variance
@@ -424,3 +425,28 @@ def test_a_bare_thing_is_refused():
     with pytest.raises(DeclarationError, match="asks of a twin"):
         explain("anna", AUC)
     assert mesh_person().id == "carla"
+
+
+def test_of_many_doses_the_latest_stand_alone_and_the_older_ones_together():
+    twin = drip_twin().do(iv=Regimen.bolus(20.0, "mg", at=[float(t) for t in range(1, 21)]))
+    found = players_of(twin)
+    assert len(found) == 7 and found[-1].label.startswith("push")
+    assert [p.label for p in found[:2]] == ["iv 20 mg at Tue 24 Mar 16:00", "iv 20 mg at Tue 24 Mar 17:00"]
+    assert found[5].label == "iv 300 mg Tue 24 Mar 00:00 to 16:00"
+    s = shares(twin, AUC)
+    np.testing.assert_allclose(s.draws.sum(axis=0), s.total, rtol=1e-12)
+
+
+def test_inputs_too_old_to_matter_are_kept_and_told():
+    """A bolus three days ago is gone (half-life 8 h): it is not taken away, and that is said."""
+    doses = Regimen.bolus(100.0, "mg", at=[2.0, 30.0, 80.0])
+    person = Person.of("h", start=0.0, stop=96.0, time=CLOCK, doses={"iv": doses}, covariates={"weight": (70.0, "kg")},
+                       signals={"push": Signal.constant(5.0, "mg/h")},
+                       readings={"C": ([3.0, 9.0, 31.0, 40.0, 81.0, 90.0], [4.5, 3.1, 5.0, 3.5, 5.0, 3.6], "mg/L")})  # fmt: skip
+    twin = personalize(DRIP, person, Laplace(draws=60, starts=1), key=0, progress=False)
+    found = explain(twin, outcomes.cmax("C", 80.0, 96.0))
+    assert [p.start for p in found.shares.players] == [30.0, 80.0]
+    assert any("are kept as they were: without all of them it moves by" in note for note in found.notes)
+    whole = explain(twin, outcomes.cmax("C", 80.0, 96.0), since=0.0)
+    assert len(whole.shares.players) == 3
+    assert np.median(np.abs(whole.shares.draws[0])) < 5e-3 * np.median(whole.value)

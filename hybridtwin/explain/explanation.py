@@ -126,8 +126,8 @@ def explain(
     ```
 
     **Arguments:** `outcome`: in this world of the twin, whatever was done; `windows`: stretches of the day ("4 h", edges, or
-    how many) for inputs and readings; left out, each dose stands alone while there are at most 8, and readings are told by
-    sixths of the record. `inputs`: doses and signals that are looked at (default all). `baseline`: what a signal is where it
+    how many) for inputs and readings; left out, there are up to 7 players: the latest doses each alone, the older ones of an
+    input together, each signal; and readings are told by sixths of the record. `inputs`: doses and signals that are looked at (default all). `baseline`: what a signal is where it
     is taken away, name -> number or (number, unit); its mean over the day otherwise. `since`: inputs before that are kept as
     they are; left out, those are kept that are so old that all of them together move the outcome by less than half a percent.
     `draws`: of each structure (default those of the twin, for shares at most 100); `key`: needed where shares must be

@@ -21,7 +21,7 @@ from hybridtwin.twin import simulate_worlds
 from hybridtwin.units import factor
 
 EXACT = 12  # players up to which every coalition is solved
-_FEW = 8  # players that nobody asked for: 256 worlds
+_FEW = 7  # players that nobody asked for: 128 worlds
 _DAYS = 7  # before an outcome's window at which inputs are tried to be too old to matter
 _NEGLIGIBLE = 5e-3  # of the outcome
 
@@ -140,7 +140,7 @@ def windows_of(twin, windows, within=None) -> list[float]:
 
 
 def players_of(twin, *, windows=None, inputs: Sequence[str] | None = None, baseline=None, within=None) -> list[Player]:
-    """The players of a day, or of the stretch `within`: each dose alone where these are few, else an input in a window.
+    """The players of a day, or of the stretch `within`: each dose alone where these are few, else the latest of them.
 
     A signal that is its baseline all day is no player, nor is an input that is not among `inputs`.
     """
@@ -160,10 +160,23 @@ def players_of(twin, *, windows=None, inputs: Sequence[str] | None = None, basel
         parts = max(1, min(4, (_FEW - len(alone)) // max(len(moving), 1)))
         if len(alone) + len(moving) <= _FEW:
             return [*alone, *_stretches(world, clock, spec, moving, windows_of(twin, parts, within), base)]
-        kinds = len({n for n, _ in doses}) + len(moving)
-        windows = max(1, _FEW // max(kinds, 1))
+        recent, older, cut = _recent(alone, doses, _FEW - len(moving), last)
+        grouped = _grouped(older, spec, clock, [first, cut])
+        return [*recent, *grouped, *_stretches(world, clock, spec, moving, windows_of(twin, 1, within), base)]
     edges = windows_of(twin, windows, within)
     return [*_grouped(doses, spec, clock, edges), *_stretches(world, clock, spec, moving, edges, base)]
+
+
+def _recent(alone, doses, most, last):
+    """The latest doses, each by itself, those before them, and the time that parts them; `most` players in all."""
+    alone = sorted(alone, key=lambda p: p.start)
+    for k in range(min(len(alone), max(most, 0)), 0, -1):
+        cut = alone[-k].start
+        older = [(n, d) for n, d in doses if d.time < cut]
+        recent = [p for p in alone if p.start >= cut]
+        if len(recent) + len({n for n, _ in older}) <= most:
+            return recent, older, cut
+    return [], doses, last
 
 
 def _differs(signal, value, world) -> bool:

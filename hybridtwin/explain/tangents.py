@@ -31,6 +31,7 @@ from hybridtwin.simulate.trajectory import Trajectory
 _STEP = 1e-4  # of an amount or level, relative; meshes are linear in it, so its size matters only for rounding
 _LATER = 1e-5  # of the day, by which a dose is moved to find the direction of its time
 _RETRIES = 4  # smaller steps tried where two events change places
+_TOLERANCE = 2e-3  # of curves and slopes when the steps are halved; where rates have a kink slopes settle slowly
 _ALONG = 1e-6  # how far an outcome is moved along a derivative, relative to the largest value of its output
 
 
@@ -195,7 +196,7 @@ def derivatives(
         lanes, _, given = day.lanes(kernel)
         span = day.day.bound.stop - day.day.bound.start
         longest = min(choice.step, span / house.NOISY_STEPS if kernel.layout.noise else span + 1.0)
-        tol = max(1e-4, house.NOISY if kernel.layout.noise else 0.0)
+        tol = max(_TOLERANCE, house.NOISY if kernel.layout.noise else 0.0)
         plain, times = _laid(day, day.world, kernel, choice, longest)
         still = jax.tree.map(lambda a: np.zeros(a.shape), plain)
         parts = []
