@@ -2,18 +2,21 @@
 
 import dataclasses
 import functools
+import importlib.util
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import ndtr
 from small import CLOCK, DRIP, drip_person, drip_twin, mesh_person, mesh_twin, oral_person
 
 from hybridtwin import outcomes, sensors
 from hybridtwin.errors import DeclarationError, InterventionError, NotTrustworthy
 from hybridtwin.explain.distill import Formula, Tree, distill
 from hybridtwin.explain.explanation import explain
-from hybridtwin.explain.influence import influence
+from hybridtwin.explain.indices import by_salib, correlated, independent
+from hybridtwin.explain.influence import _leverage, influence
 from hybridtwin.explain.players import players_of
 from hybridtwin.explain.sensitivity import sensitivity
 from hybridtwin.explain.shapley import shapley, shares
@@ -289,7 +292,18 @@ def test_influence_on_a_gaussian_mean_in_closed_form(gaussian):
         assert r.per_unit == pytest.approx(noise / (prior + 5 * noise), rel=0.06)
         assert r.local == pytest.approx(sd**2 * noise * (y[i] - full), abs=0.05)
         assert r.spread == pytest.approx(sd * np.sqrt(prior + 4 * noise), abs=0.05)
+        assert r.khat >= noise / (prior + 5 * noise) - 0.02, "never below its share of the precision"
     assert found.order[0] == 4, "the reading farthest out moves it most"
+
+
+def test_the_tail_of_weights_is_read_off_the_curvature():
+    """In a Gaussian the tail index of the weights of a deletion is the reading's share of the precision."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(400, 2)) @ np.array([[1.0, 0.3], [0.0, 0.5]])
+    precision = np.linalg.inv(np.array([[1.0, 0.3], [0.0, 0.5]]).T @ np.array([[1.0, 0.3], [0.0, 0.5]]))
+    shares = np.array([0.1, 0.9])
+    said = np.stack([-0.5 * s * np.einsum("ni,ij,nj->n", z, precision, z) for s in shares], axis=1)
+    np.testing.assert_allclose(_leverage(z, said), shares, rtol=0.15)
 
 
 def test_influence_agrees_with_a_refit_and_tempering_halves_it(gaussian):
@@ -450,3 +464,68 @@ def test_inputs_too_old_to_matter_are_kept_and_told():
     whole = explain(twin, outcomes.cmax("C", 80.0, 96.0), since=0.0)
     assert len(whole.shares.players) == 3
     assert np.median(np.abs(whole.shares.draws[0])) < 5e-3 * np.median(whole.value)
+
+
+def test_where_weights_do_not_reach_the_posterior_is_drawn_anew():
+    """One reading of sd 0.1 tells the level almost alone; without it the posterior is wide, and in closed form all the same."""
+    model = Model(LEVEL.system, y=sensors.Gaussian("y", sd=1.5), z=sensors.Gaussian("y", sd=0.1))
+    readings = {"y": ([1.0, 2.0, 4.0], [8.0, 9.0, 8.5], "mg/L"), "z": ([3.0], [11.5], "mg/L")}
+    person = Person.of("i", start=0.0, stop=6.0, readings=readings)
+    twin = personalize(model, person, Laplace(draws=1000, starts=1), key=0, progress=False)
+    by_weights = influence(twin, outcomes.at("y", 3.0), anew=0)
+    i = [r.sensor for r in by_weights.readings].index("z")
+    assert not by_weights[i].trusted and "only a refit" in by_weights.text
+    found = influence(twin, outcomes.at("y", 3.0))[i]
+    without = (10.0 / 4 + 25.5 / 2.25) / (1 / 4 + 3 / 2.25)
+    assert found.drawn and found.trusted
+    assert by_weights.mean - found.shift == pytest.approx(without, abs=0.1)
+    assert found.spread == pytest.approx(by_weights.sd * np.sqrt(1 / 4 + 3 / 2.25), rel=0.15)
+
+
+@pytest.mark.parametrize("prior", [False, True], ids=["correlated", "independent"])
+def test_indices_of_ishigami(prior):
+    """sin x1 + 7 sin^2 x2 + 0.1 x3^4 sin x1, uniform on -pi to pi: indices and Shapley effects in closed form."""
+    first, third = 0.5 * (1 + np.pi**4 / 50) ** 2, 0.01 * np.pi**8 * (1 / 18 - 1 / 50)
+    whole = first + 49 / 8 + third
+    main = np.array([first, 49 / 8, 0.0]) / whole
+    total = np.array([first + third, 49 / 8, third]) / whole
+
+    def ishigami(u):
+        x = np.pi * (2.0 * u - 1.0)
+        return np.sin(x[:, 0]) + 7.0 * np.sin(x[:, 1]) ** 2 + 0.1 * x[:, 2] ** 4 * np.sin(x[:, 0])
+
+    groups = [[0], [1], [2]]
+    if prior:
+        ways = [independent] + ([by_salib] if importlib.util.find_spec("SALib") else [])
+        found = [way(ishigami, groups, rows=2048, key=3) for way in ways]
+    else:
+        found = [correlated(lambda z: ishigami(ndtr(z)), np.eye(3), groups, rows=8192, key=3)]
+        effects = found[0].shapley[:, 0]
+        np.testing.assert_allclose(effects, (main + total) / 2, atol=0.03)
+        assert effects.sum() == pytest.approx(1.0)
+    for one in found:
+        np.testing.assert_allclose(one.first[:, 0], main, atol=0.04)
+        np.testing.assert_allclose(one.total[:, 0], total, atol=0.04)
+        assert np.all(one.total[:, 1] <= one.total[:, 0]) and np.all(one.total[:, 0] <= one.total[:, 2])
+        assert one.variance == pytest.approx(whole, rel=0.05)
+
+
+def test_indices_of_correlated_normals_in_closed_form():
+    """Y = 2 x1 + x2, correlation r: first and total indices and Shapley effects (Owen and Prieur 2017, arXiv:1610.02080)."""
+    r = 0.6
+    whole = 4 + 1 + 4 * r
+    first = np.array([(2 + r) ** 2, (1 + 2 * r) ** 2]) / whole
+    total = np.array([4 * (1 - r**2), 1 - r**2]) / whole
+    found = correlated(lambda z: 2.0 * z[:, 0] + z[:, 1], np.array([[1.0, r], [r, 1.0]]), [[0], [1]], rows=8192, key=0)
+    np.testing.assert_allclose(found.first[:, 0], first, atol=0.03)
+    np.testing.assert_allclose(found.total[:, 0], total, atol=0.03)
+    np.testing.assert_allclose(found.shapley[:, 0], (first + total) / 2, atol=0.03)
+    assert np.all(found.first[:, 0] > found.total[:, 0]), "what they share is told by either"
+
+
+def test_many_correlated_factors_are_met_by_permutations():
+    """Nine factors of a sum: by permutations the effects still sum to one and find what matters."""
+    weights = np.array([3.0, 2.0, 1.0, 0, 0, 0, 0, 0, 0])
+    found = correlated(lambda z: z @ weights, np.eye(9), [[i] for i in range(9)], rows=2048, key=0)
+    assert found.shapley[:, 0].sum() == pytest.approx(1.0) and "permutations" in found.estimator
+    np.testing.assert_allclose(found.shapley[:, 0], weights**2 / 14.0, atol=0.05)

@@ -127,11 +127,11 @@ def explain(
 
     **Arguments:** `outcome`: in this world of the twin, whatever was done; `windows`: stretches of the day ("4 h", edges, or
     how many) for inputs and readings; left out, there are up to 7 players: the latest doses each alone, the older ones of an
-    input together, each signal; and readings are told by sixths of the record. `inputs`: doses and signals that are looked at (default all). `baseline`: what a signal is where it
-    is taken away, name -> number or (number, unit); its mean over the day otherwise. `since`: inputs before that are kept as
-    they are; left out, those are kept that are so old that all of them together move the outcome by less than half a percent.
-    `draws`: of each structure (default those of the twin, for shares at most 100); `key`: needed where shares must be
-    sampled.
+    input together, each signal; and readings are told by sixths of the record. `inputs`: doses and signals that are looked at
+    (default all). `baseline`: what a signal is where it is taken away, name -> number or (number, unit); its mean over the
+    day otherwise. `since`: inputs before that are kept as they are; left out, those are kept that are so old that all of them
+    together move the outcome by less than half a percent. `draws`: of each structure (default those of the twin, for shares
+    at most 100); `key`: needed where shares must be sampled.
 
     **Raises:** DeclarationError for a bare function, InterventionError, PastHorizon, SolveError.
     """
@@ -150,7 +150,7 @@ def explain(
         few = world if draws else dataclasses.replace(world, draws=min(world.draws, _SHARED))
         split = shares(few, outcome, **chosen, since=first, key=key)
     readings = influence(world, outcome)
-    stretches = influence(world, outcome, windows=windows or 6)
+    stretches = influence(world, outcome, windows=windows or 6, anew=2)
     value, prior = outcome.of(course), outcome.of(before)
     beyond = support.unseen(world)
     verdict = twin.verdict.join(_judge(settled, value, prior, beyond, readings))
@@ -185,4 +185,4 @@ def _doubts(readings: Influence) -> list[Any]:
     if not few:
         return []
     shown = ", ".join(few[:3]) + (f" and {len(few) - 3} more" if len(few) > 3 else "")
-    return [f"what the posterior would be without {shown} lies beyond these draws (k-hat above 0.7)"]
+    return [f"what the posterior would be without {shown} lies beyond these draws"]

@@ -168,11 +168,11 @@ def shares(
     """Shares of an outcome among doses and stretches of signals, in this world of the twin.
 
     **Arguments:** `windows`: "4 h", edges, or a number of equal stretches of the day; left out, there are up to 7
-    players: the latest doses each alone, the older ones of an input together, each signal. `inputs`: names of doses and signals (default all). `baseline`: name -> number or (number, unit)
-    of a signal that is taken away; its mean over the day where it is not stated. A dose that is taken away is not given.
-    `since`: inputs before that are kept; left out, those are kept that are so old that all of them together move the outcome
-    by less than half a percent, and so are those after its window. `together`: all inputs of a window are one player. `key`:
-    needed beyond 12 players.
+    players: the latest doses each alone, the older ones of an input together, each signal. `inputs`: names of doses and
+    signals (default all). `baseline`: name -> number or (number, unit) of a signal that is taken away; its mean over the day
+    where it is not stated. A dose that is taken away is not given. `since`: inputs before that are kept; left out, those are
+    kept that are so old that all of them together move the outcome by less than half a percent, and so are those after its
+    window. `together`: all inputs of a window are one player. `key`: needed beyond 12 players.
 
     **Raises:** InterventionError, DeclarationError, PastHorizon.
     """

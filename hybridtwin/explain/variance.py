@@ -140,10 +140,6 @@ class _Function:
         self.outcome, self.columns, fit = outcome, columns, twin.fits[structure]
         self.center = np.median(fit.z.reshape(-1, fit.z.shape[-1]), axis=0)
         self.twin = dataclasses.replace(twin, fits=(fit,), days=(twin.days[structure],), shares=())
-        self.fit = fit
-        if not isinstance(self.twin.days[0].start, str):  # states of draws: each is met at its median
-            start = {path: float(np.median(v)) for path, v in self.twin.days[0].start.items()}
-            self.twin = dataclasses.replace(self.twin, days=(dataclasses.replace(self.twin.days[0], start=start),))
         of_day = any(s.kind in ("deviation", "amount", "time") for s in fit.kernel.sites)
         self.noisy = bool(fit.model.spec.noise) or (of_day and not self.twin.days[0].lived)
 
@@ -155,11 +151,19 @@ class _Function:
     def _some(self, points):
         z = np.tile(self.center, (len(points), 1))
         z[:, self.columns] = points
-        with double():
-            values = values_of(self.fit.kernel, z)
-        fit = dataclasses.replace(self.fit, values=values, z=z[None])
-        twin = dataclasses.replace(self.twin, fits=(fit,), draws=len(points))
-        return self.outcome.of(simulate_worlds([twin], names=(self.outcome.name,) if self.outcome.name else None)[0])
+        return outcome_at(self.twin, 0, self.outcome, z)
+
+
+def outcome_at(twin, structure: int, outcome: Outcome, z) -> np.ndarray:
+    """The outcome (n,) of bodies at coordinates z (n, d) of one structure, in this world of the twin."""
+    fit, day = twin.fits[structure], twin.days[structure]
+    if not isinstance(day.start, str):  # states of draws: each is met at its median
+        day = dataclasses.replace(day, start={path: float(np.median(v)) for path, v in day.start.items()})
+    with double():
+        values = values_of(fit.kernel, z)
+    fit = dataclasses.replace(fit, values=values, z=np.asarray(z)[None])
+    one = dataclasses.replace(twin, fits=(fit,), days=(day,), shares=(), draws=len(z))
+    return outcome.of(simulate_worlds([one], names=(outcome.name,) if outcome.name else None)[0])
 
 
 def _by_rank(fit, columns):

@@ -161,11 +161,13 @@ def readings(found) -> list[str]:
     for part, most in ((found.stretches, 2), (found.readings, 3)):
         for i in part.order[:most]:
             r = part.readings[i]
-            many = f" ({r.count} readings)" if r.count > 1 else f" ({r.value:.3g} {r.unit})" if np.isfinite(r.value) else ""
+            if part is found.stretches and r.count == 1:
+                continue  # told as a reading
+            many = f" ({r.count} readings)" if r.count > 1 else f" ({r.value:.3g} {r.unit})"
             if r.trusted:
                 told.append(f"{r.label}{many} move{'s' * (r.count == 1)} it by {signed(r.shift)}{unit} by being there")
             else:
-                told.append(f"{r.label}{many} may move it far (k-hat {r.khat:.2g}; {signed(r.local)}{unit} by its slope)")
+                told.append(f"{r.label}{many} may move it far ({r.doubt}; {signed(r.local)}{unit} by the slope)")
     return told
 
 

@@ -14,7 +14,7 @@ def section(found, number: int, count: int, figures) -> str:
         refused = page.refusal(found.twin.verdict, found.verdict, what="explanation")
         return page.section(f"explanation-{number}", title, about + refused)
     caption = ("What the outcome rests on. Bars: median, lines: 90 % of the draws. Inputs are taken away one after the other, in "
-               "every order, and their shares add up to the whole. Readings are told by how far the mean moves by their being there; "
+               "every order, and their shares add up to the whole. Readings: how far the mean moves by their being there; "
                "hollow bars are slopes, where only a refit without them would tell.")  # fmt: skip
     parts = [page.caution(found.verdict), f"<p>{say(wording.answer(found))}</p>"]
     parts.append(page.figure(drawing.explanation(found), next(figures), caption))
