@@ -19,7 +19,7 @@ from hybridtwin.explain.indices import by_salib, correlated, independent
 from hybridtwin.explain.influence import _leverage, influence
 from hybridtwin.explain.players import players_of
 from hybridtwin.explain.sensitivity import sensitivity
-from hybridtwin.explain.shapley import shapley, shares
+from hybridtwin.explain.shapley import shapley, shares, worth_of
 from hybridtwin.explain.variance import variance
 from hybridtwin.inference.methods import Laplace
 from hybridtwin.inference.personalize import personalize
@@ -529,3 +529,14 @@ def test_many_correlated_factors_are_met_by_permutations():
     found = correlated(lambda z: z @ weights, np.eye(9), [[i] for i in range(9)], rows=2048, key=0)
     assert found.shapley[:, 0].sum() == pytest.approx(1.0) and "permutations" in found.estimator
     np.testing.assert_allclose(found.shapley[:, 0], weights**2 / 14.0, atol=0.05)
+
+
+def test_shares_agree_with_the_shap_package():
+    """The exact explainer of shap on the same game of worlds (extra `explain`)."""
+    shap = pytest.importorskip("shap")
+    twin = drip_twin()
+    s = shares(twin, AUC, windows="12 h")
+    value = worth_of(twin, AUC, s.players, s.baseline)
+    explainer = shap.explainers.Exact(lambda x: value(np.asarray(x, bool))[:, 0], np.zeros((1, len(s.players))))
+    found = explainer(np.ones((1, len(s.players))))
+    np.testing.assert_allclose(found.values[0], s.draws[:, 0], rtol=1e-8)

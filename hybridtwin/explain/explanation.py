@@ -9,8 +9,8 @@ import numpy as np
 
 from hybridtwin.errors import DeclarationError
 from hybridtwin.explain import support, wording
-from hybridtwin.explain.influence import Influence, influence
-from hybridtwin.explain.players import baselines, onset, players_of, reach
+from hybridtwin.explain.influence import Influence, influence, on_lived_day
+from hybridtwin.explain.players import baselines, onset, players_of, reach, stretch_of
 from hybridtwin.explain.sensitivity import Sensitivity, sensitivities
 from hybridtwin.explain.shapley import Shares, shares
 from hybridtwin.fit import Judgment, Part, Verdict
@@ -127,11 +127,11 @@ def explain(
 
     **Arguments:** `outcome`: in this world of the twin, whatever was done; `windows`: stretches of the day ("4 h", edges, or
     how many) for inputs and readings; left out, there are up to 7 players: the latest doses each alone, the older ones of an
-    input together, each signal; and readings are told by sixths of the record. `inputs`: doses and signals that are looked at
-    (default all). `baseline`: what a signal is where it is taken away, name -> number or (number, unit); its mean over the
-    day otherwise. `since`: inputs before that are kept as they are; left out, those are kept that are so old that all of them
-    together move the outcome by less than half a percent. `draws`: of each structure (default those of the twin, for shares
-    at most 100); `key`: needed where shares must be sampled.
+    input together, each signal; and readings are told by at most eight stretches of a customary length. `inputs`: doses and
+    signals that are looked at (default all). `baseline`: what a signal is where it is taken away, name -> number or (number,
+    unit); its mean over the day otherwise. `since`: inputs before that are kept as they are; left out, those are kept that
+    are so old that all of them together move the outcome by less than half a percent. `draws`: of each structure (default
+    those of the twin, for shares at most 100); `key`: needed where shares must be sampled.
 
     **Raises:** DeclarationError for a bare function, InterventionError, PastHorizon, SolveError.
     """
@@ -150,7 +150,7 @@ def explain(
         few = world if draws else dataclasses.replace(world, draws=min(world.draws, _SHARED))
         split = shares(few, outcome, **chosen, since=first, key=key)
     readings = influence(world, outcome)
-    stretches = influence(world, outcome, windows=windows or 6, anew=2)
+    stretches = influence(world, outcome, windows=windows or stretch_of(on_lived_day(world)), anew=2)
     value, prior = outcome.of(course), outcome.of(before)
     beyond = support.unseen(world)
     verdict = twin.verdict.join(_judge(settled, value, prior, beyond, readings))

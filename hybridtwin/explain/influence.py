@@ -40,6 +40,7 @@ from hybridtwin.twin import simulate_worlds
 
 _FEW = 10.0  # effective draws below which nothing is said
 _ANEW = 3  # posteriors without a reading that are drawn anew where weights do not reach them
+_WIDEST = 10  # unknowns of a body beyond which such an importance sampler is not worth trying
 _DRAWS = 1000  # of each structure, where the fit has them
 
 
@@ -176,7 +177,7 @@ def _groups(twin, windows):
                 time = float(bound.readings[name].time[row])
                 found.append((name, f"{name} at {clock.label(time)}", time, time, {name: [k]}))
         return found
-    for start, stop in itertools.pairwise(windows_of(_lived(twin), windows)):
+    for start, stop in itertools.pairwise(windows_of(on_lived_day(twin), windows)):
         last = stop >= bound.stop
         inside = {}
         for name, rows in problem.used.items():
@@ -188,7 +189,7 @@ def _groups(twin, windows):
     return found
 
 
-def _lived(twin):
+def on_lived_day(twin):
     """The twin on the day it learned from, nothing done."""
     days = tuple(house.Day(f.problem.bound, f.problem.lived) for f in twin.fits)
     return dataclasses.replace(twin, days=days, dos=(), rules=())
@@ -266,7 +267,7 @@ def _redrawn(twin, outcome, groups, parts, anew) -> set[int]:
     found = set()
     for g in bad[:anew]:
         for which, (fit, part) in enumerate(zip(twin.fits, parts, strict=True)):
-            if part[2][g] <= USABLE and part[3][g] >= _FEW:
+            if (part[2][g] <= USABLE and part[3][g] >= _FEW) or fit.kernel.size > _WIDEST:
                 continue
             one = _kept(fit, [groups[g]])
 

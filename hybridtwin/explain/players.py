@@ -121,6 +121,16 @@ def reach(twin, outcome, since=None, base=None) -> tuple[float, float]:
     return max(twin.clock.at(since), world.start), stop
 
 
+_STRETCHES = ("15 min", "30 min", "1 h", "2 h", "3 h", "4 h", "6 h", "12 h", "24 h", "48 h", "7 d", "28 d", "91 d", "365 d")
+
+
+def stretch_of(twin, most: int = 8) -> str | int:
+    """The shortest customary length of which at most `most` make up the day; a number of equal parts where none does."""
+    length = twin.stop - twin.start
+    fits = (text for text in _STRETCHES if length <= most * span(text, twin.clock.unit) * (1 + 1e-9))
+    return next(fits, most)
+
+
 def windows_of(twin, windows, within=None) -> list[float]:
     """Edges of the stretches of a day (or of `within`): a length such as "4 h" on the clock, times, or a number of equal
     parts.

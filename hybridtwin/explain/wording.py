@@ -146,7 +146,8 @@ def changes(found) -> list[str]:
             if beside is not None and np.isfinite(beside.draws).any():
                 low, middle, high = (beside.quantile(q) * by for q in (0.05, 0.5, 0.95))
                 unit = f" {harm.outcome.unit}" if harm.outcome.unit not in (None, "", "1") else ""
-                line += f"; beside it, {harm.outcome.label}: {_interval(low, middle, high)}{unit}"
+                moved = f"{_interval(low, middle, high)}{unit}" if low or high else "no change"
+                line += f"; beside it, {harm.outcome.label.split(',')[0]}: {moved}"
         told.append(line)
     return told
 
