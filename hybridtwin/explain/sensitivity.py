@@ -121,9 +121,9 @@ def sensitivity(
     left out (default: those so old that all of them together move the outcome by less than half a percent); `draws`: of each
     structure (default those of the twin).
 
-    The time of a dose is moved later; a value read at an instant is that just after. A parameter that takes one value an occasion
-    is moved in all of them. Doses after the end of the outcome's window are left out: they have no say. **Raises:**
-    DeclarationError for a bare function, InterventionError, PastHorizon.
+    The time of a dose is moved later; a value read at an instant is that just after. Under process noise times are left out.
+    A parameter that takes one value an occasion is moved in all of them. Doses after the end of the outcome's window are left
+    out: they have no say. **Raises:** DeclarationError for a bare function, InterventionError, PastHorizon.
     """
     return sensitivities(twin, [outcome], inputs=inputs, since=since, draws=draws)[0]
 
@@ -191,7 +191,8 @@ def _inputs(twin, which, names, within) -> list[Direction]:
     found = []
     for name, field in spec.doses.items():
         if names is None or name in names:
-            found += _doses(name, field.unit, world.inputs[name], spec.time, clock, (world, *within))
+            moved = _doses(name, field.unit, world.inputs[name], spec.time, clock, (world, *within))
+            found += [d for d in moved if not (spec.noise and d.kind == "time")]  # a path of noise has no slope
     for name, field in {**spec.signals, **spec.covariates}.items():
         if names is None or name in names:
             signal = world.inputs[name]

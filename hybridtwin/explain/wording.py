@@ -112,11 +112,11 @@ def body(found) -> list[str]:
         low, middle, high = sorted(s.quantile(q) * by for q in (0.05, 0.5, 0.95))
         if abs(middle) < 1e-6 * max(abs(float(np.nanmedian(found.value))), 1e-12):
             continue
-        doc = docs[s.structure or first][s.name].doc or s.name
+        doc = docs[s.structure or first][s.name].doc
         of = f" of {s.structure}" if s.structure else ""
         unit = f" {s.value_unit}" if s.value_unit not in ("", "1") else ""
         fixed = ", not inferred" if not s.spread else ""
-        what = f"{doc} ({s.label}{of}, {s.value:.3g}{unit}{fixed})"
+        what = f"{doc} ({s.label}{of}, {s.value:.3g}{unit}{fixed})" if doc else f"{s.label}{of} ({s.value:.3g}{unit}{fixed})"
         told.append(f"{what}: a tenth more goes with {_interval(low, middle, high)}{_unit(found)}")
     return told
 
