@@ -379,6 +379,7 @@ def test_an_explanation_says_the_verdict_first_and_gives_no_orders(why):
     assert "beside it, " in why.text, "harm stands beside what concerns a dose"
     for word in ("because", "should", "must ", "would have been", "Give ", "Take ", "give ", "reduce "):
         assert word not in why.text
+    assert len(why.by_time(2).players) == 2
     assert set(why.table["kind"]) == {"input", "parameter", "amount", "time", "level", "reading", "stretch"}
     assert why.to_dataframe() is why.table
 
@@ -449,6 +450,17 @@ def test_of_many_doses_the_latest_stand_alone_and_the_older_ones_together():
     assert found[5].label == "iv 300 mg Tue 24 Mar 00:00 to 16:00"
     s = shares(twin, AUC)
     np.testing.assert_allclose(s.draws.sum(axis=0), s.total, rtol=1e-12)
+
+
+def test_coalitions_solved_in_several_calls_stand_on_the_same_nodes():
+    """Worlds come in portions; one and the same coalition has the same bits in each of them."""
+    twin = drip_twin()
+    players = players_of(twin, windows="4 h")
+    value = worth_of(twin, AUC, players, {"push": 13.0})
+    some = np.random.default_rng(0).random((70, len(players))) < 0.5
+    some[-1] = some[0]
+    found = value(some)
+    np.testing.assert_array_equal(found[0], found[-1])
 
 
 def test_inputs_too_old_to_matter_are_kept_and_told():

@@ -79,6 +79,10 @@ class Explanation:
 
         return explanation.explanation(self)
 
+    def by_time(self, windows, *, key=None) -> Shares:
+        """Which stretch of time it rests on: the shares of all inputs of each window together ("4 h", edges, or how many)."""
+        return shares(self.twin, self.outcome, windows=windows, together=True, key=key)
+
     def variance(self, *, prior: bool = False, **options):
         """Which parameters the uncertainty comes from: `variance.variance` of this twin and outcome."""
         from hybridtwin.explain.variance import variance
