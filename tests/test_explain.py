@@ -11,7 +11,7 @@ import pytest
 from scipy.special import ndtr
 from small import CLOCK, DRIP, drip_person, drip_twin, mesh_person, mesh_twin, oral_person
 
-from hybridtwin import outcomes, sensors
+from hybridtwin import datasets, outcomes, sensors
 from hybridtwin.errors import DeclarationError, InterventionError, NotTrustworthy
 from hybridtwin.explain.distill import Formula, Tree, distill
 from hybridtwin.explain.explanation import explain
@@ -24,10 +24,11 @@ from hybridtwin.explain.variance import variance
 from hybridtwin.inference.methods import Laplace
 from hybridtwin.inference.personalize import personalize
 from hybridtwin.model import Model
-from hybridtwin.physiology import OneCompartmentOral
+from hybridtwin.physiology import OneCompartmentOral, T1DMinimal
 from hybridtwin.records import Person, Series
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.twin import simulate_worlds
+from hybridtwin.worlds import thinned
 
 AUC = outcomes.auc("C")
 
@@ -552,3 +553,38 @@ def test_shares_agree_with_the_shap_package():
     explainer = shap.explainers.Exact(lambda x: value(np.asarray(x, bool))[:, 0], np.zeros((1, len(s.players))))
     found = explainer(np.ones((1, len(s.players))))
     np.testing.assert_allclose(found.values[0], s.draws[:, 0], rtol=1e-8)
+
+
+@pytest.mark.heavy
+def test_a_day_with_diabetes_is_explained_and_agrees_with_differences_of_worlds():
+    """T1DMinimal on a day of the virtual adult: meals that last, a pump, a sensor with correlated error."""
+    person = datasets.virtual_adult()
+    person = person.between("2026-03-11 00:00", "2026-03-11 18:00")
+    twin = personalize(Model(T1DMinimal(), cgm=sensors.CGM("G_isf")), person, Laplace(draws=100, starts=2), key=0, progress=False)
+    twin = dataclasses.replace(twin, draws=24)
+    mean = outcomes.mean("G", "2026-03-11 06:00", "2026-03-11 16:00")
+    s = sensitivity(twin, mean)
+    SI = np.asarray(twin.fits[0].values["SI"])[thinned(twin.fits[0].count, 24)]
+    up, down = (twin.do(SI=lambda v, k=k: v * k) for k in (1.001, 0.999))
+    found = by_worlds(twin, mean, up, down, 1.0)
+    np.testing.assert_allclose(s["SI"].draws * SI * 0.002, found, rtol=0.02, atol=0.02 * np.max(np.abs(found)))
+    meal = next(x for x in s.slopes if x.kind == "amount" and x.name == "meal")
+
+    def changed(k=1.0, by=0.0):
+        def change(regimen):
+            own = [dataclasses.replace(d, amount=d.amount * k, time=d.time + by) if d.time == meal.start else d for d in regimen]
+            return dataclasses.replace(regimen, doses=tuple(own))
+
+        return twin.do(meal=change)
+
+    found = by_worlds(twin, mean, changed(k=1.002), changed(k=0.998), 0.004 * meal.value)
+    np.testing.assert_allclose(meal.draws, found, rtol=0.02, atol=0.02 * np.max(np.abs(found)))
+    later = next(x for x in s.slopes if x.kind == "time" and x.start == meal.start and x.name == "meal")
+    found = by_worlds(twin, mean, changed(by=0.5), twin, 0.5)
+    np.testing.assert_allclose(later.draws, found, rtol=0.03, atol=0.03 * np.max(np.abs(found)))
+    why = explain(twin, outcomes.peak("G", "2026-03-11 06:00", "2026-03-11 16:00"))
+    np.testing.assert_allclose(why.shares.draws.sum(axis=0), why.shares.total, rtol=1e-9)
+    assert "time of glucose below 70 mg/dL" in why.text and "insulin sensitivity" in why.text
+    drivers = dict(zip([p.label for p in why.shares.players], np.median(why.shares.draws, axis=1), strict=True))
+    assert all(share > 0 for label, share in drivers.items() if label.startswith("meal") and abs(share) > 1.0)
+    assert all(share < 0 for label, share in drivers.items() if label.startswith("bolus") and abs(share) > 1.0)
