@@ -16,7 +16,7 @@ from hybridtwin.errors import DeclarationError, InterventionError, NotTrustworth
 from hybridtwin.explain.distill import Formula, Tree, distill
 from hybridtwin.explain.explanation import explain
 from hybridtwin.explain.indices import by_salib, correlated, independent
-from hybridtwin.explain.influence import _leverage, influence
+from hybridtwin.explain.influence import _gaussian, influence
 from hybridtwin.explain.players import players_of
 from hybridtwin.explain.sensitivity import sensitivity
 from hybridtwin.explain.shapley import shapley, shares, worth_of
@@ -291,6 +291,7 @@ def test_influence_on_a_gaussian_mean_in_closed_form(gaussian):
         without = (10.0 * prior + (y.sum() - y[i]) * noise) / (prior + 4 * noise)
         assert r.trusted and r.shift == pytest.approx(full - without, abs=0.06)
         assert r.per_unit == pytest.approx(noise / (prior + 5 * noise), rel=0.06)
+        assert r.gaussian == pytest.approx(full - without, abs=0.06)
         assert r.local == pytest.approx(sd**2 * noise * (y[i] - full), abs=0.05)
         assert r.spread == pytest.approx(sd * np.sqrt(prior + 4 * noise), abs=0.05)
         assert r.khat >= noise / (prior + 5 * noise) - 0.02, "never below its share of the precision"
@@ -304,7 +305,13 @@ def test_the_tail_of_weights_is_read_off_the_curvature():
     precision = np.linalg.inv(np.array([[1.0, 0.3], [0.0, 0.5]]).T @ np.array([[1.0, 0.3], [0.0, 0.5]]))
     shares = np.array([0.1, 0.9])
     said = np.stack([-0.5 * s * np.einsum("ni,ij,nj->n", z, precision, z) for s in shares], axis=1)
-    np.testing.assert_allclose(_leverage(z, said), shares, rtol=0.15)
+    own = z @ np.array([1.0, -2.0])
+    leverage, shift = _gaussian(z, said, own)
+    np.testing.assert_allclose(leverage, shares, rtol=0.15)
+    pull = 0.3 * z[:, :1]  # what says nothing but which way: the mean follows by its covariance with it
+    _, moved = _gaussian(z, pull, own)
+    assert moved[0] == pytest.approx(0.3 * np.cov(z[:, 0], own)[0, 1], rel=0.02)
+    assert np.abs(shift[0]) < 0.1 * np.std(own), "what only narrows moves no mean"
 
 
 def test_influence_agrees_with_a_refit_and_tempering_halves_it(gaussian):
@@ -583,7 +590,7 @@ def test_a_day_with_diabetes_is_explained_and_agrees_with_differences_of_worlds(
     found = by_worlds(twin, mean, changed(by=0.5), twin, 0.5)
     np.testing.assert_allclose(later.draws, found, rtol=0.03, atol=0.03 * np.max(np.abs(found)))
     why = explain(twin, outcomes.peak("G", "2026-03-11 06:00", "2026-03-11 16:00"))
-    np.testing.assert_allclose(why.shares.draws.sum(axis=0), why.shares.total, rtol=1e-9)
+    np.testing.assert_allclose(why.shares.draws.sum(axis=0), why.shares.total, rtol=1e-9, atol=1e-9)
     assert "time of glucose below 70 mg/dL" in why.text and "insulin sensitivity" in why.text
     drivers = dict(zip([p.label for p in why.shares.players], np.median(why.shares.draws, axis=1), strict=True))
     assert all(share > 0 for label, share in drivers.items() if label.startswith("meal") and abs(share) > 1.0)

@@ -10,7 +10,7 @@ The first deletes the reading by importance weights, smoothed by Pareto tails wh
 mean, from the draws at hand. A reading that stands among correlated errors is left out as if it had not been taken; its
 neighbors stay. A whole stretch of readings is left out in the same way.
 
-Where few draws hide a tail, k-hat is taken from the share of the posterior's curvature that the reading brings (`_leverage`).
+Where few draws hide a tail, k-hat is taken from the share of the posterior's curvature that the reading brings (`_gaussian`).
 
 Source: Gelfand, Dey and Chang 1992; Vehtari 2017, doi:10.1007/s11222-016-9696-4 (case deletion with Pareto smoothing); Cook 1986,
 doi:10.1111/j.2517-6161.1986.tb01398.x (local influence); Gustafson 1996 and Giordano 2018, arXiv:1709.02536 (covariances as
@@ -38,6 +38,7 @@ from hybridtwin.simulate.run import TILE
 from hybridtwin.simulate.steppers import Repeated
 from hybridtwin.twin import simulate_worlds
 
+_ALONE = 0.97  # share of the curvature from which a reading rules alone, so that nothing is known without it
 _FEW = 10.0  # effective draws below which nothing is said
 _ANEW = 3  # posteriors without a reading that are drawn anew where weights do not reach them
 _WIDEST = 10  # unknowns of a body beyond which such an importance sampler is not worth trying
@@ -50,9 +51,9 @@ class Reading:
 
     `shift`: mean with the reading less mean without it; `spread`: standard deviation with over without; `khat`, `effective`: of
     the weights behind these two, which cannot be trusted above 0.7 or below 10 draws; `drawn`: was the posterior without it drawn
-    anew? `local`: shift by the derivative of its weight, which needs no trust but knows no curve;
-    `per_unit`: how far the mean follows the value, in the outcome's unit per that of the reading (NaN of a stretch and of a
-    censored reading).
+    anew? `local`: shift by the derivative of its weight, which needs no trust but knows no curve; `gaussian`: shift if the
+    posterior and what the reading says were Gaussian (NaN where the reading rules alone); `per_unit`: how far the mean follows
+    the value, in the outcome's unit per that of the reading (NaN of a stretch and of a censored reading).
     """
 
     sensor: str
@@ -68,6 +69,7 @@ class Reading:
     effective: float
     drawn: bool
     local: float
+    gaussian: float
     per_unit: float
 
     @property
@@ -75,6 +77,12 @@ class Reading:
         """Do the draws reach the posterior without it?"""
         return self.khat <= USABLE and self.effective >= _FEW
 
+
+    def guess(self, unit: str) -> str:
+        """What is known of its shift where it cannot be trusted, in words; `unit` with a space before it."""
+        if np.isfinite(self.gaussian):
+            return f"about {signed(self.gaussian)}{unit} if all were Gaussian"
+        return "by an unknown amount, since nothing else tells what it tells"
 
     @property
     def doubt(self) -> str:
@@ -97,9 +105,9 @@ class Influence:
 
     @property
     def order(self) -> np.ndarray:
-        """Places of the readings: first those whose shift is not known, which may be large, then the largest shift first."""
-        size = [(not r.trusted, abs(r.shift) if r.trusted else r.khat) for r in self.readings]
-        return np.array(sorted(range(len(size)), key=lambda i: size[i], reverse=True), int)
+        """Places of the readings, the largest shift first: those that rule alone, then by the best that is known of each."""
+        size = [abs(r.shift) if r.trusted else abs(r.gaussian) for r in self.readings]
+        return np.argsort(-np.nan_to_num(np.array(size), nan=np.inf), kind="stable")
 
     @property
     def table(self):
@@ -119,8 +127,8 @@ class Influence:
         lines = [f"What readings have to do with {self.outcome.label} (mean {self.mean:.4g}, sd {self.sd:.3g}{unit}):"]
         for i in self.order[:10]:
             r = self.readings[i]
-            told = f"{signed(r.shift)}{unit} by being there" if r.trusted else f"about {signed(r.local)}{unit}"
-            told += "" if r.trusted else f" by its slope ({r.doubt}: only a refit without it would tell)"
+            told = f"{signed(r.shift)}{unit} by being there"
+            told = told if r.trusted else f"{r.guess(unit)} ({r.doubt}: only a refit without it would tell)"
             follows = f", {signed(r.per_unit)}{unit} per {r.unit}" if np.isfinite(r.per_unit) else ""
             lines.append(f"  {r.label}: {told}{follows}")
         return "\n".join(lines)
@@ -228,14 +236,14 @@ def influence(twin, outcome: Outcome, *, windows=None, draws: int = _DRAWS, anew
         parts.append((len(index), *_deleted(fit, index, own, groups, windows is None)))
     drawn = _redrawn(twin, outcome, groups, parts, anew)
     share = np.array([p[0] for p in parts]) / sum(p[0] for p in parts)
-    table = np.tensordot(share, np.stack([p[1] for p in parts]), axes=1)  # (G, 4): without, square without, local, per unit
+    table = np.tensordot(share, np.stack([p[1] for p in parts]), axes=1)  # (G, 5), see `_deleted`
     khat = np.max(np.stack([p[2] for p in parts]), axis=0)
     effective = np.min(np.stack([p[3] for p in parts]), axis=0)
     good = values[np.isfinite(values)]
     mean, sd = float(good.mean()), float(good.std())
     rows, problem = [], twin.fits[0].problem
     for g, (sensor, label, start, stop, inside) in enumerate(groups):
-        without, square, local, per = map(float, table[g])
+        without, square, local, per, gaussian = map(float, table[g])
         one = windows is None
         row = problem.used[sensor][inside[sensor][0]] if one else 0
         value = float(problem.bound.readings[sensor].value[row]) if one else float("nan")
@@ -243,7 +251,7 @@ def influence(twin, outcome: Outcome, *, windows=None, draws: int = _DRAWS, anew
         left = np.sqrt(max(square - without**2, 0.0))
         spread = float(sd / left) if left > 0 else float("nan")
         rows.append(Reading(sensor, label, start, stop, sum(map(len, inside.values())), value, unit, mean - without, spread,
-                            float(khat[g]), float(effective[g]), g in drawn, local, per))  # fmt: skip
+                            float(khat[g]), float(effective[g]), g in drawn, local, gaussian, per))  # fmt: skip
     return Influence(settled, tuple(rows), mean, sd, len(good))
 
 
@@ -292,7 +300,9 @@ def _redrawn(twin, outcome, groups, parts, anew) -> set[int]:
 
 
 def _deleted(fit, index, values, groups, one):
-    """((G, 4) mean and mean square without each group, local shift, slope by its value; (G,) k-hat, effective draws)."""
+    """((G, 5) mean and mean square without each group, local shift, slope by its value, shift if all were Gaussian; (G,) k-hat;
+    (G,) effective draws).
+    """
     data, z = fit.problem.data, fit.z.reshape(-1, fit.z.shape[-1])[index]
     full, left, gradient, _ = _evaluate(fit, z, _kept(fit, groups))
     good = np.isfinite(values) & np.isfinite(full) & np.isfinite(left).all(axis=1)
@@ -305,16 +315,18 @@ def _deleted(fit, index, values, groups, one):
     for g, (name, *_, inside) in enumerate(groups):
         if one and name in data.seen and not data.seen[name].censored[inside[name][0]]:
             per[g] = centered @ gradient[name][good, inside[name][0]] / len(own) / fit.temper
-    tail = np.maximum(khat, _leverage(z[good], said))
+    leverage, shift = _gaussian(z[good], said, own)
+    tail = np.maximum(khat, leverage)
     # Of few draws k-hat is known worse, and less of it passes (Vehtari 2024): told on the scale on which 0.7 is the limit.
     tail = tail + max(0.0, USABLE - (1.0 - 1.0 / np.log10(max(len(own), 11))))
-    return np.stack([weights @ own, weights @ own**2, local, per], axis=1), tail, kish(logs)
+    return np.stack([weights @ own, weights @ own**2, local, per, shift], axis=1), tail, kish(logs)
 
 
-def _leverage(z, said):
-    """How much of the posterior's curvature each group brings, in the direction in which it brings most: (G,).
+def _gaussian(z, said, own):
+    """How much of the posterior's curvature each group brings, in the direction in which it brings most (G,), and how far the
+    mean of `own` (n,) moves by the group if all is Gaussian (G,), NaN where that direction is the group's alone.
 
-    Where all is Gaussian this is the tail index of its weights exactly: 1 for a reading that rules alone. A tail that the
+    Where all is Gaussian the first is the tail index of its weights exactly: 1 for a reading that rules alone. A tail that the
     draws do not show, because there are too few of them, shows in it. From a quadratic fit of what each group says, `said`
     (n, G).
     """
@@ -325,9 +337,14 @@ def _leverage(z, said):
     if n < 3 * (len(pairs) + d + 1):
         pairs = [(i, i) for i in range(d)]
     design = np.column_stack([np.ones(n), u, *(u[:, i] * u[:, j] for i, j in pairs)])
-    found = np.linalg.lstsq(design, said, rcond=None)[0][1 + d :]
+    _, linear, found = np.split(np.linalg.lstsq(design, said, rcond=None)[0], [1, 1 + d])
     bent = np.zeros((said.shape[1], d, d))
     for (i, j), row in zip(pairs, found, strict=True):
         bent[:, i, j] -= row
         bent[:, j, i] -= row
-    return np.linalg.eigvalsh(bent)[:, -1]
+    leverage = np.linalg.eigvalsh(bent)[:, -1]
+    along = u.T @ (own - own.mean()) / n
+    known = leverage < _ALONE
+    left = np.where(known[:, None, None], np.eye(d) - bent, np.eye(d))
+    shift = np.einsum("i,gij,jg->g", along, np.linalg.inv(left), linear)
+    return leverage, np.where(known, shift, np.nan)

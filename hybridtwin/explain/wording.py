@@ -168,7 +168,7 @@ def readings(found) -> list[str]:
             if r.trusted:
                 told.append(f"{r.label}{many} move{'s' * (r.count == 1)} it by {signed(r.shift)}{unit} by being there")
             else:
-                told.append(f"{r.label}{many} may move it far ({r.doubt}; {signed(r.local)}{unit} by the slope)")
+                told.append(f"{r.label}{many} move{'s' * (r.count == 1)} it by being there, {r.guess(unit)} ({r.doubt})")
     return told
 
 

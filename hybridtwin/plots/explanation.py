@@ -71,5 +71,6 @@ def _readings(found):
     rows = []
     for i in found.stretches.order[:_MOST]:
         r = found.stretches.readings[i]
-        rows.append((f"{r.label} ({r.count})", np.nan, r.shift if r.trusted else r.local, np.nan, r.trusted))
-    return "What readings do to the mean by being there (hollow: by its slope; only a refit would tell)", rows
+        shift = r.shift if r.trusted else float(np.nan_to_num(r.gaussian))
+        rows.append((f"{r.label} ({r.count})", np.nan, shift, np.nan, r.trusted))
+    return "What readings do to the mean by being there (hollow: a guess)", rows
