@@ -29,6 +29,8 @@ _HOME = {
     "compare": "inference.compare", "average": "inference.compare", "Comparison": "inference.compare",
     "calibrate": "inference.calibrate", "Calibration": "inference.calibrate",
     "contrast": "causal.contrast", "Contrast": "causal.contrast",
+    "graph": "causal.graph", "Graph": "causal.graph", "scm": "causal.scm", "SCM": "causal.scm",
+    "identify": "causal.identify", "refute": "causal.refute", "Hidden": "causal.refute",
     "explain": "explain.explanation", "Explanation": "explain.explanation",
     "distill": "explain.distill", "path_effect": "explain.paths",
 }  # fmt: skip
@@ -38,6 +40,13 @@ __all__ = sorted([*_HOME, "__version__"])
 if _TYPING:  # what an editor sees; at run time names are loaded when first used
     from hybridtwin.causal.contrast import Contrast as Contrast
     from hybridtwin.causal.contrast import contrast as contrast
+    from hybridtwin.causal.graph import Graph as Graph
+    from hybridtwin.causal.graph import graph as graph
+    from hybridtwin.causal.identify import identify as identify
+    from hybridtwin.causal.refute import Hidden as Hidden
+    from hybridtwin.causal.refute import refute as refute
+    from hybridtwin.causal.scm import SCM as SCM
+    from hybridtwin.causal.scm import scm as scm
     from hybridtwin.explain.distill import distill as distill
     from hybridtwin.explain.explanation import Explanation as Explanation
     from hybridtwin.explain.explanation import explain as explain

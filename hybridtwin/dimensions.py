@@ -30,7 +30,7 @@ class Report:
     "parameter" and "y.output"; unchecked: what it could not follow; linear: rates affine in the states and the same
     at all times; unforced: and known to be 0 where all states are;
     noise: states with process noise, and whether its size depends on the state itself; timed: rates that depend on the time
-    itself; resting: parameters on which `steady` depends.
+    itself; resting: parameters on which `steady` depends; starts: edges by which states begin, flows: all others.
     """
 
     outputs: dict[str, tuple[str, str]]
@@ -43,6 +43,8 @@ class Report:
     switches: tuple[SwitchField, ...] = ()
     timed: bool = False
     resting: frozenset[str] = frozenset()
+    starts: frozenset[tuple[str, str]] = frozenset()
+    flows: frozenset[tuple[str, str]] = frozenset()
 
 
 class _Tracer:
@@ -304,6 +306,8 @@ def check(system, spec=None) -> Report:
         _conserved(tracer)
     switches = _switches(tracer) if "switches" in spec.defines else ()
     resting: frozenset[str] = frozenset()
+    tracer.edges |= {(f"u.{name}", f"x.{dose.into}") for name, dose in spec.doses.items()}
+    flows, tracer.edges = frozenset(tracer.edges), set()
     for method in sorted({"initial", "steady"} & spec.defines):
 
         def values(body, t, x, u, method=method):
@@ -316,11 +320,10 @@ def check(system, spec=None) -> Report:
             tracer.link(terms, "x.")
         else:
             resting = frozenset(d for term in terms.values() for d in term.deps)
-    tracer.edges |= {(f"u.{name}", f"x.{dose.into}") for name, dose in spec.doses.items()}
     return Report(
         outputs,
         routes,
-        tuple(sorted(tracer.edges)),
+        tuple(sorted(flows | tracer.edges)),
         tuple(sorted(tracer.unchecked)),
         all(term.degree < 2 and "t" not in term.deps for term in rates.values()),
         all(term.degree == 1 and term.pure and "t" not in term.deps for term in rates.values()),
@@ -328,6 +331,8 @@ def check(system, spec=None) -> Report:
         switches,
         any("t" in term.deps for term in rates.values()),
         resting,
+        frozenset(tracer.edges),
+        flows,
     )
 
 

@@ -116,28 +116,48 @@ def _nodes(spec, parameters=False) -> list[str]:
     return nodes + [p for p in (*spec.parameters, *spec.constants) if p in used] if parameters else nodes
 
 
-def svg(spec, row: int = 44, gap: int = 110) -> str:
+def svg(spec) -> str:
     """Inputs, states and outputs in three columns; the parameters of a rate are the tooltip of its state."""
     fields = {"u": {**spec.doses, **spec.signals, **spec.covariates}, "x": spec.states, "y": spec.outputs}
+    drawn = set(_nodes(spec))
 
-    def label(node):
-        return f"{node[2:]} {bracketed(fields[node[0]][node[2:]].unit)}"
+    def declared(node):
+        return fields[node[0]][node[2:]]
 
-    width = max(110, 16 + 7 * max(map(len, map(label, _nodes(spec)))))
-    columns = [[n for n in _nodes(spec) if n[0] == kind] for kind in "uxy"]
-    height = row * max(map(len, columns))
+    def title(node):
+        needs = ", ".join(a for a, b in spec.edges if b == node and a not in drawn)
+        return f"{declared(node).doc}{': depends on ' + needs if needs else ''}"
+
+    fill = {"u": "#e8eef7", "x": "#fdf3e1", "y": "#e7f4ea"}
+    return columns_svg(
+        [[n for n in _nodes(spec) if n[0] == kind] for kind in "uxy"],
+        spec.edges,
+        label=lambda node: f"{node[2:]} {bracketed(declared(node).unit)}",
+        fill=lambda node: fill[node[0]],
+        title=title,
+    )
+
+
+def columns_svg(columns, edges, *, label, fill, title, thick=(), row: int = 44, gap: int = 110) -> str:
+    """Nodes in columns with their arrows, as inline SVG.
+
+    **Arguments:** `columns`: names from top to bottom; `edges`: (from, to), those between drawn nodes are drawn; `label`,
+    `fill`, `title`: name -> text, color, tooltip; `thick`: names with a thick border.
+    """
+    width = max([110, *(16 + 7 * len(label(n)) for column in columns for n in column)])
+    height = row * max(map(len, columns), default=1)
     place = {
         n: (c * (width + gap), (height - row * len(nodes)) / 2 + row * i)
         for c, nodes in enumerate(columns)
         for i, n in enumerate(nodes)
     }
-    fill, parts = {"u": "#e8eef7", "x": "#fdf3e1", "y": "#e7f4ea"}, []
-    for a, b in spec.edges:
+    parts = []
+    for a, b in edges:
         if a not in place or b not in place:
             continue
         (xa, ya), (xb, yb) = place[a], place[b]
         ya, yb = ya + 14, yb + 14
-        if xa == xb:  # between states: down on the right side, up on the left, wider the farther apart
+        if xa == xb:  # in one column: down on the right side, up on the left, wider the farther apart
             side, reach = (xa + width, 1) if yb > ya else (xa, -1)
             bend = side + reach * (18 + 10 * abs(yb - ya) / row)
             path = f"M{side},{ya} C{bend},{ya} {bend},{yb} {side + 2 * reach},{yb}"
@@ -145,12 +165,10 @@ def svg(spec, row: int = 44, gap: int = 110) -> str:
             path = f"M{xa + width},{ya} C{xa + width + gap / 2},{ya} {xb - gap / 2},{yb} {xb - 2},{yb}"
         parts.append(f'<path d="{path}" fill="none" stroke="#7a869a" marker-end="url(#ht-tip)"/>')
     for node, (x, y) in place.items():
-        declared = fields[node[0]][node[2:]]
-        needs = ", ".join(a for a, b in spec.edges if b == node and a not in place)
-        title = escape(f"{declared.doc}{': depends on ' + needs if needs else ''}")
+        border = 'stroke="#26344d" stroke-width="2.5"' if node in thick else 'stroke="#7a869a"'
         parts.append(
-            f'<g><title>{title}</title><rect x="{x}" y="{y}" width="{width}" height="28" rx="6" '
-            f'fill="{fill[node[0]]}" stroke="#7a869a"/>'
+            f'<g><title>{escape(title(node))}</title><rect x="{x}" y="{y}" width="{width}" height="28" rx="6" '
+            f'fill="{fill(node)}" {border}/>'
             f'<text x="{x + width / 2}" y="{y + 18}" text-anchor="middle">'
             f"{escape(label(node))}</text></g>"
         )
@@ -160,6 +178,6 @@ def svg(spec, row: int = 44, gap: int = 110) -> str:
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="what depends on what" '
-        f'width="{3 * width + 2 * gap + 4}" '
+        f'width="{len(columns) * (width + gap) - gap + 40}" '
         f'height="{height + 4}" font-family="sans-serif" font-size="12">{tip}{"".join(parts)}</svg>'
     )

@@ -328,6 +328,8 @@ class Spec:
     constants: dict[str, ConstantField]
     outputs: dict[str, OutputField] = dataclasses.field(default_factory=dict)
     edges: tuple[tuple[str, str], ...] = ()
+    starts: frozenset[tuple[str, str]] = frozenset()  # edges by which states begin
+    flows: frozenset[tuple[str, str]] = frozenset()  # all others
     unchecked: tuple[str, ...] = ()
     linear: bool = False  # rates affine in the states, and the same at all times
     unforced: bool = False  # and known to be 0 where all states are
@@ -574,6 +576,8 @@ def _spec(system: System) -> Spec:
         forgotten=initial - report.resting if "steady" in spec.defines else frozenset(),
         outputs={n: OutputField(unit, doc, n) for n, (unit, doc) in report.outputs.items()},
         edges=report.graph,
+        starts=report.starts,
+        flows=report.flows,
         unchecked=report.unchecked,
         linear=cls.step is None and (report.linear if cls.linear is None else cls.linear),
         unforced=report.unforced,

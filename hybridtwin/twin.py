@@ -485,7 +485,7 @@ class Twins(Mapping):
         return f"Twins of {len(self)} people: {told}\n  {', '.join(list(self)[:20])}{' ...' if len(self) > 20 else ''}"
 
 
-def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, names=None) -> list[Trajectory]:
+def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, names=None, tol: float = 1e-4) -> list[Trajectory]:
     """Simulate twins of one root together, on the union of their nodes, with the same draws: one trajectory each."""
     first = twins[0]
     columns, failed, structures, error, lost = [], [], [], 0.0, Failures()
@@ -497,7 +497,7 @@ def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, name
 
     def answered(i):
         draws = max(first.draws_of(i) // 2, 1) if prior else first.draws_of(i)
-        how = {"draws": draws, "key": first.key, "at": at, "prior": prior, "names": outputs}
+        how = {"draws": draws, "key": first.key, "at": at, "prior": prior, "names": outputs, "tol": tol}
         return solve(first.fits[i], first.days[i], all_worlds[i], **how)
 
     answers = side_by_side([functools.partial(answered, i) for i in range(len(first.fits))])

@@ -132,7 +132,7 @@ def _choice(fit: Fit, day: Day, exact: bool, watched: bool) -> Choice:
     return Choice(Exact.of(model.spec) if exact else RK4(1), step, said, rate=rate)
 
 
-def _kernel(fit: Fit, day: Day, worlds) -> tuple[Kernel, Choice]:
+def kernel_of(fit: Fit, day: Day, worlds) -> tuple[Kernel, Choice]:
     model = fit.model
     if isinstance(day.start, str) and day.start != "model":
         model = model.starting(day.start)
@@ -147,7 +147,7 @@ def _kernel(fit: Fit, day: Day, worlds) -> tuple[Kernel, Choice]:
     return Kernel(model, layout, choice.stepper, tuple(sorted(groups.items())), amounts, times), choice
 
 
-def _values(fit, day, kernel, index, prior, key):
+def values_of(fit, day, kernel, index, prior, key):
     """Values of every site of the day's kernel for the chosen draws."""
     source = fit.prior_values if prior else fit.values
     found = {}
@@ -186,7 +186,7 @@ def _steps(fit, day, group) -> int:
     return 0 if goes_on else 1
 
 
-def _overrides(worlds, layout, values, model):
+def overridden(worlds, layout, values, model):
     """(L, W, P) values of overridden parameters; a function sees the draws of the parameter it changes."""
     count = len(next(iter(values.values()))) if values else 1
     found = np.zeros((count, len(worlds), len(layout.overridden)))
@@ -275,12 +275,12 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
     """
     spec = fit.model.spec
     with double():
-        kernel, choice = _kernel(fit, day, worlds)
+        kernel, choice = kernel_of(fit, day, worlds)
         total = len(next(iter((fit.prior_values if prior else fit.values).values()), np.zeros(1)))
         given_start = not isinstance(day.start, str)
         x0 = day.prior_start if prior and day.prior_start is not None else day.start
         index, x0 = _paired(x0, total, draws) if given_start else (thinned(total, draws), {})
-        values = _values(fit, day, kernel, index, prior, key)
+        values = values_of(fit, day, kernel, index, prior, key)
         reads = reading_times(worlds, spec, (day.bound.start, day.bound.stop), at)
         edges = {g: np.asarray(day.bound.occasion_edges(g), float) for _, g in kernel.model.varying}
         span = day.bound.stop - day.bound.start
@@ -297,7 +297,7 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         lanes: dict[str, Any] = {"values": values, "x0": x0}
         if kernel.layout.noise:
             lanes["noise"], tol = _noise_keys(fit, index, prior, key), max(tol, NOISY)
-        overrides, sets = _overrides(worlds, kernel.layout, values, fit.model), settings(worlds, kernel.layout, len(index))
+        overrides, sets = overridden(worlds, kernel.layout, values, fit.model), settings(worlds, kernel.layout, len(index))
         each = [lanes | {"overrides": overrides[:, w], "sets": sets[w]} for w in range(len(worlds))]
         if any(isinstance(clamp.signal, Course) for world in worlds for clamp in world.clamps):
             how = {"draws": draws, "key": key, "prior": prior}

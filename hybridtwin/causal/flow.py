@@ -1,0 +1,237 @@
+"""The flow of one world of a twin: from the state at one moment to the state at the next, for any rows of numbers.
+
+A twin's day is cut at moments. Between two of them the flow map takes parameters, the state at the first, and what is given, and
+returns the state at the second; a state at a moment is the one in front of whatever happens there. Everything that a row may
+change is an argument of a compiled program, and all cuts of one day share it where their meshes fall into one bucket.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hybridtwin.engine import Lanes, double
+from hybridtwin.errors import InterventionError, SolveError
+from hybridtwin.interventions import Course
+from hybridtwin.model import Data, Kernel
+from hybridtwin.signals import Signal
+from hybridtwin.simulate.course import course, recorder
+from hybridtwin.simulate.layout import bucket, pad
+from hybridtwin.simulate.mesh import lay
+from hybridtwin.simulate.rules import FIRST
+from hybridtwin.simulate.run import solve_draws, tile
+from hybridtwin.simulate.solve import states
+from hybridtwin.simulate.steppers import Repeated
+from hybridtwin.worlds import kernel_of, overridden, reading_times, settings, thinned, values_of
+
+Rows = Mapping[str, np.ndarray]
+
+
+@functools.lru_cache(maxsize=64)
+def _program(kernel: Kernel, names: tuple[str, ...], begins: bool):
+    """Compiled: (rows (n, ...), mesh, sub-steps) -> `Course` with leading axis n; `begins`: from the first row's own start."""
+
+    def lane(row, data, substeps):
+        system, extras = kernel.system_of(row["values"]), kernel.extras(row["values"], data, row["overrides"])
+        extras = extras._replace(sets=row["sets"])
+        mesh = data.mesh
+        mesh = mesh._replace(signal=mesh.signal + row["signals"][None], covariate=mesh.covariate + row["covariates"][None])
+        x0 = kernel.start_state(system, mesh, extras) if begins else kernel.model.spec.state(row["x0"])
+        watch = recorder(system.spec, names)
+        path, acts = states(system, kernel.layout, Repeated(kernel.stepper, substeps), mesh, x0, extras, watch)
+        return course(path, mesh, len(names), acts)
+
+    return Lanes(lane, (0, None, None))
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """One dose of the world, as a variable: its column, input, time, how long it may still be arriving, amount as recorded."""
+
+    column: str
+    input: str
+    time: float
+    until: float
+    amount: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """A signal or covariate that holds still, as a variable: its column, input, and from when until when it holds."""
+
+    column: str
+    input: str
+    start: float
+    stop: float
+    value: float
+
+
+class Flow:
+    """The world of one structure of a twin, cut at moments (clock times or numbers; the day's start is always the first).
+
+    `columns`: what a row holds beside states: parameters, amounts of doses, levels of signals. `rows`: their values, (N,) each,
+    in the posterior draws (the prior's where asked) that simulations of the twin use.
+
+    **Raises:** InterventionError where the world remembers more than its states: rules of care, switches, resets, process
+    noise, a state that follows another world.
+    """
+
+    def __init__(self, twin, moments: Sequence, *, structure: int = 0, prior: bool = False, tol: float = 1e-7):
+        self.fit, self.day, self.world = twin.fits[structure], twin.days[structure], twin.world(structure)
+        self.spec, self.tol = self.fit.model.spec, tol
+        self._refuse()
+        clock, start, stop = self.day.bound.clock, self.day.bound.start, self.day.bound.stop
+        cuts = sorted({start, *(float(clock.at(t)) for t in moments)})
+        if cuts[0] < start or cuts[-1] > stop or len(cuts) < 2:
+            raise InterventionError(
+                f"moments must lie inside the day ({clock.label(start)} to {clock.label(stop)}), one after its start at least."
+            )
+        self.moments = tuple(cuts)
+        with double():
+            self._build(twin, structure, prior)
+
+    def _refuse(self):
+        world, spec = self.world, self.spec
+        reasons = {
+            "rules of care remember when they last acted": world.rules,
+            "switches remember what they did": spec.switches,
+            "process noise is not a state": spec.noise,
+            "the record is reset (EVID 3 or 4)": world.resets,
+            "a state follows its course in another world": [c for c in world.clamps if isinstance(c.signal, Course)],
+        }
+        found = [why for why, has in reasons.items() if has]
+        if found:
+            raise InterventionError(f"{spec.name}: this world cannot be cut into stretches: {'; '.join(found)}.")
+
+    def _build(self, twin, structure, prior):
+        fit, day = self.fit, self.day
+        kernel, self.choice = kernel_of(fit, day, [self.world])
+        source = fit.prior_values if prior else fit.values
+        total = len(next(iter(source.values()), np.zeros(1)))
+        count = twin.draws_of(structure)
+        index = thinned(total, max(count // 2, 1) if prior else count)
+        values = values_of(fit, day, kernel, index, prior, twin.key)
+        self.count = len(index)
+        self._number(values)
+        doses = len(self.doses)
+        self.kernel = dataclasses.replace(kernel, layout=dataclasses.replace(kernel.layout, latents=doses), amounts=doses)
+        self.sites = {s.name: s for s in self.kernel.sites if s.kind in ("system", "deviation", "spread", "time")}
+        self.parameters = {}
+        for name, site in self.sites.items():
+            for i in range(site.size):
+                self.parameters[name if site.size == 1 else f"{name}[{i}]"] = (name, i)
+        self._hold()
+        self.rows = {c: values[s].reshape(self.count, -1)[:, i] for c, (s, i) in self.parameters.items()}
+        self.rows |= {g.column: self._amounts[:, e] for e, g in enumerate(self.doses)}
+        self.rows |= {h.column: np.full(self.count, h.value) for h in self.held}
+        self.begins = isinstance(day.start, str)
+        self.x0 = {} if self.begins else {p: np.broadcast_to(np.atleast_1d(v), (self.count,)) for p, v in day.start.items()}
+
+    def _number(self, values):
+        """Give every dose of the world a number: its amount then is a factor that each row has."""
+        inputs, found, amounts, sds, places = dict(self.world.inputs), [], [], [], []
+        latent, times = self.day.bound.latent, 0
+        at = {}
+        for e, event in enumerate(latent):
+            at[e] = times if event.time_sd else -1
+            times += bool(event.time_sd)
+        sure = np.cumsum([bool(e.amount_sd) for e in latent]) - 1
+        z = np.asarray(values["amounts"]).reshape(self.count, -1) if "amounts" in values else None
+        for name in self.spec.doses:
+            numbered = []
+            for dose in sorted(inputs[name].doses, key=lambda d: (d.time, d.order)):
+                event = None if dose.latent is None else latent[dose.latent]
+                recorded = float(dose.amount) if dose.amount is not None else float(dose.prior[0])
+                nominal = recorded if recorded > 0 else 1.0
+                factor = np.ones(self.count)
+                if event is not None and event.amount_sd and z is not None:
+                    factor = np.exp(event.amount_sd * z[:, sure[dose.latent]])
+                amounts.append(recorded * factor)
+                sds.append(event.time_sd if event is not None else 0.0)
+                places.append(at[dose.latent] if event is not None else -1)
+                moving = name in self.spec.moving or dose.modelled or sds[-1] or (dose.rate and "dosing" in self.spec.defines)
+                spread = self.spec.spread(name) or 0.0
+                lasts = float(dose.duration or 0.0) or (recorded / spread if spread else 0.0)
+                lasts = recorded / float(dose.rate) if dose.rate and not lasts else lasts
+                n = len(numbered) + 1
+                found.append(Given(f"{name} #{n}", name, float(dose.time), np.inf if moving else dose.time + lasts, nominal))
+                numbered.append(dataclasses.replace(dose, latent=len(found) - 1, amount=nominal, amount_sd=1.0))
+            inputs[name] = dataclasses.replace(inputs[name], doses=tuple(numbered))
+        self.doses, self._inputs = tuple(found), inputs
+        self._amounts = np.array(amounts).reshape(len(found), self.count).T
+        self._time_sd, self._time_at = np.array(sds, float), np.array(places, np.int32)
+
+    def _hold(self):
+        """Signals and covariates that hold still over the day, or over each stretch, are variables too."""
+        self.held: tuple[Held, ...] = ()
+        for name in (*self.spec.signals, *self.spec.covariates):
+            signal: Signal = self.world.inputs[name]
+            knots = [t for t in signal.knots if self.moments[0] < t < self.moments[-1]]
+            first, last = self.moments[0], self.moments[-1]
+            if signal.stepwise and not knots:
+                self.held += (Held(name, name, first, last, float(signal(first))),)
+            elif signal.stepwise and set(knots) <= set(self.moments):
+                pairs = zip(self.moments[:-1], self.moments[1:], strict=True)
+                self.held += tuple(Held(f"{name}[{k}]", name, a, b, float(signal(a))) for k, (a, b) in enumerate(pairs))
+
+    def given(self, k: int) -> list[Given]:
+        """Doses that can act in the stretch from moment k on."""
+        start, stop = self.moments[k], self.moments[k + 1]
+        return [g for g in self.doses if g.time < stop and (g.time >= start or g.until > start)]
+
+    def holding(self, k: int) -> list[Held]:
+        """Signals and covariates, as variables, that hold in the stretch from moment k on (at the last moment: up to it)."""
+        start = self.moments[min(k, len(self.moments) - 2)]
+        return [h for h in self.held if h.start <= start < h.stop]
+
+    def __call__(self, rows: Rows, x: Rows | None, k: int, names, reads=None) -> np.ndarray:
+        """Outputs or states (N, T, len(names)) in the stretch from moment k on.
+
+        **Arguments:** `rows`: columns -> (N,); `x`: state -> (N,) at moment k, None for the day's own start; `reads`: (time,
+        rank) pairs, by default the end of the stretch (`k` may be the last moment: what holds there).
+        """
+        last = k == len(self.moments) - 1
+        start, stop = self.moments[k], self.moments[k if last else k + 1]
+        reads = [(stop, FIRST)] if reads is None else list(reads)
+        inside = {n: dataclasses.replace(r, doses=tuple(d for d in r.doses if d.time < stop))
+                  for n, r in self._inputs.items() if n in self.spec.doses}  # fmt: skip
+        world = dataclasses.replace(self.world, inputs=self._inputs | inside, start=start, stop=stop,
+                                    sets=tuple(s for s in self.world.sets if start <= s.time < stop))  # fmt: skip
+        with double():
+            solved = self._solve(world, rows, x, k, reads, tuple(names))
+        if solved.failed.all():
+            raise SolveError(f"{self.spec.name}: no row could be solved from {self.day.bound.clock.label(start)} on.")
+        return solved.values[0]
+
+    def _solve(self, world, rows, x, k, reads, names):
+        count = len(next(iter(rows.values())))
+        kernel, bound = self.kernel, self.day.bound
+        edges = {g: np.asarray(bound.occasion_edges(g), float) for _, g in kernel.model.varying}
+        knots = [t for t in self.choice.knots if world.start < t < world.stop]
+        mesh = lay([world], self.spec, kernel.layout, reads, max_step=self.choice.step, occasions=edges, knots=knots)[0]
+        mesh = pad(mesh, bucket(len(mesh.t)), bucket(len(reads)), len(mesh.moving.time))
+        doses = len(self.doses)
+        data = Data(mesh, {}, {}, np.ones(doses), np.arange(doses, dtype=np.int32), self._time_sd, self._time_at)
+        values = {name: np.stack([rows[c] for c, (s, _) in self.parameters.items() if s == name], axis=1)
+                  for name in self.sites}  # fmt: skip
+        values = {name: v[:, 0] if self.sites[name].size == 1 else v for name, v in values.items()}
+        with np.errstate(divide="ignore"):
+            values["amounts"] = np.log(np.stack([rows[g.column] / g.amount for g in self.doses], axis=1)) if doses else None
+        shifts = {kind: np.zeros((count, len(getattr(self.spec, kind)))) for kind in ("signals", "covariates")}
+        for held in self.holding(k):
+            kind = "signals" if held.input in self.spec.signals else "covariates"
+            shifts[kind][:, list(getattr(self.spec, kind)).index(held.input)] = rows[held.column] - held.value
+        lanes = {"values": {n: v for n, v in values.items() if v is not None}, **shifts}
+        lanes["overrides"] = overridden([world], kernel.layout, lanes["values"], self.fit.model)[:, 0]
+        lanes["sets"] = settings([world], kernel.layout, count)[0]
+        lanes["x0"] = {} if x is None else {p: np.asarray(x[p], float) for p in self.spec.states}
+        program, refine = _program(kernel, names, x is None), kernel.stepper.refined() is not None
+        solved = solve_draws(program, [lanes], [data], refine=refine, tol=self.tol, width=tile(len(self.spec.states)))
+        return solved._replace(values=solved.values[:, :, : len(reads)])
+
+    def reads(self) -> list[tuple[float, int]]:
+        """(time, rank) at which the twin's day is read by default, and the moments."""
+        bound = self.day.bound
+        found = reading_times([self.world], self.spec, (bound.start, bound.stop))
+        return sorted({*found, *((t, FIRST) for t in self.moments)})
