@@ -120,7 +120,7 @@ class _Day:
         total = fit.count
         given = not isinstance(day.start, str)
         index, x0 = house._paired(day.start, total, self.draws) if given else (house.thinned(total, self.draws), {})
-        values = {n: np.asarray(v, float) for n, v in house._values(fit, day, kernel, index, False, self.twin.key).items()}
+        values = {n: np.asarray(v, float) for n, v in house.values_of(fit, day, kernel, index, False, self.twin.key).items()}
         found: dict[str, Any] = {"values": values, "x0": x0}
         if kernel.layout.noise:
             found["noise"] = house._noise_keys(fit, index, False, self.twin.key)
@@ -128,7 +128,7 @@ class _Day:
 
     def overridden(self, kernel, values, world):
         """(L, P) values of overridden parameters."""
-        return house._overrides([world], kernel.layout, values, self.fit.model)[:, 0]
+        return house.overridden([world], kernel.layout, values, self.fit.model)[:, 0]
 
 
 def _laid(day: _Day, world, kernel, choice, longest):
@@ -192,7 +192,7 @@ def derivatives(
     day = _Day(twin, which, names, draws)
     stepped = [d.change(day.world, d.step) for d in directions if d.change is not None]
     with double():
-        kernel, choice = house._kernel(fit, day.day, [day.world, *stepped])
+        kernel, choice = house.kernel_of(fit, day.day, [day.world, *stepped])
         lanes, _, given = day.lanes(kernel)
         span = day.day.bound.stop - day.day.bound.start
         longest = min(choice.step, span / house.NOISY_STEPS if kernel.layout.noise else span + 1.0)
