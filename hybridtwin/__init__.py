@@ -33,6 +33,8 @@ _HOME = {
     "graph": "causal.graph", "Graph": "causal.graph", "scm": "causal.scm", "SCM": "causal.scm",
     "identify": "causal.identify", "refute": "causal.refute", "Hidden": "causal.refute",
     "scenarios": "causal.scenarios", "Scenarios": "causal.scenarios", "care": "causal.scenarios",
+    "explain": "explain.explanation", "Explanation": "explain.explanation",
+    "distill": "explain.distill", "path_effect": "explain.paths",
 }  # fmt: skip
 
 __all__ = sorted([*_HOME, "__version__"])
@@ -50,6 +52,10 @@ if _TYPING:  # what an editor sees; at run time names are loaded when first used
     from hybridtwin.causal.scenarios import scenarios as scenarios
     from hybridtwin.causal.scm import SCM as SCM
     from hybridtwin.causal.scm import scm as scm
+    from hybridtwin.explain.distill import distill as distill
+    from hybridtwin.explain.explanation import Explanation as Explanation
+    from hybridtwin.explain.explanation import explain as explain
+    from hybridtwin.explain.paths import path_effect as path_effect
     from hybridtwin.glycemia import glycemic as glycemic
     from hybridtwin.inference.methods import FOCEI as FOCEI
     from hybridtwin.inference.methods import HMC as HMC

@@ -22,8 +22,8 @@ ORDER = [
     "drawing", "rest", "system", "clock", "signals", "records", "record_text", "binding", "io", "interventions", "simulate",
     "sensors",
     "coordinates", "pooling", "varying", "model",
-    "fit", "worlds", "measures", "outcomes", "glycemia", "twin", "inference", "causal", "physiology", "datasets", "plots",
-    "report", "grammar", "cli", "demo", "__main__", "__init__",
+    "fit", "worlds", "measures", "outcomes", "glycemia", "twin", "inference", "causal", "explain", "physiology", "datasets",
+    "plots", "report", "grammar", "cli", "demo", "__main__", "__init__",
 ]
 # fmt: on
 LAZY = {
@@ -37,6 +37,8 @@ LAZY = {
     "pooch",
     "sklearn",
     "numba",
+    "SALib",
+    "shap",
     "IPython",
 }
 

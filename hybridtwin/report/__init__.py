@@ -6,36 +6,41 @@ from pathlib import Path
 
 from hybridtwin import plots
 from hybridtwin.errors import NotTrustworthy
-from hybridtwin.report import page
+from hybridtwin.explain.explanation import Explanation
+from hybridtwin.report import explained, page
 from hybridtwin.report.page import say
 
 NOTICE = "Research use; not a medical device"
 
 
 def write(twin, path, contrasts=()) -> Path:
-    """Write the report of a twin and of contrasts made with it; returns the path of the file.
+    """Write the report of a twin and of contrasts and explanations made with it (one, or a list of both); returns the path.
 
     The verdict comes first. Under DO NOT USE a comparison is named and explained, but none of its numbers is written;
     under CAUTION the notice stands beside every comparison.
     """
-    contrasts = list(contrasts) if isinstance(contrasts, list | tuple) else [contrasts]
+    given = list(contrasts) if isinstance(contrasts, list | tuple) else [contrasts]
+    contrasts = [each for each in given if not isinstance(each, Explanation)]
+    reasons = [each for each in given if isinstance(each, Explanation)]
     path = Path(path)
     figures = itertools.count(1)
-    parts = [_head(twin, len(contrasts)), page.verdict(twin.verdict), _record(twin, figures), _fit(twin, figures),
+    parts = [_head(twin, len(contrasts), len(reasons)), page.verdict(twin.verdict), _record(twin, figures), _fit(twin, figures),
              _posterior(twin, figures)]
     parts += [_contrast(twin, each, n, len(contrasts), figures) for n, each in enumerate(contrasts, 1)]
+    parts += [explained.section(each, n, len(reasons), figures) for n, each in enumerate(reasons, 1)]
     parts += [_limits(), page.section("numbers", "Parameters in numbers", page.parameters(twin)), _provenance(twin)]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page.document(f"Twin of {twin.id}", "\n".join(parts), NOTICE), encoding="utf-8")
     return path
 
 
-def _head(twin, comparisons: int) -> str:
+def _head(twin, comparisons: int, reasons: int = 0) -> str:
     clock = twin.record.clock
     structures = " and ".join(plots.structure_names(twin))
     span = f"{clock.label(clock.start)} to {clock.label(clock.stop)}" + (f" ({clock.tz})" if clock.tz else "")
     entries = [("record", "Record"), ("fit", "Fit"), ("parameters", "Parameters"),
                *((f"comparison-{n}", _title(n, comparisons)) for n in range(1, comparisons + 1)),
+               *((f"explanation-{n}", "The explanation" if reasons == 1 else f"Explanation {n}") for n in range(1, reasons + 1)),
                ("limits", "Limits of use"), ("numbers", "Numbers"), ("provenance", "Provenance")]
     return (f"<header><p class=notice>{say(NOTICE)}</p><h1>Twin of {say(twin.id)}</h1>"
             f"<p>{say(structures)}, personalized to the record from {say(span)}.</p></header>{page.index(entries)}")

@@ -125,9 +125,9 @@ def _reasons(*verdicts, levels) -> str:
     return "".join(f"<p>{say(line)}</p>" for line in found)
 
 
-def refusal(*verdicts) -> str:
+def refusal(*verdicts, what: str = "comparison") -> str:
     """What stands where the numbers of a comparison would, under DO NOT USE."""
-    return ('<div class="box red"><p><b>DO NOT USE: no numbers of this comparison are shown.</b> The verdict forbids '
+    return (f'<div class="box red"><p><b>DO NOT USE: no numbers of this {what} are shown.</b> The verdict forbids '
             f"it, because:</p>{_reasons(*verdicts, levels=('DO NOT USE',))}</div>")
 
 
