@@ -114,7 +114,7 @@ class Aim:
         """Share of the draws below, in and above the range; NaN without one."""
         seen = value[np.isfinite(value)]
         if not self.ranged or not seen.size:
-            return (np.nan,) * 3
+            return np.nan, np.nan, np.nan
         below, above = float(np.mean(seen < self.low)), float(np.mean(seen > self.high))
         return below, float(np.mean((seen >= self.low) & (seen <= self.high))), above
 

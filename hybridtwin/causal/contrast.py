@@ -5,14 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from hybridtwin.causal import grounds
 from hybridtwin.errors import DeclarationError, UnrelatedTwins
 from hybridtwin.fit import Judgment, Part, Verdict
-from hybridtwin.glycemia import cautions
-from hybridtwin.outcomes import GLUCOSE, Outcome, as_outcome, harm_of, signed
+from hybridtwin.outcomes import Outcome, as_outcome, harm_of, signed
 from hybridtwin.simulate.trajectory import Trajectory
 from hybridtwin.twin import Twin, simulate_worlds
-
-_RESTS_ON_PRIOR = 0.9  # sd of the answer over sd of the prior's answer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,7 +91,7 @@ class Row:
         """Is the personal answer the prior's answer, for practical purposes?"""
         shift = abs(np.nanmedian(self.difference) - np.nanmedian(self.prior_difference))
         return bool(
-            self.sd_ratio > _RESTS_ON_PRIOR and shift < 0.25 * max(float(np.nanstd(self.prior_difference)), 1e-12)
+            self.sd_ratio > grounds.RESTS_ON_PRIOR and shift < 0.25 * max(float(np.nanstd(self.prior_difference)), 1e-12)
         )
 
     @property
@@ -225,60 +223,29 @@ def contrast(a: Twin, b: Twin, *outcomes: Outcome) -> Contrast:
         Row(o, o.of(worlds[0]), o.of(worlds[1]), o.of(before[0]) - o.of(before[1]), worlds[0].structure, harm)
         for o, harm in asked
     )
-    kept = _kept(a, b, rows, worlds[0])
+    pair = (a.world(), b.world())
+    kept = grounds.kept(a, pair, [row.outcome for row in rows], worlds[0])
     verdict = a.verdict.join(_judge(a, b, rows, kept))
-    notes = tuple(dict.fromkeys((*worlds[0].notes, *worlds[1].notes, *_lacking(a, rows, worlds[0]))))
+    notes = tuple(dict.fromkeys((*worlds[0].notes, *worlds[1].notes, *grounds.lacking(a, [row.outcome for row in rows if not row.harm], worlds[0]))))
     return Contrast(
         a,
         worlds[0].label,
         worlds[1].label,
         rows,
-        _assumptions(a, worlds),
+        grounds.assumptions(a, max(t.error for t in worlds)),
         kept,
         notes,
         verdict,
         (worlds[0], worlds[1]),
-        (a.world(), b.world()),
+        pair,
     )
-
-
-def _lacking(a, rows, trajectory) -> list[str]:
-    """What glycemic indices among the outcomes would need of the days and readings."""
-    names = [name for name, sensor in a.fits[0].model.sensors.items() if sensor.of in GLUCOSE] if a.days[0].lived else []
-    return cautions([row.outcome for row in rows if not row.harm], trajectory, a.record, names)
-
-
-def _last_asked(rows, trajectory) -> float:
-    """End of the last window that any outcome looks at."""
-    return max(row.outcome.window(trajectory)[1] if row.outcome.name else float(trajectory.time[-1]) for row in rows)
-
-
-def _kept(a, b, rows, trajectory) -> tuple[str, ...]:
-    """Later decisions kept as lived that fall before the last window ends, in either world."""
-    spec, clock, end = a.fits[0].model.spec, a.clock, _last_asked(rows, trajectory)
-    lived = a.days[0].world
-    onsets = [w.onset for w in (a.world(), b.world()) if w.onset is not None]
-    if not onsets:
-        return ()
-    kept = []
-    for name in spec.doses:
-        changed = [{(d.time, d.amount) for d in w.inputs[name].doses} for w in (a.world(), b.world())]
-        for dose in lived.inputs[name].doses:
-            if min(onsets) < dose.time < end and all((dose.time, dose.amount) in c for c in changed):
-                amount = (
-                    "of unknown amount"
-                    if dose.latent is not None and dose.amount_sd
-                    else f"{dose.amount:g} {spec.doses[name].unit}"
-                )
-                kept.append(f"{name} {amount} at {clock.label(dose.time)}")
-    return tuple(kept)
 
 
 def _judge(a, b, rows, kept) -> Verdict:
     """What this question adds to the verdict of the twin."""
     informed, supported, computed = Judgment(), Judgment(), Judgment()
     for row in rows:
-        if not row.harm and row.sd_ratio > _RESTS_ON_PRIOR and np.nanstd(row.prior_difference) > 0:
+        if not row.harm and row.sd_ratio > grounds.RESTS_ON_PRIOR and np.nanstd(row.prior_difference) > 0:
             informed.say(
                 "CAUTION",
                 f"{row.outcome.label}: the readings narrow this answer by less than a tenth; it rests on the prior",
@@ -286,46 +253,7 @@ def _judge(a, b, rows, kept) -> Verdict:
     failed = np.mean([np.mean(~np.isfinite(row.difference)) for row in rows])
     computed.above(failed, 0.01, 0.2, f"{100 * failed:.0f} % of the draws could not be solved")
     if kept and not a.rules and not b.rules:
-        supported.say(
-            "CAUTION",
-            f"{len(kept)} later decision{'s were' if len(kept) > 1 else ' was'} kept as lived, although what "
-            f"{'they' if len(kept) > 1 else 'it'} answered to may differ; respond=ht.Rescue(...) lets care react",
-        )
-    for reason in _unseen(a, b):
+        supported.say("CAUTION", grounds.kept_reason(len(kept)))
+    for reason in grounds.unseen(a, [a.world(), b.world()]):
         supported.say("CAUTION", reason)
     return Verdict({"computed": computed.part, "fits": Part(), "informed": informed.part, "supported": supported.part})
-
-
-def _unseen(a, b) -> list[str]:
-    """Ways in which these worlds leave what the record has seen."""
-    spec, lived, found = a.fits[0].model.spec, a.fits[0].problem.lived, []
-    for name, field in spec.doses.items():
-        known = [d.amount for d in lived.inputs[name].doses if d.amount]
-        given = [d.amount for w in (a.world(), b.world()) for d in w.inputs[name].doses if d.amount]
-        if given and not known:
-            found.append(f"the record holds no {name} to learn from")
-        elif given and (max(given) > 1.5 * max(known) or min(given) < min(known) / 1.5):
-            found.append(
-                f"{name} from {min(given):.3g} to {max(given):.3g} {field.unit}; "
-                f"the record holds {min(known):.3g} to {max(known):.3g}"
-            )
-    horizon = spec.horizon
-    if horizon is not None and a.stop - a.start > horizon:
-        found.append(f"the day is longer than {spec.name} was declared for")
-    return found
-
-
-def _assumptions(a, worlds) -> tuple[str, ...]:
-    names = " and ".join(f.model.name for f in a.fits)
-    found = [
-        f"the structure of {names}" + (", pooled with equal weight" if len(a.fits) > 1 else ""),
-        "the priors named in the report",
-        "the inputs as recorded, and no others",
-        "the same body parameters and the same uncertain events in both worlds",
-    ]
-    if a.temper != 1:
-        found.append(f"a likelihood tempered by {a.temper:g}, because no model is right")
-    if not a.days[0].lived:
-        found.append("a new day: a person with this body, not a day that was lived")
-    error = max(t.error for t in worlds)
-    return (*found, f"an integration error of at most {max(error, 1e-12):.0e} of each output")
