@@ -29,6 +29,8 @@ _HOME = {
     "compare": "inference.compare", "average": "inference.compare", "Comparison": "inference.compare",
     "calibrate": "inference.calibrate", "Calibration": "inference.calibrate",
     "contrast": "causal.contrast", "Contrast": "causal.contrast",
+    "candidates": "causal.candidates", "optimize": "causal.optimize", "Decision": "causal.optimize",
+    "Expected": "aims", "CVaR": "aims", "Chance": "aims", "Miss": "aims", "Distance": "aims", "Squared": "aims",
 }  # fmt: skip
 
 __all__ = sorted([*_HOME, "__version__"])

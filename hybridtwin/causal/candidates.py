@@ -1,8 +1,4 @@
-"""What may be chosen: treatments that can be delivered, each a world of one twin.
-
-    ht.candidates(plan, iv=ht.Regimen.grid(range(500, 2001, 250), "mg", first="22:00", every=["8 h", "12 h"], max_rate="1 g/h"))
-    ht.candidates(twin, respond={"juice at 70": juice, "pump suspends": suspend}, start="22:00")
-"""
+"""What may be chosen: treatments that can be delivered, each a world of one twin, and policies of care."""
 
 import dataclasses
 import itertools
@@ -53,7 +49,9 @@ class Grid:
                 _quantity(text, what)
         for interval in intervals:
             if interval is not None and not span(interval, "h") > 0:
-                raise DeclarationError(f'grid: every {interval!r}. Write an interval such as "12 h", or leave it out for one dose.')
+                raise DeclarationError(
+                    f'grid: every {interval!r} is no interval. Write "12 h", or leave it out for one dose.'
+                )
         return cls(tuple(amounts), unit, tuple(first) if many else (first,), tuple(intervals), over, max_rate, max_total)
 
     def within(self, clock: Clock, start: float, stop: float):
@@ -74,11 +72,11 @@ class Grid:
             if why:
                 left.append(f"{label}: {why}")
                 continue
-            # A dose of 0 is no dose, not an infusion of nothing.
-            made = Regimen.infusion(amount, self.unit, at=at, over=f"{length!r} min") if length else Regimen.bolus(amount, self.unit, at=at)
+            made = Regimen.bolus(amount, self.unit, at=at)
+            made = Regimen.infusion(amount, self.unit, at=at, over=f"{length!r} min") if length else made
             made = made.every(gap, times=count) if gap is not None and count > 1 else made
             numbers = {"dose": amount, "unit": self.unit, "first": clock.label(at), "every": every, "doses": count}
-            found.append((label, numbers, made if amount else Regimen.none(self.unit)))
+            found.append((label, numbers, made if amount else Regimen.none(self.unit)))  # 0 is no dose
         return found, left
 
     def _length(self, amount) -> float:
@@ -125,9 +123,10 @@ def _minutes(length: float) -> str:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Candidates(Mapping):
-    """Worlds of one twin to choose among: label -> `Twin`. `numbers`: label -> dose, unit, first, every, doses where a grid made it.
+    """Worlds of one twin to choose among: label -> `Twin`.
 
-    `left_out`: combinations that cannot be delivered, with the reason.
+    `numbers`: label -> dose, unit, first, every, doses where a grid made it. `left_out`: combinations that cannot be delivered,
+    with the reason.
     """
 
     worlds: Mapping[str, Twin]
@@ -164,7 +163,9 @@ def candidates(twin: Twin, *, start=None, stop=None, respond=None, **targets) ->
         left += [f"{name} {reason}" for reason in out]
     policies = _policies(respond)
     if not offered and len(policies) < 2 and policies[0][1] is None:
-        raise DeclarationError("candidates of what? Give a grid of doses, as in iv=ht.Regimen.grid(...), or policies, respond=[...].")
+        raise DeclarationError(
+            "candidates of what? Give a grid of doses, as in iv=ht.Regimen.grid(...), or policies, respond=[...]."
+        )
     count = math.prod([len(options) for options in offered]) * len(policies)
     if not count:
         raise DeclarationError("no candidate can be delivered: " + "; ".join(left[:4]) + ". Widen max_rate or max_total.")
@@ -211,7 +212,7 @@ def _rules(policy):
 
 
 def gathered(twin: Twin, given) -> Candidates:
-    """What `optimize` is given, as candidates: `Candidates`; target -> grid; label -> world, do-arguments or rules; a list of these.
+    """What `optimize` is given, as candidates: target -> grid; label -> world, do-arguments or rules; a list of these.
 
     **Raises:** DeclarationError.
     """

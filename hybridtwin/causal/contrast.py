@@ -226,7 +226,8 @@ def contrast(a: Twin, b: Twin, *outcomes: Outcome) -> Contrast:
     pair = (a.world(), b.world())
     kept = grounds.kept(a, pair, [row.outcome for row in rows], worlds[0])
     verdict = a.verdict.join(_judge(a, b, rows, kept))
-    notes = tuple(dict.fromkeys((*worlds[0].notes, *worlds[1].notes, *grounds.lacking(a, [row.outcome for row in rows if not row.harm], worlds[0]))))
+    lacking = grounds.lacking(a, [row.outcome for row in rows if not row.harm], worlds[0])
+    notes = tuple(dict.fromkeys((*worlds[0].notes, *worlds[1].notes, *lacking)))
     return Contrast(
         a,
         worlds[0].label,

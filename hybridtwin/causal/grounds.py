@@ -96,7 +96,9 @@ def chance(p: float, n: float) -> str:
 
 
 def upper(count: float, n: float, level: float = 0.95) -> float:
-    """Largest probability that `count` events in n draws leave credible (Clopper and Pearson 1934, doi:10.1093/biomet/26.4.404)."""
+    """Upper confidence bound of a probability, `count` events in n draws: Clopper and Pearson 1934,
+    doi:10.1093/biomet/26.4.404.
+    """
     from scipy.special import betaincinv
 
     return 1.0 if count >= n else float(betaincinv(count + 1.0, n - count, level))

@@ -1,0 +1,68 @@
+"""Pictures of decisions: all candidates side by side, track records, cohorts of effects, the worth of readings.
+
+None of them marks one candidate as the answer: the lowest risk and what the draws do not tell from it look alike.
+"""
+
+import numpy as np
+
+from hybridtwin.plots import BLUE, GRAY, GREEN, INK, ORANGE, PALE, SKY, axis_label, figure_type, styled
+
+_MOST = 40  # candidates on one picture: those of the lowest risk
+
+
+def _rows(count, inch=0.26, least=1.6):
+    return max(least, inch * count + 1.3)
+
+
+def _names(ax, labels):
+    ax.set_yticks(range(len(labels)), [label if len(label) < 60 else label[:57] + "..." for label in labels], fontsize=7.5)
+    ax.set_ylim(len(labels) - 0.4, -0.6)
+
+
+@styled
+def decision(found):
+    """Chances of the range, risk with its Monte Carlo error, and harm; a candidate that meets a limit not is gray. Returns a figure."""
+    order = np.argsort(np.where(found.feasible, found.risks, np.inf), kind="stable")[:_MOST]
+    options = [found.options[i] for i in order]
+    at, labels = np.arange(len(order)), [o.label for o in options]
+    harms = found.harms[:2]
+    figure = figure_type()(figsize=(10.5, _rows(len(order))), layout="constrained")
+    axes = figure.subplots(1, 2 + len(harms), sharey=True, squeeze=False)[0]
+    colors = [BLUE if found.feasible[i] else GRAY for i in order]
+    if found.aim.ranged:
+        left = np.zeros(len(order))
+        shares = np.array([found.aim.shares(o.value) for o in options])
+        for k, (word, color) in enumerate((("below", SKY), ("in range", GREEN), ("above", ORANGE))):
+            axes[0].barh(at, shares[:, k], left=left, color=color, height=0.72, alpha=0.85, label=word)
+            left += shares[:, k]
+        axes[0].set(xlim=(0, 1), xlabel="probability")
+        axes[0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    else:
+        _spans(axes[0], [o.value for o in options], colors)
+        axes[0].set_xlabel(axis_label(found.short(found.aim.outcome), found.aim.unit or "1"))
+    _names(axes[0], labels)
+    axes[1].errorbar(found.risks[order], at, xerr=2 * found.errors[order], fmt="none", ecolor=PALE, elinewidth=4)
+    for i, y in zip(order, at, strict=True):
+        filled = found.tied[i]
+        axes[1].plot(found.risks[i], y, "o", color=colors[y], markersize=5, markerfacecolor=colors[y] if filled else "white")
+    axes[1].axvline(found.risk.of(found.reference.loss), color=INK, linewidth=0.8, linestyle=":")
+    axes[1].set_xlabel(f"{found.risk}\nfilled: not told from the lowest; gray: misses a limit\ndotted: {found.reference.label[:40]}")
+    for ax, harm, k in zip(axes[2:], harms, range(len(harms)), strict=True):
+        _spans(ax, [o.harms[k] for o in options], [ORANGE] * len(order))
+        ax.set_xlabel(f"harm: {found.short(harm)} ({harm.unit})")
+    figure.suptitle(_headline(found), fontsize=9.5, fontweight="bold", x=0.01, ha="left")
+    return figure
+
+
+def _headline(found) -> str:
+    taken = f", taken on record: {found.accepted}" if found.accepted else ""
+    none = "" if found.order.size else "; no candidate meets every limit"
+    return f"{found.twin.id}: {found.aim}\nverdict {found.verdict.headline}{taken}{none}. Research use; not a medical device."
+
+
+def _spans(ax, draws, colors):
+    """Median and 90 % interval of each of some arrays of draws, one under the other."""
+    for y, (values, color) in enumerate(zip(draws, colors, strict=True)):
+        low, middle, high = np.nanquantile(values, [0.05, 0.5, 0.95])
+        ax.plot([low, high], [y, y], color=color, linewidth=4, alpha=0.4, solid_capstyle="butt")
+        ax.plot(middle, y, "o", color=color, markersize=4)
