@@ -563,23 +563,25 @@ def contrast(effect):
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for ax, row in zip(axes, rows):
         spans = []
-        for height, draws, color, label in ((1.0, row.difference, BLUE, "personal (learned from the record)"),
-                                            (0.0, row.prior_difference, GRAY, "prior only (a person like this one)")):
+        for height, draws, color, label in ((1.0, row.effect, BLUE, "personal (learned from the record)"),
+                                            (0.0, row.prior_effect, GRAY, "prior only (a person like this one)")):
             if draws is None:
                 continue
             low, middle, high = np.nanquantile(draws, [0.05, 0.5, 0.95])
             ax.plot([low, high], [height, height], color=color, linewidth=5, alpha=0.45, solid_capstyle="butt")
             told = label + ": median and 90 % interval"
             ax.plot(middle, height, "o", color=color, markersize=5, zorder=7, label=told)
-            text = f"{signed(middle)} ({signed(low)} to {signed(high)})".replace("-", "−")
+            said = signed if row.scale == "difference" else "{:.3g}".format
+            text = f"{said(middle)} ({said(low)} to {said(high)})".replace("-", "−")
             ax.text(middle, height + 0.25, text, color=color, ha="center", fontsize=7.5, zorder=6,
                     bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6})
             spans += [low, high]
-        reach = 1.25 * max([abs(x) for x in spans] + [1e-12])
-        ax.set_xlim(-reach, reach)
-        ax.axvline(0.0, color=INK, linewidth=0.8)
+        same = 0.0 if row.scale == "difference" else 1.0  # where the worlds do not differ
+        reach = 1.25 * max([abs(x - same) for x in spans] + [1e-12])
+        ax.set_xlim(same - reach, same + reach)
+        ax.axvline(same, color=INK, linewidth=0.8)
         if row.better is not None:
-            side = (-reach, 0.0) if row.better == "lower" else (0.0, reach)
+            side = (same - reach, same) if row.better == "lower" else (same, same + reach)
             ax.axvspan(*side, color="#edf6f1", zorder=-2, linewidth=0)
             ax.text(side[0] if row.better == "lower" else side[1], -0.62, "better", color=GREEN, fontsize=7.5,
                     ha="left" if row.better == "lower" else "right", va="bottom")
@@ -587,7 +589,7 @@ def contrast(effect):
         ax.set_yticks([])
         ax.spines["left"].set_visible(False)
         ax.set_title(("harm beside it: " if row.harm else "") + row.outcome.label, fontsize=8.5, fontweight="normal")
-        ax.set_xlabel(f"difference ({row.unit})", fontsize=7.5, labelpad=1)
+        ax.set_xlabel(f"difference ({row.unit})" if row.scale == "difference" else "ratio", fontsize=7.5, labelpad=1)
         ax.tick_params(labelsize=7.5)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2, fontsize=8)
     return figure

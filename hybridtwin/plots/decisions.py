@@ -21,7 +21,7 @@ def _names(ax, labels):
 
 @styled
 def decision(found):
-    """Chances of the range, risk with its Monte Carlo error, and harm; a candidate that meets a limit not is gray. Returns a figure."""
+    """Chances of the range, risk with its Monte Carlo error, and harm; what misses a limit is gray. Returns the figure."""
     order = np.argsort(np.where(found.feasible, found.risks, np.inf), kind="stable")[:_MOST]
     options = [found.options[i] for i in order]
     at, labels = np.arange(len(order)), [o.label for o in options]
@@ -46,7 +46,8 @@ def decision(found):
         filled = found.tied[i]
         axes[1].plot(found.risks[i], y, "o", color=colors[y], markersize=5, markerfacecolor=colors[y] if filled else "white")
     axes[1].axvline(found.risk.of(found.reference.loss), color=INK, linewidth=0.8, linestyle=":")
-    axes[1].set_xlabel(f"{found.risk}\nfilled: not told from the lowest; gray: misses a limit\ndotted: {found.reference.label[:40]}")
+    told = "filled: not told from the lowest; gray: misses a limit"
+    axes[1].set_xlabel(f"{found.risk}\n{told}\ndotted: {found.reference.label[:40]}")
     for ax, harm, k in zip(axes[2:], harms, range(len(harms)), strict=True):
         _spans(ax, [o.harms[k] for o in options], [ORANGE] * len(order))
         ax.set_xlabel(f"harm: {found.short(harm)} ({harm.unit})")
@@ -66,3 +67,27 @@ def _spans(ax, draws, colors):
         low, middle, high = np.nanquantile(values, [0.05, 0.5, 0.95])
         ax.plot([low, high], [y, y], color=color, linewidth=4, alpha=0.4, solid_capstyle="butt")
         ax.plot(middle, y, "o", color=color, markersize=4)
+
+
+@styled
+def cohort(found):
+    """Everybody's own effect, sorted, and the average of all with its interval, a panel an outcome. Returns the figure."""
+    rows = found.rows[:4]
+    count = max(len(row.people) for row in rows)
+    figure = figure_type()(figsize=(4.2 * len(rows), min(_rows(count, 0.16), 9.0)), layout="constrained")
+    axes = figure.subplots(1, len(rows), squeeze=False)[0]
+    if found.verdict.headline == "DO NOT USE":
+        figure.suptitle("DO NOT USE: no effects are shown", fontsize=9.5)
+        rows = ()
+    for ax, row in zip(axes, rows, strict=False):
+        order = np.argsort(np.nanmedian(row.effects, axis=1), kind="stable")
+        low, middle, high = np.nanquantile(row.average, [0.05, 0.5, 0.95])
+        ax.axvspan(low, high, color=ORANGE, alpha=0.25, linewidth=0, label="average, 90 %")
+        ax.axvline(middle, color=ORANGE)
+        _spans(ax, row.effects[order], [BLUE] * len(order))
+        ax.axvline(0.0 if row.scale == "difference" else 1.0, color=INK, linewidth=0.8)
+        _names(ax, [row.people[i] for i in order] if len(order) <= _MOST else [])
+        ax.set_title(("harm beside it: " if row.harm else "") + row.outcome.label, fontsize=8)
+        ax.set_xlabel("ratio" if row.scale == "ratio" else f"difference ({row.unit})")
+        ax.legend(loc="upper right")
+    return figure
