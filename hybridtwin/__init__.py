@@ -30,6 +30,7 @@ _HOME = {
     "calibrate": "inference.calibrate", "Calibration": "inference.calibrate",
     "contrast": "causal.contrast", "Contrast": "causal.contrast",
     "candidates": "causal.candidates", "optimize": "causal.optimize", "Decision": "causal.optimize",
+    "track_record": "causal.track", "TrackRecord": "causal.track", "next_reading": "causal.information",
     "Expected": "aims", "CVaR": "aims", "Chance": "aims", "Miss": "aims", "Distance": "aims", "Squared": "aims",
 }  # fmt: skip
 

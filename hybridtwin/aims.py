@@ -187,6 +187,10 @@ class AbstractRisk(abc.ABC):
         """Risk of losses (n,), of equal weight or with `weights` (n,) that sum to one."""
 
     @abc.abstractmethod
+    def of_all(self, losses, weights=None) -> np.ndarray:
+        """Risks (candidates,) of losses (candidates, n)."""
+
+    @abc.abstractmethod
     def parts(self, loss) -> np.ndarray:
         """(n,) numbers whose mean is the risk and whose spread is that of its Monte Carlo error (influence values)."""
 
@@ -197,6 +201,9 @@ class Expected(AbstractRisk):
 
     def of(self, loss, weights=None):
         return float(np.mean(loss) if weights is None else np.sum(weights * loss))
+
+    def of_all(self, losses, weights=None):
+        return np.mean(losses, axis=1) if weights is None else losses @ weights
 
     def parts(self, loss):
         return np.asarray(loss, float)
@@ -229,6 +236,9 @@ class CVaR(AbstractRisk):
         share = np.full(len(loss), 1.0 / len(loss)) if weights is None else weights
         level = self._level(loss, weights)
         return float(level + np.sum(share * np.maximum(loss - level, 0.0)) / self.worst)
+
+    def of_all(self, losses, weights=None):
+        return np.array([self.of(loss, weights) for loss in losses])
 
     def parts(self, loss):
         loss = np.asarray(loss, float)

@@ -279,10 +279,12 @@ class Twin:
             times = np.unique(
                 np.concatenate([np.linspace(bound.start, bound.stop, 289), seen.time if seen is not None else []])
             )
-            found[name] = self._predict(name, times, seen)
+            found[name] = self.predicted(name, times, seen)
         return found
 
-    def _predict(self, name, times, seen) -> Predicted:
+    def predicted(self, name, times, seen=None) -> Predicted:
+        """What one sensor is expected to read at `times` (N,), in system time, beside the readings `seen` where given."""
+
         def predicted(i):
             fit, day, draws = self.fits[i], self.days[i], self.draws_of(i)
             with double():
@@ -306,6 +308,12 @@ class Twin:
             np.zeros(0, int) if seen is None else seen.censored,
             self.clock,
         )
+
+    def track_record(self, of=None, **how):
+        """Each past meal or dose of this person predicted from what was read before it only; see `ht.track_record`."""
+        from hybridtwin.causal.track import track_record
+
+        return track_record(self, of, **how)
 
     def last_state(self, which: int = 0, *, prior: bool = False) -> dict[str, np.ndarray]:
         """States at the end of the day, path -> (draws,); of the prior's draws where asked."""

@@ -25,7 +25,7 @@ _MOSTLY = 0.9  # share of people who must be OK for the cohort to be
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CohortRow:
-    """One outcome in a cohort: `effects` (people, draws) of those counted, `prior_effects` (people, m), everybody's own `rows`."""
+    """One outcome in a cohort: `effects` (people, draws), `prior_effects` (people, m) and own `rows` of those counted."""
 
     outcome: Outcome
     people: tuple[str, ...]
@@ -214,7 +214,7 @@ def cohort_contrast(a: Mapping[str, Twin], b: Mapping[str, Twin], outcomes, scal
     if set(a) != set(b) or not len(a):
         odd = sorted(set(a) ^ set(b))
         raise UnrelatedTwins(
-            f"the two cohorts do not hold the same people: {', '.join(odd[:6]) or 'nobody'}. Make one of the other: twins.do(...)."
+            f"the two cohorts do not hold the same people: {', '.join(odd[:6]) or 'nobody'}. Write twins.do(...)."
         )
     kept: dict[str, tuple[Row, ...]] = {}
     verdicts, facts, labels = {}, (), ("", "")
@@ -235,7 +235,7 @@ def cohort_contrast(a: Mapping[str, Twin], b: Mapping[str, Twin], outcomes, scal
         rows.append(CohortRow(outcome, tuple(each), tuple(each.values()), effects, before, first.harm))
     if not rows:
         raise DeclarationError(
-            "everybody of this cohort is under DO NOT USE, so there is no average. Look at one: ht.contrast(a[person], b[person], ...)."
+            "everybody of this cohort is under DO NOT USE, so there is no average. Contrast one person to see why."
         )
     facts = tuple("an integration error as told for each person" if "integration error" in fact else fact for fact in facts)
     return CohortContrast(

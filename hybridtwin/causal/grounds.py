@@ -4,6 +4,7 @@ import numpy as np
 
 from hybridtwin.glycemia import cautions
 from hybridtwin.outcomes import GLUCOSE
+from hybridtwin.worlds import used
 
 RESTS_ON_PRIOR = 0.9  # sd of the answer over sd of the prior's answer
 
@@ -81,7 +82,7 @@ def effective(twin) -> float:
     """How many independent draws what a twin simulates is worth, all structures together."""
     total = 0.0
     for i, fit in enumerate(twin.fits):
-        count = min(fit.count, twin.draws_of(i))
+        count = len(used(fit, twin.days[i], twin.draws_of(i)))
         known = [float(np.min(fit.stats[name])) for name in ("ess_bulk", "ess_tail", "ess") if name in fit.stats]
         total += max(min([float(count), *(k for k in known if np.isfinite(k))]), 1.0)
     return total

@@ -56,10 +56,6 @@ def needed(outcome, fewer, verdict, randomized, identified, of) -> Needed:
     `randomized`: how the treatment was randomized, in words; `identified`: an object whose `identified` is True.
     **Raises:** NotIdentified, DeclarationError (no event), NotTrustworthy.
     """
-    if not isinstance(outcome.measure, Ever):
-        raise DeclarationError(
-            f"{outcome.label} is no event, so nothing can be counted. Contrast ht.outcomes.ever_below('G', 70, 'mg/dL', ...)."
-        )
     ground = f"randomized: {randomized.strip()}" if isinstance(randomized, str) and len(randomized.strip()) >= 8 else ""
     if not ground and identified is not None and getattr(identified, "identified", None) is True:
         ground = "identified: " + " ".join(str(identified).split())[:200]
@@ -67,6 +63,10 @@ def needed(outcome, fewer, verdict, randomized, identified, of) -> Needed:
         raise NotIdentified(
             f"number needed to treat for {outcome.label}: nobody said that the treatment was randomized, and no identification "
             'of the effect was given. Say how, randomized="1:1 by ...", or pass what identified the effect, identified=.'
+        )
+    if not isinstance(outcome.measure, Ever):
+        raise DeclarationError(
+            f"{outcome.label} is no event, so nothing can be counted. Contrast ht.outcomes.ever_below('G', 70, 'mg/dL', ...)."
         )
     if verdict.headline == "DO NOT USE":
         reasons = "; ".join(reason for part in verdict.parts.values() for reason in part.reasons)

@@ -24,6 +24,7 @@ from hybridtwin.causal.candidates import Candidates, gathered
 from hybridtwin.errors import DeclarationError, NotTrustworthy, SolveError, UnrelatedTwins
 from hybridtwin.fit import Judgment, Part, Verdict
 from hybridtwin.outcomes import Outcome, as_outcome, harm_of
+from hybridtwin.simulate.mesh import layout_of
 from hybridtwin.twin import Twin, simulate_worlds
 
 _NUMBERS = 2.5e7  # numbers of one output in all worlds that are simulated together
@@ -101,7 +102,7 @@ class Decision:
     @functools.cached_property
     def risks(self) -> np.ndarray:
         """(candidates,) the risk of each."""
-        return np.array([self.risk.of(loss) for loss in self.losses])
+        return self.risk.of_all(self.losses)
 
     @functools.cached_property
     def _parts(self) -> np.ndarray:
@@ -354,7 +355,11 @@ class _Question:
                     prior["value"][fine], prior["loss"][fine], row["acts"], own,
                 )
             )  # fmt: skip
-        told = tuple(dict.fromkeys([*first.notes, *grounds.lacking(twin, outcomes, first)]))
+        smallest = min((limit.at_most for limit in limits), default=1.0)
+        few = f"{worth:.0f} draws cannot show a chance as small as {100 * smallest:g} %; draw more, with "
+        few += "dataclasses.replace(twin, draws=1000) before .forecast(...)"
+        few = [few] if grounds.upper(0.0, worth) > smallest else []
+        told = tuple(dict.fromkeys([*first.notes, *grounds.lacking(twin, outcomes, first), *few]))
         facts = (*grounds.assumptions(twin, asked["error"]), "each candidate carried out as it is written")
         harms, accepted = asked["harms"], self.accept.strip() if self.accept and verdict.headline != "OK" else None
         return Decision(
@@ -374,9 +379,8 @@ class _Question:
         limits = () if prior else self.limits
         rows, first, error = [], None, 0.0
         aim, settled = self.aim, list(harms)
-        size = _together(worlds, 1 if names is None else len(names), prior)
-        for at in range(0, len(worlds), size):
-            for course in simulate_worlds(worlds[at : at + size], prior=prior, names=names):
+        for part in _portions(worlds, 1 if names is None else len(names), prior):
+            for course in part(prior=prior, names=names):
                 if first is None:
                     first, aim = course, self.aim.settled(course)
                     settled, limits = [h.settled(course) for h in harms], tuple(c.settled(course) for c in limits)
@@ -409,8 +413,24 @@ class _Question:
         return Verdict({"computed": computed.part, "fits": Part(), "informed": informed.part, "supported": supported.part})
 
 
+def _portions(worlds, outputs, prior):
+    """Calls that simulate all worlds in their order, as many at once as fit into a bounded memory.
+
+    With each portion goes one world of every kind, so that all portions run on one program.
+    """
+    size, spec = _together(worlds, outputs, prior), worlds[0].fits[0].model.spec
+    if size >= len(worlds):
+        return [functools.partial(simulate_worlds, worlds)]
+    kinds = list({layout_of([world.world()], spec): world for world in worlds}.values())
+
+    def some(at, **how):
+        return simulate_worlds([*worlds[at : at + size], *kinds], **how)[: len(worlds[at : at + size])]
+
+    return [functools.partial(some, at) for at in range(0, len(worlds), size)]
+
+
 def _together(worlds, outputs, prior) -> int:
-    """How many worlds are simulated at once: as many as fit into a bounded memory."""
+    """How many worlds may be simulated at once."""
     twin = worlds[0]
     spec = twin.fits[0].model.spec
     span = twin.stop - twin.start

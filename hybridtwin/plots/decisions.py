@@ -5,7 +5,20 @@ None of them marks one candidate as the answer: the lowest risk and what the dra
 
 import numpy as np
 
-from hybridtwin.plots import BLUE, GRAY, GREEN, INK, ORANGE, PALE, SKY, axis_label, figure_type, styled
+from hybridtwin.plots import (
+    BLUE,
+    GRAY,
+    GREEN,
+    INK,
+    ORANGE,
+    PALE,
+    SKY,
+    axis_label,
+    clock_axis,
+    figure_type,
+    panels,
+    styled,
+)
 
 _MOST = 40  # candidates on one picture: those of the lowest risk
 
@@ -90,4 +103,47 @@ def cohort(found):
         ax.set_title(("harm beside it: " if row.harm else "") + row.outcome.label, fontsize=8)
         ax.set_xlabel("ratio" if row.scale == "ratio" else f"difference ({row.unit})")
         ax.legend(loc="upper right")
+    return figure
+
+
+@styled
+def track(found):
+    """Readings after each past event over the band that was predicted before it; orange outside it. Returns the figure."""
+    sensors = list(dict.fromkeys(event.sensor for event in found.events))
+    figure, axes = panels([3.6] * len(sensors))
+    for ax, sensor in zip(axes, sensors, strict=True):
+        own = [event for event in found.events if event.sensor == sensor]
+        for k, e in enumerate(own):
+            band = "90 % of new readings" if not k else None
+            ax.fill_between(e.time, e.low, e.high, color=BLUE, alpha=0.22, linewidth=0, label=band)
+            ax.plot(e.time, e.middle, color=BLUE, label="median, predicted before" if not k else None)
+            ax.plot(e.time, e.prior, color=GRAY, linewidth=0.9, linestyle="--", label="prior alone" if not k else None)
+            ax.axvline(e.start, color=PALE, linewidth=0.9, zorder=0)
+            out = np.abs(e.rank - 0.5) > 0.45
+            ax.plot(e.time[~out], e.observed[~out], ".", color=INK, markersize=3.5, label="read, inside" if not k else None)
+            ax.plot(e.time[out], e.observed[out], ".", color=ORANGE, markersize=4.5, label="read, outside" if not k else None)
+        ax.set_ylabel(axis_label(sensor, own[0].unit))
+        ax.grid(axis="y")
+        ax.legend(ncols=5, loc="lower left", bbox_to_anchor=(0.0, 1.0))
+    first, last = min(e.start for e in found.events), max(float(e.time.max()) for e in found.events)
+    clock_axis(axes, found.clock, first, last + 1e-3 * (last - first) + 1e-9)
+    return figure
+
+
+@styled
+def readings(found):
+    """Worth of each further reading with its Monte Carlo error, and of full knowledge (dotted). Returns the figure."""
+    figure = figure_type()(figsize=(7.5, _rows(len(found.rows))), layout="constrained")
+    ax = figure.subplots()
+    at = np.arange(len(found.rows))
+    worth, error = ([getattr(row, name) for row in found.rows] for name in ("worth", "error"))
+    ax.barh(at, worth, xerr=2 * np.array(error), color=BLUE, height=0.6, ecolor=GRAY)
+    for y, row in zip(at, found.rows, strict=True):
+        told = f"changes the choice: {row.changes:.2f}"
+        ax.text(0.99, y, told, transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=7)
+    ax.axvline(found.perfect, color=INK, linewidth=0.9, linestyle=":")
+    _names(ax, [row.label for row in found.rows])
+    ax.set_xlim(0, 1.35 * max(found.perfect, 1e-12))
+    ax.set_xlabel("loss saved on average; dotted: full knowledge of the body")
+    ax.set_title(_headline(found.decision), fontsize=8)
     return figure
