@@ -100,7 +100,7 @@ def test_none_feasible_is_said(lognormal):
     limit = ht.Chance(AUC, above=(100.0, "mg*h/L"), at_most=0.05)
     found = ht.optimize(lognormal, {"iv": GRID}, target=within(AUC, 400, 600), limits=limit, accept="nothing is feasible")
     assert found.lowest is None and not found.feasible.any() and not found.tied.any()
-    assert "None of the 31 candidates meets every limit. Nearest to them: 1000 mg" in found.text
+    assert "None of the 31 candidates meets every limit. Nearest to them:\n  1000 mg" in found.text
     assert found.plot() is not None and len(found.table) == 31
 
 
@@ -244,7 +244,7 @@ def store():
     z = ndtri((np.arange(800) + 0.5) / 800)
     twin = with_draws(twin, {"first": 10.0 + 2.0 * z}, first=10.0 + 4.0 * z)
     aim = within(outcomes.at("A", 9.0, better=None), 19.0, 21.0, "mg", loss=ht.Squared(20.0))
-    doses = Regimen.grid(np.arange(2.0, 18.1, 0.5), "mg", first=5.0)
+    doses = Regimen.grid(np.arange(4.0, 16.1, 0.25), "mg", first=5.0)
     return ht.optimize(twin, {"iv": doses}, target=aim, accept="closed form")
 
 

@@ -38,8 +38,8 @@ def _answer(found):
         worst = np.max(found.chances / np.array([limit.at_most for limit in found.limits]), axis=1)
         nearest = int(np.argmin(worst))
         return [
-            f"None of the {len(found)} candidates meets every limit. Nearest to them: {found.options[nearest].label} "
-            f"({_limits(found, nearest)})."
+            f"None of the {len(found)} candidates meets every limit. Nearest to them:",
+            f"  {_line(found, nearest)}",
         ]
     lines = [f"{count} of {len(found)} candidates meet every limit."] if found.limits else []
     lines.append(f"Lowest {found.risk}" + (" among them" if found.limits else "") + ":")
@@ -106,6 +106,6 @@ def _line(found, i) -> str:
     option = found.options[i]
     risk = f"{found.risk} {found.risks[i]:.3g} (Monte Carlo error {found.errors[i]:.1g})"
     limits = f"; {_limits(found, i)}" if found.limits else ""
-    unsure = "" if found.sure[i] else "; whether it meets every limit these draws cannot tell for sure"
+    unsure = "" if found.sure[i] or not found.feasible[i] else "; whether it meets every limit these draws cannot tell for sure"
     acts = f"; rules act {option.acts:.2g} times on average" if option.world.rules else ""
     return f"{option.label}: {_shares(found, option)}, {risk}{_harm(found, option)}{limits}{unsure}{acts}."
