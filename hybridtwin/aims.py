@@ -122,7 +122,7 @@ class Aim:
     def loss_text(self) -> str:
         """What the loss is, in words."""
         if not self.ranged and isinstance(self.loss, Miss):
-            return f"the outcome itself, {self.outcome.better} is better"
+            return "the outcome itself" if self.outcome.better == "lower" else "minus the outcome, which is better higher"
         name = getattr(self.loss, "__name__", "")
         return str(self.loss) if not name else "a function of its own" if name == "<lambda>" else name
 
