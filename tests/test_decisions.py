@@ -23,7 +23,7 @@ from hybridtwin.model import Model
 from hybridtwin.outcomes import within
 from hybridtwin.physiology import OneCompartment
 from hybridtwin.records import Person
-from hybridtwin.sensors import Gaussian
+from hybridtwin.sensors import Gaussian, LogNormal
 from hybridtwin.signals import Regimen
 
 MEAN, SD = np.log(4.0), 0.3  # of the logarithm of the clearance, L/h
@@ -284,6 +284,37 @@ def test_readings_that_cannot_inform_are_refused(store):
         store.next_reading([("cgm", 2.0)])
     with pytest.raises(DeclarationError, match="has priors"):
         store.next_reading([(Gaussian("A", sd=ht.halfnormal(1.0)), 2.0)])
+
+
+def test_what_is_chosen_is_not_worse_than_what_was_planned():
+    """Eight bodies from the prior, three levels each, then a day's exposure in the *true* body: chosen against 1000 mg once."""
+    rng = np.random.default_rng(11)
+    truth = np.exp(rng.normal(np.log([4.0, 40.0]), [0.45, 0.25], size=(8, 2)))
+    times = np.array([1.0, 6.0, 11.0])
+
+    def level(CL, V, t, doses):
+        return sum(np.where(t >= at, dose / V * np.exp(-CL / V * np.maximum(t - at, 0.0)), 0.0) for at, dose in doses)
+
+    given = [(0.0, 1000.0)]
+    people = [
+        Person.of(f"b{i}", start=0.0, stop=12.0, doses={"iv": Regimen.bolus(1000.0, "mg", at=0.0)},
+                  readings={"C": (times, level(*body, times, given) * np.exp(0.1 * rng.normal(size=3)), "mg/L")})
+        for i, body in enumerate(truth)
+    ]  # fmt: skip
+    model = Model(OneCompartment(CL=ht.lognormal(4.0, 0.45), V=ht.lognormal(40.0, 0.25)), C=LogNormal("C", sd=0.1))
+    twins = personalize(model, ht.Cohort(people), Laplace(draws=250, starts=1), key=0, progress=False)
+    aim = within(outcomes.auc("C", 12.0, 36.0), 200, 300, "mg*h/L", loss=ht.Distance())
+    grid, better, worse = Regimen.grid(range(250, 2501, 250), "mg", first=12.0), [], 0
+    fine = np.linspace(12.0, 36.0, 4001)
+    for (CL, V), twin in zip(truth, twins.values(), strict=True):
+        plan = twin.forecast("24 h", iv=Regimen.bolus(1000.0, "mg", at=12.0))
+        found = ht.optimize(plan, {"iv": grid}, target=aim, accept="bodies of a simulator")
+        doses = (1000.0, found.lowest.numbers["dose"])
+        true = [np.trapezoid(level(CL, V, fine, [*given, (12.0, dose)]), fine) for dose in doses]
+        lived, chosen = ht.Distance()(np.array(true), 200, 300)
+        better.append(lived - chosen)
+        worse += chosen > lived + 1e-9
+    assert np.mean(better) > 0.1 and worse <= 1, better
 
 
 # ------------------------------------------------------------------------------------ risk measures and aims alone

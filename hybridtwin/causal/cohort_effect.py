@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hybridtwin.causal import grounds
 from hybridtwin.causal.contrast import Contrast, Row, contrast
 from hybridtwin.errors import DeclarationError, UnrelatedTwins
 from hybridtwin.fit import PARTS, Part, Verdict
@@ -87,10 +88,11 @@ class CohortRow:
         low, middle, high = (said(x) for x in np.nanquantile(self.average, [0.05, 0.5, 0.95]))
         before = [said(x) for x in np.nanquantile(self.prior_average, [0.05, 0.5, 0.95])]
         spread, share = np.nanquantile(self.spread, [0.05, 0.5, 0.95]), np.nanquantile(self.share_better, [0.05, 0.5, 0.95])
-        word = self.outcome.better or "lower"
+        word, chance = self.outcome.better or "lower", grounds.chance(self.p_better, len(self.average))
+        chance = chance if chance[0] in "<>" else f"= {chance}"
         return (
             f"{self.outcome.label}: on average {times}{middle}{unit} (90 % credible interval {low} to {high}), "
-            f"P(average {word}) = {self.p_better:.2f}. Individual effects differ by a standard deviation of {spread[1]:.3g} "
+            f"P(average {word}) {chance}. Individual effects differ by a standard deviation of {spread[1]:.3g} "
             f"({spread[0]:.3g} to {spread[2]:.3g}){' of the logarithm' if times else unit}; {word} in {100 * share[1]:.0f} % "
             f"({100 * share[0]:.0f} to {100 * share[2]:.0f} %) of people. "
             f"Prior alone: {times}{before[1]} ({before[0]} to {before[2]})."

@@ -7,7 +7,8 @@ weighed by the density of y_s, w_sd = p(y_s | d) / sum, and the candidate is cho
 
 With the expected loss as risk and no limits this is the expected value of sample information (Raiffa and Schlaifer 1961), for
 the mean of R_w(c now) over s is the risk of today; the draw that y_s came from does not weigh in its own readings. The loss that
-full knowledge of the body would save (expected value of perfect information) bounds it from above.
+full knowledge of the body would save (expected value of perfect information) then bounds it from above. With limits
+a reading can also forbid today's choice, which costs, or allow one that was forbidden.
 Weights of few draws cannot stand for a precise reading: how many draws count is told for each.
 """
 
@@ -51,7 +52,7 @@ class NextReading:
 
     decision: Decision
     rows: tuple[Worth, ...]
-    perfect: float  # worth of full knowledge
+    perfect: float  # worth of full knowledge, by which every limit is kept for sure
     present: str  # today's choice
 
     @property
@@ -126,8 +127,9 @@ def next_reading(decision: Decision, readings, *, key=0, draws: int = 200) -> Ne
         rows.append(_worth(label, decision, losses, chances, logs, sources))
     rows.sort(key=lambda row: -row.worth)
     now = _choice(decision, losses, chances, None)
-    among = losses[decision.order] if decision.order.size else losses
-    perfect = float(np.mean(losses[now]) - np.mean(among.min(axis=0)))
+    allowed = losses if chances is None else np.where(chances.max(axis=1) > 0, np.inf, losses)  # whoever knows keeps every limit
+    least = np.where(np.isfinite(allowed).any(axis=0), allowed.min(axis=0), losses.min(axis=0))
+    perfect = float(np.mean(losses[now]) - np.mean(least))
     return NextReading(decision, tuple(rows), perfect, decision.options[now].label)
 
 

@@ -23,6 +23,7 @@ class Needed:
     fewer: tuple[float, float, float]
     ground: str
     of: str
+    verdict: str
 
     @property
     def value(self) -> float:
@@ -38,7 +39,7 @@ class Needed:
         else:
             span = " to ".join(_told(x) for x in sorted((low, high), key=lambda x: -abs(x)))
         head = f"{self.label}: {_told(middle)} (90 % {span}), of {self.of}"
-        return f"{head}. Ground: {self.ground}. Research use; not a medical device."
+        return f"{head}. Verdict: {self.verdict}. Ground: {self.ground}. Research use; not a medical device."
 
     def __repr__(self):
         return self.text
@@ -72,4 +73,4 @@ def needed(outcome, fewer, verdict, randomized, identified, of) -> Needed:
         reasons = "; ".join(reason for part in verdict.parts.values() for reason in part.reasons)
         raise NotTrustworthy(f"no number is shown under DO NOT USE: {reasons}. Mend the model first.")
     low, middle, high = np.quantile(fewer, [0.0, 0.5, 1.0] if len(fewer) == 3 else [0.05, 0.5, 0.95])
-    return Needed(outcome.label, (float(low), float(middle), float(high)), ground, of)
+    return Needed(outcome.label, (float(low), float(middle), float(high)), ground, of, verdict.headline)

@@ -169,9 +169,10 @@ class TrackRecord:
                 f"bias {bias:+.3g} {own[0].unit}."
             )
         if self.judged:
+            error = f" (standard error {100 * self.coverage_error:.0f} %)" if len(self.judged) > 1 else ""
             lines.append(
-                f"  The 90 % bands held {100 * self.coverage():.0f} % of the readings (standard error "
-                f"{100 * self.coverage_error:.0f} %), the 50 % bands {100 * self.coverage(0.5):.0f} %."
+                f"  The 90 % bands held {100 * self.coverage():.0f} % of the readings{error}, the 50 % bands "
+                f"{100 * self.coverage(0.5):.0f} %."
             )
         lines += [f"  {name} {part.level}: {reason}." for name, part in self.verdict.parts.items() for reason in part.reasons]
         lines += [f"Note: {note}." for note in self.notes]
