@@ -37,8 +37,17 @@ _HOME = {
 __all__ = sorted([*_HOME, "__version__"])
 
 if _TYPING:  # what an editor sees; at run time names are loaded when first used
+    from hybridtwin.aims import Chance as Chance
+    from hybridtwin.aims import CVaR as CVaR
+    from hybridtwin.aims import Expected as Expected
+    from hybridtwin.causal.candidates import candidates as candidates
     from hybridtwin.causal.contrast import Contrast as Contrast
     from hybridtwin.causal.contrast import contrast as contrast
+    from hybridtwin.causal.information import next_reading as next_reading
+    from hybridtwin.causal.optimize import Decision as Decision
+    from hybridtwin.causal.optimize import optimize as optimize
+    from hybridtwin.causal.track import TrackRecord as TrackRecord
+    from hybridtwin.causal.track import track_record as track_record
     from hybridtwin.glycemia import glycemic as glycemic
     from hybridtwin.inference.methods import FOCEI as FOCEI
     from hybridtwin.inference.methods import HMC as HMC

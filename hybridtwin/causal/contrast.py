@@ -163,10 +163,11 @@ class Row:
     def _event_text(self, kind) -> str:
         """Chances of an event in both worlds: a difference of zeros and ones has no telling median."""
         n = int(np.isfinite(self.difference).sum())
-        a, b = (grounds.chance(float(np.nanmean(x)), n) for x in (self.a, self.b))
+        told = [grounds.chance(float(np.nanmean(x)), n) for x in (self.a, self.b)]
+        a, b = (p if p[0] in "<>" else f"= {p}" for p in told)
         prior = signed(float(np.nanmean(self.prior_difference)))
         change = signed(float(np.nanmean(self.difference)))
-        return f"{self.outcome.label}: P = {a} against {b} (difference {change}, of the {kind}). Prior alone: {prior}."
+        return f"{self.outcome.label}: P {a} against P {b} (difference {change}, of the {kind}). Prior alone: {prior}."
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
