@@ -180,8 +180,8 @@ def test_a_grid_is_deliverable():
     assert left == ["1250 mg every 8 h from Tue 24 Mar 22:00, over 1.25 h: 3750 mg is more than 3 g/d"]
     regimen = made[2][2].resolve(clock, "h", "mg")
     assert [(d.time, d.amount, d.duration) for d in regimen] == [(2.0, 1250.0, 1.25), (14.0, 1250.0, 1.25)]
-    none, _ = Regimen.grid([0, 500], "mg", first=1.0).within(clock, 0.0, 24.0)
-    assert len(none[0][2]) == 0 and len(none[1][2]) == 1
+    none, _ = Regimen.grid([0, 500], "mg", first=[1.0, 2.0], every="8 h").within(clock, 0.0, 24.0)
+    assert none[0][0] == "no dose" and len(none) == 3 and len(none[0][2]) == 0
     slow, left = Regimen.grid(900, "mg", first=0, every="1 h", max_rate="300 mg/h").within(clock, 0.0, 24.0)
     assert not slow and "does not end before the next dose" in left[0]
     for wrong in ({"max_rate": "1 g"}, {"every": "0 h"}, {"step": 0}, {"max_total": "much"}):

@@ -62,6 +62,11 @@ class Grid:
             gap = None if every is None else span(every, clock.unit)
             count = 1 if gap is None else max(1, math.ceil((stop - at) / gap - 1e-9))
             length = self._length(amount)
+            if not amount:  # however often: it is one candidate
+                if not any(other == "no dose" for other, _, _ in found):
+                    numbers = {"dose": 0.0, "unit": self.unit, "first": "", "every": None, "doses": 0}
+                    found.append(("no dose", numbers, Regimen.none(self.unit)))
+                continue
             label = f"{amount:g} {self.unit}" + (f" every {every}" if every is not None else "")
             label += f" from {clock.label(at)}" if every is not None else f" at {clock.label(at)}"
             label += f", over {_minutes(length)}" if length else ""
@@ -76,14 +81,14 @@ class Grid:
             made = Regimen.infusion(amount, self.unit, at=at, over=f"{length!r} min") if length else made
             made = made.every(gap, times=count) if gap is not None and count > 1 else made
             numbers = {"dose": amount, "unit": self.unit, "first": clock.label(at), "every": every, "doses": count}
-            found.append((label, numbers, made if amount else Regimen.none(self.unit)))  # 0 is no dose
+            found.append((label, numbers, made))
         return found, left
 
     def _length(self, amount) -> float:
         """Minutes over which a dose is given; 0 for a bolus."""
         least = 0.0 if self.over is None else span(self.over, "min")
-        if self.max_rate is None or not amount:
-            return least if amount else 0.0
+        if self.max_rate is None:
+            return least
         number, (unit, time) = _quantity(self.max_rate, "max_rate")
         needed = amount / (number * factor(unit, self.unit)) * time_factor(time, "min")
         return max(least, _PUMP * math.ceil(needed / _PUMP - 1e-9))

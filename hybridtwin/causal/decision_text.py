@@ -41,7 +41,7 @@ def _answer(found):
             f"None of the {len(found)} candidates meets every limit. Nearest to them:",
             f"  {_line(found, nearest)}",
         ]
-    lines = [f"{count} of {len(found)} candidates meet every limit."] if found.limits else []
+    lines = [f"{count} of {len(found)} candidates meet{'s' if count == 1 else ''} every limit."] if found.limits else []
     lines.append(f"Lowest {found.risk}" + (" among them" if found.limits else "") + ":")
     lines += [f"  {_line(found, int(i))}" for i in found.order[:_SHOWN]]
     lines += _distinct(found)
@@ -56,7 +56,7 @@ def _answer(found):
     same = prior == found.options[lowest].label
     lines.append(
         f"Prior alone (a person like this one, limits not counted) has its lowest {found.risk} at: {prior}"
-        + (". The same: this choice is not this person's data." if same else ".")
+        + (". The same as with the readings." if same else ".")
     )
     return lines
 

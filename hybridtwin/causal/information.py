@@ -75,13 +75,14 @@ class NextReading:
         taken = f", taken on record: {found.accepted}" if found.accepted else ""
         lines = [f"What further readings are worth to this decision ({found.aim}; {found.risk})."]
         lines.append(f"Verdict: {found.verdict.headline}{taken}.")
-        lines.append(f"Without one the lowest is {self.present}; full knowledge of the body saves {self.perfect:.3g} of loss.")
+        here = "the lowest is" if found.order.size else "no candidate meets every limit, nearest is"
+        lines.append(f"Without one {here} {self.present}; full knowledge of the body saves {self.perfect:.3g} of loss.")
         for row in self.rows:
             unsure = " (not told from nothing)" if row.worth <= 2 * row.error else ""
             few = f"; only {row.count:.0f} draws count, take it as rough" if row.count < _FEW else ""
             keeps = f"; the present one still meets every limit with P = {row.keeps:.2f}" if found.limits else ""
             lines.append(
-                f"  {row.label}: worth {row.worth:.3g} (Monte Carlo error {row.error:.1g}){unsure}, changes which is lowest with "
+                f"  {row.label}: worth {row.worth:.3g} (Monte Carlo error {row.error:.1g}){unsure}, changes that with "
                 f"P = {row.changes:.2f}{keeps}{few}."
             )
         lines.append("Worth is for this decision, this model and these candidates alone. Research use; not a medical device.")
@@ -97,7 +98,7 @@ class NextReading:
         return self.text
 
 
-def next_reading(decision: Decision, readings, *, key=0, draws: int = 200) -> NextReading:
+def next_reading(decision: Decision, readings, *, key=None, draws: int = 200) -> NextReading:
     """Which further reading would change a decision most.
 
     **Arguments:**
@@ -105,7 +106,7 @@ def next_reading(decision: Decision, readings, *, key=0, draws: int = 200) -> Ne
     - `readings`: label -> (sensor, time or list of times), or a list of such pairs. The sensor is the name of one of the
       model's, or a sensor with numbers in every leaf, such as `ht.sensors.Gaussian("C", sd=0.5)`; times as in `Twin.do`. They
       must lie before the first difference between the candidates: what is read later cannot inform the choice.
-    - `key`: of the simulated readings; `draws`: how many of each are simulated.
+    - `key`: of the simulated readings, by default the twin's own; `draws`: how many of each are simulated.
 
     **Raises:** DeclarationError, PastHorizon, InterventionError (a reading after the choice).
     """
@@ -120,10 +121,10 @@ def next_reading(decision: Decision, readings, *, key=0, draws: int = 200) -> Ne
     losses = losses[:, keep]
     chances = chances[:, :, keep] if chances is not None else None
     sources = thinned(losses.shape[1], draws)
-    rows = []
+    rows, root = [], folded(world.key, 83) if key is None else as_key(key)
     for i, (label, sensor, own) in enumerate(asked):
         at = np.searchsorted(times, own)
-        logs = _densities(world, sensor, course, own, at, good, sources, folded(as_key(key), i))
+        logs = _densities(world, sensor, course, own, at, good, sources, folded(root, i))
         rows.append(_worth(label, decision, losses, chances, logs, sources))
     rows.sort(key=lambda row: -row.worth)
     now = _choice(decision, losses, chances, None)

@@ -222,7 +222,7 @@ class Decision:
 
         return decisions.decision(self)
 
-    def next_reading(self, readings, *, key=0, draws: int = 200):
+    def next_reading(self, readings, *, key=None, draws: int = 200):
         """Which further reading would change this decision most; see `ht.next_reading`."""
         from hybridtwin.causal.information import next_reading
 
