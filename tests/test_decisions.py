@@ -205,6 +205,8 @@ def test_policies_are_candidates():
     assert len(listed) == 3
     with pytest.raises(UnrelatedTwins):
         ht.optimize(twin, [drip_twin()], target=aim, accept="a test of strangers")
+    with pytest.raises(InterventionError, match="no rule of care"):
+        ht.candidates(twin, respond=["juice"])
 
 
 # ------------------------------------------------------------------------------------------- worth of a reading

@@ -10,7 +10,7 @@ import numpy as np
 
 from hybridtwin.clock import Clock, Moment, is_real, span
 from hybridtwin.errors import DeclarationError
-from hybridtwin.interventions import Do, Rescue, When
+from hybridtwin.interventions import Do
 from hybridtwin.signals import Regimen
 from hybridtwin.twin import Twin
 from hybridtwin.units import factor, time_factor
@@ -209,11 +209,8 @@ def _policies(respond) -> list[tuple[str, Any]]:
 
 
 def _rules(policy):
-    """The rules of a policy as `Twin.do` takes them. **Raises:** DeclarationError."""
-    rules = [policy] if policy is not None and not isinstance(policy, list | tuple) else policy
-    if rules is not None and not all(isinstance(rule, Rescue | When) for rule in rules):
-        raise DeclarationError(f"{policy!r} is no rule of care. Write ht.When(...) or ht.Rescue(...), a list of them, or None.")
-    return rules
+    """The rules of a policy as `Twin.do` takes them, which checks them."""
+    return [policy] if policy is not None and not isinstance(policy, list | tuple) else policy
 
 
 def gathered(twin: Twin, given) -> Candidates:
