@@ -241,7 +241,7 @@ def main():
     parser.add_argument("--only", choices=["embedded", "six"])
     parser.add_argument("--patients", metavar="FOLDER", help="other patients in place of all of these")
     parser.add_argument("--save", metavar="FILE", help="write the tables as JSON")
-    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="throughput instead, one JSON object as the last line")
+    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="throughput instead, JSON as the last line")
     parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--chirho-python", metavar="PYTHON", help="a Python that has chirho, for the throughput")

@@ -1,9 +1,9 @@
-"""Worlds a second: people x draws x scenarios of one glucose model with a rescue rule of each person's own, beside chirho and a loop.
+"""Worlds a second: people x draws x scenarios of a glucose model with a rescue rule at each draw's own moments, beside chirho.
 
-`worlds_per_second`: eight personalized twins, 250 draws each, four scenarios (no bolus, three boluses), each with a rescue rule that
-gives sugar below a threshold, at that draw's own moments. `chirho_ratio`: one twin, two worlds without rules (chirho has one event
-time for a whole batch), the same draws, the same output times; ours to 1e-4 of each output, checked, theirs at rtol 1e-4 (their default,
-1e-7, is told too). `loop_ratio`: against one draw and one world at a time by diffrax, compiled.
+`worlds_per_second`: eight personalized twins, 250 draws each, four scenarios (no bolus, three boluses), each with a rescue rule
+that gives sugar below a threshold. `chirho_ratio`: one twin, two worlds without rules (chirho has one event time for a whole
+batch), the same draws, the same output times; ours to 1e-4 of each output, checked, theirs at rtol 1e-4 (their default, 1e-7, is
+told too). `loop_ratio`: against one draw and one world at a time by diffrax, compiled.
 
     python3 -m venv /tmp/chirho && /tmp/chirho/bin/pip install chirho torchdiffeq "torch==2.3.1" "numpy<2"
     python -m benchmarks.counterfactuals --json --chirho-python /tmp/chirho/bin/python
@@ -32,7 +32,7 @@ def system():
         class State(ht.State):
             G: Scalar = ht.state("mg/dL", "plasma glucose")
             X: Scalar = ht.state("1/min", "insulin action")
-            I: Scalar = ht.state("m[IU]/L", "plasma insulin above rest")  # noqa: E741
+            I: Scalar = ht.state("m[IU]/L", "plasma insulin above rest")
 
         class Input(ht.Input):
             sugar: Scalar = ht.dose("mg/dL", "glucose, as what it adds", into="G")
@@ -65,7 +65,8 @@ def twins():
     blank = ht.Person.of("blank", time="min", start=0.0, stop=240.0, doses=given)
     drawn = ht.simulate(body(), blank, at=times, draws=PEOPLE, key=7)["G"]
     for i, values in enumerate(drawn + np.random.default_rng(7).normal(0, 3.0, drawn.shape)):
-        people.append(ht.Person.of(f"p{i}", time="min", start=0.0, stop=240.0, doses=given, readings={"bg": (times, values, "mg/dL")}))
+        readings = {"bg": (times, values, "mg/dL")}
+        people.append(ht.Person.of(f"p{i}", time="min", start=0.0, stop=240.0, doses=given, readings=readings))
     model = ht.Model(body(), bg=ht.sensors.Gaussian("G", sd=3.0))
     return ht.personalize(model, ht.Cohort(people), ht.Laplace(draws=DRAWS), key=0, progress=False)
 
@@ -73,8 +74,8 @@ def twins():
 def chirho(python, draws, repeats, rtol):
     """What chirho_peer.py says."""
     script = Path(__file__).resolve().parent / "chirho_peer.py"
-    asked = {"draws": {n: list(map(float, v)) for n, v in draws.items()}, "times": TIMES, "sugar": SUGAR, "bolus": BOLUS, "at": AT,
-             "repeats": repeats, "rtol": rtol, "atol": rtol * 1e-2}  # fmt: skip
+    asked = {"draws": {n: list(map(float, v)) for n, v in draws.items()}, "times": TIMES, "sugar": SUGAR, "bolus": BOLUS,
+             "at": AT, "repeats": repeats, "rtol": rtol, "atol": rtol * 1e-2}  # fmt: skip
     done = subprocess.run([python, str(script)], input=json.dumps(asked), capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{python} could not run chirho:\n{done.stderr[-2000:]}")

@@ -35,16 +35,26 @@ _HOME = {
     "scenarios": "causal.scenarios", "Scenarios": "causal.scenarios", "care": "causal.scenarios",
     "explain": "explain.explanation", "Explanation": "explain.explanation",
     "distill": "explain.distill", "path_effect": "explain.paths",
+    "candidates": "causal.candidates", "optimize": "causal.optimize", "Decision": "causal.optimize",
+    "track_record": "causal.track", "TrackRecord": "causal.track", "next_reading": "causal.information",
+    "Expected": "aims", "CVaR": "aims", "Chance": "aims", "Miss": "aims", "Distance": "aims", "Squared": "aims",
 }  # fmt: skip
 
 __all__ = sorted([*_HOME, "__version__"])
 
 if _TYPING:  # what an editor sees; at run time names are loaded when first used
+    from hybridtwin.aims import Chance as Chance
+    from hybridtwin.aims import CVaR as CVaR
+    from hybridtwin.aims import Expected as Expected
+    from hybridtwin.causal.candidates import candidates as candidates
     from hybridtwin.causal.contrast import Contrast as Contrast
     from hybridtwin.causal.contrast import contrast as contrast
     from hybridtwin.causal.graph import Graph as Graph
     from hybridtwin.causal.graph import graph as graph
     from hybridtwin.causal.identify import identify as identify
+    from hybridtwin.causal.information import next_reading as next_reading
+    from hybridtwin.causal.optimize import Decision as Decision
+    from hybridtwin.causal.optimize import optimize as optimize
     from hybridtwin.causal.refute import Hidden as Hidden
     from hybridtwin.causal.refute import refute as refute
     from hybridtwin.causal.scenarios import Scenarios as Scenarios
@@ -52,6 +62,8 @@ if _TYPING:  # what an editor sees; at run time names are loaded when first used
     from hybridtwin.causal.scenarios import scenarios as scenarios
     from hybridtwin.causal.scm import SCM as SCM
     from hybridtwin.causal.scm import scm as scm
+    from hybridtwin.causal.track import TrackRecord as TrackRecord
+    from hybridtwin.causal.track import track_record as track_record
     from hybridtwin.explain.distill import distill as distill
     from hybridtwin.explain.explanation import Explanation as Explanation
     from hybridtwin.explain.explanation import explain as explain

@@ -22,6 +22,7 @@ HybridTwinError
 │   └── PastHorizon
 ├── UnrelatedTwins          a contrast of twins that share no ancestry
 ├── SolveError              a simulation failed where a number was promised
+├── NotIdentified           a number that needs a randomized treatment or an identified effect
 └── NotTrustworthy          an answer was asked under a verdict that forbids it
 
 Every message ends in a remedy.
@@ -131,3 +132,7 @@ class SolveError(HybridTwinError):
 
 class NotTrustworthy(HybridTwinError):
     """An answer was asked under a verdict that forbids it."""
+
+
+class NotIdentified(HybridTwinError):
+    """A number was asked that only a randomized treatment or an identified effect supports."""

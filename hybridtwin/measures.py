@@ -142,6 +142,62 @@ class Share:
 
 
 @dataclasses.dataclass(frozen=True)
+class Beyond:
+    """Area between the curve and a level (in `unit`) where the curve is beyond it, in hours."""
+
+    level: float
+    below: bool
+    unit: str
+
+    def __call__(self, piece: Piece) -> np.ndarray:
+        past = _past(piece, self.level, self.below)
+        first, last = past[:, :-1], past[:, 1:]
+        high, low = np.maximum(first, last), np.minimum(first, last)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            corner = np.where(high > 0, high**2 / (2.0 * np.where(high > low, high - low, 1.0)), 0.0)
+        height = np.where(low >= 0, (first + last) / 2.0, corner)
+        return np.sum(np.diff(piece.time) * height, axis=1) * piece.hour
+
+
+@dataclasses.dataclass(frozen=True)
+class Until:
+    """Hours from the start of the window until the curve is first strictly beyond a level (in `unit`); the window's length where
+    it never is.
+    """
+
+    level: float
+    below: bool
+    unit: str
+
+    def __call__(self, piece: Piece) -> np.ndarray:
+        past = _past(piece, self.level, self.below)
+        beyond, row = past > 0, np.arange(len(past))
+        at = np.argmax(beyond, axis=1)  # the first node beyond
+        before = np.maximum(at - 1, 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = -past[row, before] / (past[row, at] - past[row, before])
+        crossed = piece.time[before] + np.where(at > 0, share, 0.0) * (piece.time[at] - piece.time[before])
+        return (np.where(beyond.any(axis=1), crossed, piece.time[-1]) - piece.time[0]) * piece.hour
+
+
+@dataclasses.dataclass(frozen=True)
+class Ever:
+    """1 where the curve is strictly beyond a level (in `unit`) anywhere in the window, else 0."""
+
+    level: float
+    below: bool
+    unit: str
+
+    def __call__(self, piece: Piece) -> np.ndarray:
+        return (_past(piece, self.level, self.below) > 0).any(axis=1).astype(float)
+
+
+def _past(piece, level, below) -> np.ndarray:
+    """How far the curve is past a level, (draws, N), positive beyond it."""
+    return level - piece.value if below else piece.value - level
+
+
+@dataclasses.dataclass(frozen=True)
 class Deviation:
     """Standard deviation over time; with `relative`, in percent of the mean (CV)."""
 

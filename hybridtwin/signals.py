@@ -135,6 +135,21 @@ class Regimen:
         return cls((Dose(_plain(at), _plain(amount), duration=0.0 if over is None else over, rate=rate,
                          product=product),), unit)
 
+    @staticmethod
+    def grid(dose, unit: str, *, first, every=None, step: float | None = None, over: Span | None = None,
+             max_rate: str | None = None, max_total: str | None = None):
+        """Regimens that can be delivered, to choose among (`ht.candidates`, `ht.optimize`): every dose, first time and interval.
+
+        dose: amounts in `unit`, such as range(500, 2001, 250); with `step` each is rounded to a multiple of it.
+        first: time of the first dose, or a list of times. every: interval or a list of them (until the day ends);
+        left out: a single dose. over: length of an infusion. max_rate: "1 g/h": an infusion as long as this needs, rounded
+        up to 15 min. max_total: "4 g" in all or "4 g/d" in any day: what is more is left out, and told.
+        Errors: DeclarationError, UnitError.
+        """
+        from hybridtwin.causal.candidates import Grid
+        units.parse(unit)
+        return Grid.of(dose, unit, first=first, every=every, step=step, over=over, max_rate=max_rate, max_total=max_total)
+
     def every(self, interval: Span, *, times: int) -> "Regimen":
         """Each dose given `times` times in all, every `interval`."""
         if times < 1 or any(d.addl for d in self.doses):

@@ -24,6 +24,7 @@ from hybridtwin.signals import Signal
 from hybridtwin.simulate.failures import Failures
 from hybridtwin.simulate.rules import joined, overflowed, told
 from hybridtwin.simulate.trajectory import Act, Trajectory
+from hybridtwin.twins import Twins as Twins
 from hybridtwin.units import factor, time_factor
 from hybridtwin.worlds import Day, dos_of, solve, still_to_come
 
@@ -279,10 +280,12 @@ class Twin:
             times = np.unique(
                 np.concatenate([np.linspace(bound.start, bound.stop, 289), seen.time if seen is not None else []])
             )
-            found[name] = self._predict(name, times, seen)
+            found[name] = self.predicted(name, times, seen)
         return found
 
-    def _predict(self, name, times, seen) -> Predicted:
+    def predicted(self, name, times, seen=None) -> Predicted:
+        """What one sensor is expected to read at `times` (N,), in system time, beside the readings `seen` where given."""
+
         def predicted(i):
             fit, day, draws = self.fits[i], self.days[i], self.draws_of(i)
             with double():
@@ -306,6 +309,12 @@ class Twin:
             np.zeros(0, int) if seen is None else seen.censored,
             self.clock,
         )
+
+    def track_record(self, of=None, **how):
+        """Each past meal or dose of this person predicted from what was read before it only; see `ht.track_record`."""
+        from hybridtwin.causal.track import track_record
+
+        return track_record(self, of, **how)
 
     def last_state(self, which: int = 0, *, prior: bool = False) -> dict[str, np.ndarray]:
         """States at the end of the day, path -> (draws,); of the prior's draws where asked."""
@@ -439,51 +448,6 @@ class Twin:
                 f"{row['unit']}, prior {row['prior_q50']:.3g} ({row['prior_q05']:.3g} to {row['prior_q95']:.3g})"
             )
         return "\n".join(lines)
-
-
-class Twins(Mapping):
-    """Twins of a cohort by id: `twins["anna"]`. `population`: what they have in common, where the model pools them."""
-
-    def __init__(self, twins: Mapping[str, Twin], population: Any = None):
-        self._twins, self.population = dict(twins), population
-
-    def __getitem__(self, person: str) -> Twin:
-        return self._twins[person]
-
-    def __iter__(self):
-        return iter(self._twins)
-
-    def __len__(self):
-        return len(self._twins)
-
-    def summary(self):
-        """Every person's parameters, with a column `person`."""
-        import pandas as pd
-
-        return pd.concat([twin.summary().assign(person=name) for name, twin in self.items()], ignore_index=True)
-
-    def to_dataframe(self):
-        """The same as `summary`."""
-        return self.summary()
-
-    def plot(self):
-        """Everybody's parameters side by side; a matplotlib figure."""
-        from hybridtwin import plots
-
-        return plots.people(self)
-
-    def modes(self, structure: int = 0):
-        """The posterior mode of everybody (see `Twin.mode`): a data frame, one row a person, one column a number."""
-        import pandas as pd
-
-        names = next(iter(self.values())).fits[structure].names
-        rows = {i: [x for v in twin.mode(structure).values() for x in np.ravel(v)] for i, twin in self.items()}
-        return pd.DataFrame.from_dict(rows, orient="index", columns=list(names)).rename_axis("person")
-
-    def __repr__(self):
-        levels = [twin.verdict.headline for twin in self.values()]
-        told = ", ".join(f"{levels.count(level)} {level}" for level in dict.fromkeys(levels))
-        return f"Twins of {len(self)} people: {told}\n  {', '.join(list(self)[:20])}{' ...' if len(self) > 20 else ''}"
 
 
 def simulate_worlds(twins: Sequence[Twin], at=None, *, prior: bool = False, names=None, tol: float = 1e-4) -> list[Trajectory]:

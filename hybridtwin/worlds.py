@@ -378,6 +378,12 @@ def _paired(x0, total, draws):
     return index, {path: v[keep] if len(v) > 1 else np.full(len(keep), v[0]) for path, v in x0.items()}
 
 
+def used(fit: Fit, day: Day, draws: int) -> np.ndarray:
+    """Which posterior draws of a fit a simulation of this day uses, in their order; a start of so many states allows no more."""
+    total = len(next(iter(fit.values.values()), np.zeros(1)))
+    return thinned(total, draws) if isinstance(day.start, str) else _paired(day.start, total, draws)[0]
+
+
 def still_to_come(name, signal, bound) -> None:
     """**Raises:** InterventionError where all steps of a signal in bare numbers are over before the forecast begins.
 

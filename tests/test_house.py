@@ -22,8 +22,9 @@ ORDER = [
     "drawing", "rest", "system", "clock", "signals", "records", "record_text", "binding", "io", "interventions", "simulate",
     "sensors",
     "coordinates", "pooling", "varying", "model",
-    "fit", "worlds", "measures", "outcomes", "glycemia", "twin", "inference", "causal", "explain", "physiology", "datasets",
-    "plots", "report", "grammar", "cli", "demo", "__main__", "__init__",
+    "fit", "worlds", "measures", "asked", "aims", "outcomes", "glycemia", "twins", "twin", "inference", "causal", "explain",
+    "physiology", "datasets", "plots",
+    "report", "grammar", "cli", "demo", "__main__", "__init__",
 ]
 # fmt: on
 LAZY = {

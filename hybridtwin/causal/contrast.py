@@ -1,18 +1,24 @@
-"""Contrast two worlds of one twin: paired draws, paired inputs, one number a draw for every outcome."""
+"""Contrast two worlds of one twin: paired draws, paired inputs, one number a draw for every outcome.
+
+Two `Twins` are contrasted person by person (`cohort_effect`).
+"""
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from hybridtwin.causal import grounds
 from hybridtwin.errors import DeclarationError, UnrelatedTwins
 from hybridtwin.fit import Judgment, Part, Verdict
-from hybridtwin.glycemia import cautions
-from hybridtwin.outcomes import GLUCOSE, Outcome, as_outcome, harm_of, signed
+from hybridtwin.measures import Ever
+from hybridtwin.outcomes import Outcome, as_outcome, harm_of, signed
 from hybridtwin.simulate.trajectory import Trajectory
 from hybridtwin.twin import Twin, simulate_worlds
 
-_RESTS_ON_PRIOR = 0.9  # sd of the answer over sd of the prior's answer
+if TYPE_CHECKING:
+    from hybridtwin.causal.cohort_effect import CohortContrast
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,6 +31,27 @@ class Row:
     prior_difference: np.ndarray
     structure: np.ndarray
     harm: bool = False
+    prior_ratio: np.ndarray | None = None  # where the effect is told as a ratio a / b
+
+    @property
+    def scale(self) -> str:
+        """How the effect is told: "difference" or "ratio"."""
+        return "difference" if self.prior_ratio is None else "ratio"
+
+    @property
+    def effect(self) -> np.ndarray:
+        """A - b, or a / b, draw by draw."""
+        return self.difference if self.prior_ratio is None else self.a / self.b
+
+    @property
+    def prior_effect(self) -> np.ndarray:
+        """The same of the prior's draws."""
+        return self.prior_difference if self.prior_ratio is None else self.prior_ratio
+
+    @property
+    def event(self) -> bool:
+        """Is it something that happens or does not (`ever_below`, `ever_above`), 1 or 0 in each draw?"""
+        return isinstance(self.outcome.measure, Ever)
 
     @property
     def difference(self) -> np.ndarray:
@@ -42,22 +69,22 @@ class Row:
         return self.outcome.better
 
     def quantile(self, q) -> float:
-        """Quantile of the difference."""
-        return float(np.nanquantile(self.difference, q))
+        """Quantile of the effect."""
+        return float(np.nanquantile(self.effect, q))
 
     @property
     def low(self) -> float:
-        """5 % quantile of the difference."""
+        """5 % quantile of the effect."""
         return self.quantile(0.05)
 
     @property
     def median(self) -> float:
-        """Median of the difference."""
+        """Median of the effect."""
         return self.quantile(0.5)
 
     @property
     def high(self) -> float:
-        """95 % quantile of the difference."""
+        """95 % quantile of the effect."""
         return self.quantile(0.95)
 
     @property
@@ -66,6 +93,27 @@ class Row:
         d = self.difference[np.isfinite(self.difference)]
         sign = 1.0 if self.better == "higher" else -1.0
         return float(np.mean(sign * d > 0) + 0.5 * np.mean(d == 0)) if d.size else float("nan")
+
+    def p_benefit(self, at_least: float = 0.0) -> float:
+        """Probability that world a is better by more than `at_least` (unit of the outcome; ties count half where it is 0).
+
+        **Raises:** DeclarationError where neither way is better.
+        """
+        if self.better is None:
+            raise DeclarationError(f"{self.outcome.label}: which way is better? Ask it with better=\"lower\" or \"higher\".")
+        if at_least == 0:
+            return self.p_better
+        d = self.difference[np.isfinite(self.difference)]
+        return float(np.mean((d if self.better == "higher" else -d) > at_least)) if d.size else float("nan")
+
+    @property
+    def regret(self) -> tuple[float, float]:
+        """Expected loss of choosing a, and of choosing b, against knowing which is better; NaN where neither way is."""
+        d = self.difference[np.isfinite(self.difference)]
+        if self.better is None or not d.size:
+            return float("nan"), float("nan")
+        gain = d if self.better == "higher" else -d  # of a over b
+        return float(np.mean(np.maximum(-gain, 0.0))), float(np.mean(np.maximum(gain, 0.0)))
 
     @property
     def p_text(self) -> str:
@@ -85,30 +133,41 @@ class Row:
     @property
     def sd_ratio(self) -> float:
         """Spread of the answer over the spread of the prior's answer."""
-        prior = np.nanstd(self.prior_difference)
-        return float(np.nanstd(self.difference) / prior) if prior > 0 else 1.0
+        prior = np.nanstd(self.prior_effect)
+        return float(np.nanstd(self.effect) / prior) if prior > 0 else 1.0
 
     @property
     def same_as_prior(self) -> bool:
         """Is the personal answer the prior's answer, for practical purposes?"""
-        shift = abs(np.nanmedian(self.difference) - np.nanmedian(self.prior_difference))
-        return bool(
-            self.sd_ratio > _RESTS_ON_PRIOR and shift < 0.25 * max(float(np.nanstd(self.prior_difference)), 1e-12)
-        )
+        shift = abs(np.nanmedian(self.effect) - np.nanmedian(self.prior_effect))
+        return bool(self.sd_ratio > grounds.RESTS_ON_PRIOR and shift < 0.25 * max(float(np.nanstd(self.prior_effect)), 1e-12))
 
     @property
     def text(self) -> str:
         """One sentence with unit, interval and probability."""
         kind = "modelled glucose" if "glucose" in self.outcome.label else f"modelled {self.outcome.name or 'outcome'}"
-        unit = "" if self.unit in ("", "1") else f" {self.unit}"
+        unit = "" if self.unit in ("", "1") or self.scale == "ratio" else f" {self.unit}"
+        said = signed if self.scale == "difference" else "{:.3g}".format
+        times = "" if self.scale == "difference" else "times "
+        if self.event:
+            return self._event_text(kind)
         head = (
-            f"{self.outcome.label}: {signed(self.median)}{unit} (90 % credible interval {signed(self.low)} to "
-            f"{signed(self.high)} of the {kind}), {self.p_text}."
+            f"{self.outcome.label}: {times}{said(self.median)}{unit} (90 % credible interval {said(self.low)} to "
+            f"{said(self.high)} of the {kind}), {self.p_text}."
         )
         if self.same_as_prior:
             return f"{head} The prior alone says the same: this answer is not this person's data."
-        low, middle, high = np.nanquantile(self.prior_difference, [0.05, 0.5, 0.95])
-        return f"{head} Prior alone: {signed(middle)} ({signed(low)} to {signed(high)})."
+        low, middle, high = np.nanquantile(self.prior_effect, [0.05, 0.5, 0.95])
+        return f"{head} Prior alone: {times}{said(middle)} ({said(low)} to {said(high)})."
+
+    def _event_text(self, kind) -> str:
+        """Chances of an event in both worlds: a difference of zeros and ones has no telling median."""
+        n = int(np.isfinite(self.difference).sum())
+        told = [grounds.chance(float(np.nanmean(x)), n) for x in (self.a, self.b)]
+        a, b = (p if p[0] in "<>" else f"= {p}" for p in told)
+        prior = signed(float(np.nanmean(self.prior_difference)))
+        change = signed(float(np.nanmean(self.difference)))
+        return f"{self.outcome.label}: P {a} against P {b} (difference {change}, of the {kind}). Prior alone: {prior}."
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -140,20 +199,22 @@ class Contrast:
         refused = self.verdict.headline == "DO NOT USE"
 
         def row(r):
-            prior = np.nanquantile(r.prior_difference, [0.05, 0.5, 0.95])
+            prior, middle = np.nanquantile(r.prior_effect, [0.05, 0.5, 0.95]), np.nanmean if r.event else np.nanmedian
             numbers = {
-                "a": np.nanmedian(r.a),
-                "b": np.nanmedian(r.b),
-                "difference": r.median,
+                "a": middle(r.a),
+                "b": middle(r.b),
+                "difference": float(np.nanmean(r.difference)) if r.event else r.median,
                 "q05": r.low,
                 "q95": r.high,
                 "p_better": r.p_better,
+                "regret_a": r.regret[0],
+                "regret_b": r.regret[1],
                 "prior_difference": prior[1],
                 "prior_q05": prior[0],
                 "prior_q95": prior[2],
                 "sd_ratio": r.sd_ratio,
             }
-            words = {"outcome": r.outcome.label, "unit": r.unit, "better": r.better, "harm": r.harm}
+            words = {"outcome": r.outcome.label, "unit": r.unit, "scale": r.scale, "better": r.better, "harm": r.harm}
             return words | {"verdict": self.verdict.headline} | (dict.fromkeys(numbers, np.nan) if refused else numbers)
 
         return pd.DataFrame([row(r) for r in self.rows])
@@ -179,6 +240,23 @@ class Contrast:
         lines.append("Research use; not a medical device.")
         return "\n".join(lines)
 
+    def number_needed_to_treat(self, which: int = 0, *, randomized: str | None = None, identified: Any = None):
+        """How many people would be treated in world a's way instead of b's for one event less (or one more), see `needed`.
+
+        Only for an event (`ht.outcomes.ever_below`), and only where the treatment was randomized (`randomized`: how, in words) or
+        the effect is identified (`identified`: what says so). For one person it speaks of people exactly like this one.
+
+        **Raises:** NotIdentified, DeclarationError, NotTrustworthy.
+        """
+        from hybridtwin.causal.needed import needed
+
+        row = self.rows[which]
+        fewer = float(np.nanmean(row.b) - np.nanmean(row.a)) if row.event else 0.0
+        error = float(np.nanstd(row.difference) / np.sqrt(max(grounds.effective(self.twin), 1.0)))
+        spread = np.array([fewer - 1.645 * error, fewer, fewer + 1.645 * error])
+        of = "people exactly like this one; Monte Carlo interval"
+        return needed(row.outcome, spread, self.verdict, randomized, identified, of)
+
     def plot(self):
         """Differences with intervals, personal beside prior-only; a matplotlib figure."""
         from hybridtwin import plots
@@ -189,16 +267,27 @@ class Contrast:
         return self.text
 
 
-def contrast(a: Twin, b: Twin, *outcomes: Outcome) -> Contrast:
-    """What world `a` changes against world `b`, for the same body on the same day.
+@overload
+def contrast(a: Twin, b: Twin, *outcomes: Outcome, scale: str = ...) -> Contrast: ...
+@overload
+def contrast(a: Mapping[str, Twin], b: Mapping[str, Twin], *outcomes: Outcome, scale: str = ...) -> "CohortContrast": ...
+def contrast(a, b, *outcomes, scale="difference"):
+    """What world `a` changes against world `b`, for the same body on the same day, or for everybody of a cohort (two `Twins`).
 
     Both worlds are solved on the union of their nodes with the same draws of the same parameters and latent events; each
     outcome is computed draw by draw and within one structure. Beside every benefit stands its harm (`outcomes.harm_of`),
-    beside every personal answer the prior's.
+    beside every personal answer the prior's. `scale="ratio"` tells the effect as a / b, for outcomes that are above zero; harms
+    that can be zero are told as differences all the same.
 
     **Raises:** UnrelatedTwins when the two do not come from one twin on one day; DeclarationError for an outcome without
     unit or direction; PastHorizon for a window outside the day; SolveError when nothing could be solved.
     """
+    if scale not in ("difference", "ratio"):
+        raise DeclarationError(f'contrast: scale is "difference" or "ratio", not {scale!r}.')
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        from hybridtwin.causal.cohort_effect import cohort_contrast
+
+        return cohort_contrast(a, b, outcomes, scale)
     if not isinstance(a, Twin) or not isinstance(b, Twin):
         raise DeclarationError(
             "contrast compares two twins. Write ht.contrast(twin.do(...), twin, ht.outcomes.peak('G'))."
@@ -221,64 +310,49 @@ def contrast(a: Twin, b: Twin, *outcomes: Outcome) -> Contrast:
         if settled.label not in seen:
             seen.add(settled.label)
             asked.append((settled, harm))
-    rows = tuple(
-        Row(o, o.of(worlds[0]), o.of(worlds[1]), o.of(before[0]) - o.of(before[1]), worlds[0].structure, harm)
-        for o, harm in asked
-    )
-    kept = _kept(a, b, rows, worlds[0])
+    rows = tuple(_row(o, harm, worlds, before, scale) for o, harm in asked)
+    pair = (a.world(), b.world())
+    kept = grounds.kept(a, pair, [row.outcome for row in rows], worlds[0])
     verdict = a.verdict.join(_judge(a, b, rows, kept))
-    notes = tuple(dict.fromkeys((*worlds[0].notes, *worlds[1].notes, *_lacking(a, rows, worlds[0]))))
+    lacking = grounds.lacking(a, [row.outcome for row in rows if not row.harm], worlds[0])
+    notes = tuple(dict.fromkeys((*worlds[0].notes, *worlds[1].notes, *lacking)))
     return Contrast(
         a,
         worlds[0].label,
         worlds[1].label,
         rows,
-        _assumptions(a, worlds),
+        grounds.assumptions(a, max(t.error for t in worlds)),
         kept,
         notes,
         verdict,
         (worlds[0], worlds[1]),
-        (a.world(), b.world()),
+        pair,
     )
 
 
-def _lacking(a, rows, trajectory) -> list[str]:
-    """What glycemic indices among the outcomes would need of the days and readings."""
-    names = [name for name, sensor in a.fits[0].model.sensors.items() if sensor.of in GLUCOSE] if a.days[0].lived else []
-    return cautions([row.outcome for row in rows if not row.harm], trajectory, a.record, names)
-
-
-def _last_asked(rows, trajectory) -> float:
-    """End of the last window that any outcome looks at."""
-    return max(row.outcome.window(trajectory)[1] if row.outcome.name else float(trajectory.time[-1]) for row in rows)
-
-
-def _kept(a, b, rows, trajectory) -> tuple[str, ...]:
-    """Later decisions kept as lived that fall before the last window ends, in either world."""
-    spec, clock, end = a.fits[0].model.spec, a.clock, _last_asked(rows, trajectory)
-    lived = a.days[0].world
-    onsets = [w.onset for w in (a.world(), b.world()) if w.onset is not None]
-    if not onsets:
-        return ()
-    kept = []
-    for name in spec.doses:
-        changed = [{(d.time, d.amount) for d in w.inputs[name].doses} for w in (a.world(), b.world())]
-        for dose in lived.inputs[name].doses:
-            if min(onsets) < dose.time < end and all((dose.time, dose.amount) in c for c in changed):
-                amount = (
-                    "of unknown amount"
-                    if dose.latent is not None and dose.amount_sd
-                    else f"{dose.amount:g} {spec.doses[name].unit}"
-                )
-                kept.append(f"{name} {amount} at {clock.label(dose.time)}")
-    return tuple(kept)
+def _row(outcome, harm, worlds, before, scale) -> Row:
+    """**Raises:** DeclarationError for a ratio of what is not above zero."""
+    (a, b), (c, d) = ([outcome.of(world) for world in pair] for pair in (worlds, before))
+    row = Row(outcome, a, b, c - d, worlds[0].structure, harm)
+    if scale == "difference" or row.event:
+        return row
+    with np.errstate(invalid="ignore"):
+        bad = int(np.sum(np.isfinite(b) & ~(b > 0)) + np.sum(a < 0))
+    if bad and harm:
+        return row
+    if bad:
+        raise DeclarationError(
+            f"{outcome.label}: a ratio needs numbers above zero, and {bad} of the draws are not. Leave scale= out."
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return dataclasses.replace(row, prior_ratio=np.where(d > 0, c / d, np.nan))
 
 
 def _judge(a, b, rows, kept) -> Verdict:
     """What this question adds to the verdict of the twin."""
     informed, supported, computed = Judgment(), Judgment(), Judgment()
     for row in rows:
-        if not row.harm and row.sd_ratio > _RESTS_ON_PRIOR and np.nanstd(row.prior_difference) > 0:
+        if not row.harm and row.sd_ratio > grounds.RESTS_ON_PRIOR and np.nanstd(row.prior_effect) > 0:
             informed.say(
                 "CAUTION",
                 f"{row.outcome.label}: the readings narrow this answer by less than a tenth; it rests on the prior",
@@ -286,46 +360,7 @@ def _judge(a, b, rows, kept) -> Verdict:
     failed = np.mean([np.mean(~np.isfinite(row.difference)) for row in rows])
     computed.above(failed, 0.01, 0.2, f"{100 * failed:.0f} % of the draws could not be solved")
     if kept and not a.rules and not b.rules:
-        supported.say(
-            "CAUTION",
-            f"{len(kept)} later decision{'s were' if len(kept) > 1 else ' was'} kept as lived, although what "
-            f"{'they' if len(kept) > 1 else 'it'} answered to may differ; respond=ht.Rescue(...) lets care react",
-        )
-    for reason in _unseen(a, b):
+        supported.say("CAUTION", grounds.kept_reason(len(kept)))
+    for reason in grounds.unseen(a, [a.world(), b.world()]):
         supported.say("CAUTION", reason)
     return Verdict({"computed": computed.part, "fits": Part(), "informed": informed.part, "supported": supported.part})
-
-
-def _unseen(a, b) -> list[str]:
-    """Ways in which these worlds leave what the record has seen."""
-    spec, lived, found = a.fits[0].model.spec, a.fits[0].problem.lived, []
-    for name, field in spec.doses.items():
-        known = [d.amount for d in lived.inputs[name].doses if d.amount]
-        given = [d.amount for w in (a.world(), b.world()) for d in w.inputs[name].doses if d.amount]
-        if given and not known:
-            found.append(f"the record holds no {name} to learn from")
-        elif given and (max(given) > 1.5 * max(known) or min(given) < min(known) / 1.5):
-            found.append(
-                f"{name} from {min(given):.3g} to {max(given):.3g} {field.unit}; "
-                f"the record holds {min(known):.3g} to {max(known):.3g}"
-            )
-    horizon = spec.horizon
-    if horizon is not None and a.stop - a.start > horizon:
-        found.append(f"the day is longer than {spec.name} was declared for")
-    return found
-
-
-def _assumptions(a, worlds) -> tuple[str, ...]:
-    names = " and ".join(f.model.name for f in a.fits)
-    found = [
-        f"the structure of {names}" + (", pooled with equal weight" if len(a.fits) > 1 else ""),
-        "the priors named in the report",
-        "the inputs as recorded, and no others",
-        "the same body parameters and the same uncertain events in both worlds",
-    ]
-    if a.temper != 1:
-        found.append(f"a likelihood tempered by {a.temper:g}, because no model is right")
-    if not a.days[0].lived:
-        found.append("a new day: a person with this body, not a day that was lived")
-    error = max(t.error for t in worlds)
-    return (*found, f"an integration error of at most {max(error, 1e-12):.0e} of each output")

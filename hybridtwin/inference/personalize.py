@@ -22,7 +22,7 @@ from hybridtwin.inference.modes import REACHED, missed, search
 from hybridtwin.inference.readings import ahead
 from hybridtwin.inference.sampling import Setting
 from hybridtwin.keys import as_key, folded, person_key
-from hybridtwin.model import Model, bind
+from hybridtwin.model import Model, bind, padded_to
 from hybridtwin.records import Cohort, Person
 from hybridtwin.simulate.run import stack
 from hybridtwin.twin import Twin, Twins
@@ -128,10 +128,41 @@ class _Job:
         return fits
 
 
-def _fit_all(model, people, alone, key, method, temper, folder, workers, report) -> list[Fit]:
+def _one_shape(problems):
+    """The same problems, those of one kernel in one shape: the largest that any of them needs."""
+    found, alike = list(problems), {}
+    for i, problem in enumerate(problems):
+        alike.setdefault(problem.kernel, []).append(i)
+    for rows in alike.values():
+        datas = [problems[i].data for i in rows]
+        sizes = [max(len(part(d.mesh)) for d in datas) for part in (lambda m: m.t, lambda m: m.read, lambda m: m.moving.time)]
+        names = dict.fromkeys(name for d in datas for name in d.seen)
+        readings = {n: max(len(d.seen[n].value) if n in d.seen else 0 for d in datas) for n in names}
+        for i, data in zip(rows, datas, strict=True):
+            found[i] = dataclasses.replace(problems[i], data=padded_to(data, sizes[0], sizes[1], sizes[2], readings))
+    return found
+
+
+def refits(models, people, method, *, key, temper) -> list[Twin]:
+    """Twins of many records of few shapes, one each, fitted by one compiled program: a person's record cut at many times.
+
+    Records may share an id, and then share the key of its chance too. Errors as in `personalize`.
+    """
+    prepare()
+    root = as_key(key)
+    columns = [
+        _fit_all(model, people, False, folded(root, i), method, float(temper), None, cores(), lambda *_: None, one_shape=True)
+        for i, model in enumerate(models)
+    ]
+    pairs = zip(people, zip(*columns, strict=True), strict=True)
+    return [Twin.of(person, fits, person_key(root, person.id), "key") for person, fits in pairs]
+
+
+def _fit_all(model, people, alone, key, method, temper, folder, workers, report, one_shape=False) -> list[Fit]:
     """Fit one model to every person: tiles of people whose records have one shape, always of the same width."""
     with double():
         problems = [bind(model, person, padded=not alone) for person in people]
+        problems = _one_shape(problems) if one_shape else problems
         keys = [person_key(key, person.id) for person in people]
     width = 1 if alone else method.people_per_call() * devices()
     alike: dict = {}

@@ -64,7 +64,7 @@ def styled(function):
     return drawn
 
 
-def _panels(heights: Sequence[float], width: float = 9.0, inch: float = 0.72):
+def panels(heights: Sequence[float], width: float = 9.0, inch: float = 0.72):
     """A figure with stacked panels that share the time axis: (figure, [axes])."""
     figure = figure_type()(figsize=(width, inch * sum(heights) + 0.7), layout="constrained")
     axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
@@ -72,7 +72,7 @@ def _panels(heights: Sequence[float], width: float = 9.0, inch: float = 0.72):
     return figure, list(axes)
 
 
-def _clock_axis(axes, clock: Clock, start: float, stop: float) -> None:
+def clock_axis(axes, clock: Clock, start: float, stop: float) -> None:
     """Local clock times below the last panel, the date where a day begins; elapsed time where there are no dates."""
     ax = axes[-1]
     ax.set_xlim(start, stop)
@@ -226,7 +226,7 @@ def record(person):
     inputs = _inputs_of(person)
     readings = {name: s for name, s in person.series.items() if name not in inputs}
     clock = person.clock
-    figure, axes = _panels([3.0] * len(readings) + [1.0] * len(inputs) or [1.0])
+    figure, axes = panels([3.0] * len(readings) + [1.0] * len(inputs) or [1.0])
     for ax, (name, series) in zip(axes, readings.items()):
         _target(ax, name, series.unit, _is_glucose(name, series.unit))
         _readings(ax, series.time, series.value, series.censored)
@@ -236,7 +236,7 @@ def record(person):
             _legend(ax)
     for ax, (name, (unit, given)) in zip(axes[len(readings):], inputs.items()):
         _draw_input(ax, name, unit, given, clock, INK)
-    _clock_axis(axes, clock, clock.start, clock.stop)
+    clock_axis(axes, clock, clock.start, clock.stop)
     figure.suptitle(f"Record of {person.id}", x=0.01, ha="left", fontweight="bold", fontsize=10)
     return figure
 
@@ -265,7 +265,7 @@ def trajectory(traj, names: Sequence[str] | None = None, ax=None):
         traj[name]  # an unknown output is told by the trajectory itself
         by_unit.setdefault(traj.units[name], []).append(name)
     if ax is None:
-        figure, axes = _panels([3.0] * len(by_unit))
+        figure, axes = panels([3.0] * len(by_unit))
     else:
         figure, axes = ax.figure, [ax] * len(by_unit)
     good = ~np.asarray(traj.failed)
@@ -279,7 +279,7 @@ def trajectory(traj, names: Sequence[str] | None = None, ax=None):
         panel.set_ylabel(axis_label(group[0], unit) if len(group) == 1 else f"({unit})")
         panel.grid(axis="y")
         _legend(panel)
-    _clock_axis(axes, traj.clock, float(traj.time[0]), float(traj.time[-1]))
+    clock_axis(axes, traj.clock, float(traj.time[0]), float(traj.time[-1]))
     return figure
 
 
@@ -298,17 +298,17 @@ def _draw_predicted(ax, p) -> None:
 @styled
 def predicted(p):
     """One sensor: readings over what was expected and predicted. Returns the figure."""
-    figure, axes = _panels([4.0])
+    figure, axes = panels([4.0])
     _draw_predicted(axes[0], p)
     _legend(axes[0])
-    _clock_axis(axes, p.clock, float(p.time[0]), float(p.time[-1]))
+    clock_axis(axes, p.clock, float(p.time[0]), float(p.time[-1]))
     return figure
 
 
 @styled
 def check(found):
     """Readings over what the prior expects of them, sensor by sensor. Returns the figure."""
-    figure, axes = _panels([3.0] * len(found.modelled))
+    figure, axes = panels([3.0] * len(found.modelled))
     for ax, (name, draws) in zip(axes, found.modelled.items()):
         time, order = found.time[name], np.argsort(found.time[name])
         low, middle, high = np.nanquantile(draws[:, order], [0.025, 0.5, 0.975], axis=0)
@@ -318,7 +318,7 @@ def check(found):
         ax.set_ylabel(axis_label(name, found.units[name]))
         _legend(ax)
     every = np.concatenate(list(found.time.values()))
-    _clock_axis(axes, found.clock, float(every.min()), float(every.max()))
+    clock_axis(axes, found.clock, float(every.min()), float(every.max()))
     return figure
 
 
@@ -328,7 +328,7 @@ def people(twins):
     table = twins.summary()
     table = table[(table["structure"] == table["structure"].iloc[0]) & ~table["parameter"].str.contains("@")]
     names = list(dict.fromkeys(table["parameter"]))
-    figure, axes = _panels([0.4 + 0.22 * len(twins)] * len(names))
+    figure, axes = panels([0.4 + 0.22 * len(twins)] * len(names))
     for ax, name in zip(axes, names):
         rows = table[table["parameter"] == name]
         at = np.arange(len(rows))
@@ -350,7 +350,7 @@ def fit(twin, predicted=None):
     """
     predicted = twin.predict() if predicted is None else predicted
     inputs = _inputs_of(twin.record)
-    figure, axes = _panels([4.0] * len(predicted) + [0.9] * len(inputs))
+    figure, axes = panels([4.0] * len(predicted) + [0.9] * len(inputs))
     for ax, (name, p) in zip(axes, predicted.items()):
         time = np.asarray(p.time, float)
         model_of = twin.fits[0].model.sensors.get(name) if getattr(twin, "fits", ()) else None
@@ -362,7 +362,7 @@ def fit(twin, predicted=None):
     clock = twin.clock
     for ax, (name, (unit, given)) in zip(axes[len(predicted):], inputs.items()):
         _draw_input(ax, name, unit, given, twin.record.clock, INK)
-    _clock_axis(axes, clock, clock.start, clock.stop)
+    clock_axis(axes, clock, clock.start, clock.stop)
     return figure
 
 
@@ -489,7 +489,7 @@ def worlds(contrast):
     windows = [row.outcome.window(first) for row in contrast.rows if row.outcome.name]
     start, stop = _stretch(first, windows)
     changed = _changed(contrast)
-    figure, axes = _panels([3.6] * len(names[:3]) + [1.0] * len(changed))
+    figure, axes = panels([3.6] * len(names[:3]) + [1.0] * len(changed))
     for ax, name in zip(axes, names[:3]):
         unit = first.units[name]
         _target(ax, name, unit, _is_glucose(name, unit))
@@ -512,7 +512,7 @@ def worlds(contrast):
             if (low, high) != (start, stop):
                 high = max(high, low + (stop - start) / 300)  # a moment is asked about, too
                 ax.axvspan(low, high, color="#ffedb8", alpha=0.5, zorder=-1.5, linewidth=0)
-    _clock_axis(axes, first.clock, start, stop)
+    clock_axis(axes, first.clock, start, stop)
     return figure
 
 
@@ -563,23 +563,25 @@ def contrast(effect):
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for ax, row in zip(axes, rows):
         spans = []
-        for height, draws, color, label in ((1.0, row.difference, BLUE, "personal (learned from the record)"),
-                                            (0.0, row.prior_difference, GRAY, "prior only (a person like this one)")):
+        for height, draws, color, label in ((1.0, row.effect, BLUE, "personal (learned from the record)"),
+                                            (0.0, row.prior_effect, GRAY, "prior only (a person like this one)")):
             if draws is None:
                 continue
             low, middle, high = np.nanquantile(draws, [0.05, 0.5, 0.95])
             ax.plot([low, high], [height, height], color=color, linewidth=5, alpha=0.45, solid_capstyle="butt")
             told = label + ": median and 90 % interval"
             ax.plot(middle, height, "o", color=color, markersize=5, zorder=7, label=told)
-            text = f"{signed(middle)} ({signed(low)} to {signed(high)})".replace("-", "−")
+            said = signed if row.scale == "difference" else "{:.3g}".format
+            text = f"{said(middle)} ({said(low)} to {said(high)})".replace("-", "−")
             ax.text(middle, height + 0.25, text, color=color, ha="center", fontsize=7.5, zorder=6,
                     bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6})
             spans += [low, high]
-        reach = 1.25 * max([abs(x) for x in spans] + [1e-12])
-        ax.set_xlim(-reach, reach)
-        ax.axvline(0.0, color=INK, linewidth=0.8)
+        same = 0.0 if row.scale == "difference" else 1.0  # where the worlds do not differ
+        reach = 1.25 * max([abs(x - same) for x in spans] + [1e-12])
+        ax.set_xlim(same - reach, same + reach)
+        ax.axvline(same, color=INK, linewidth=0.8)
         if row.better is not None:
-            side = (-reach, 0.0) if row.better == "lower" else (0.0, reach)
+            side = (same - reach, same) if row.better == "lower" else (same, same + reach)
             ax.axvspan(*side, color="#edf6f1", zorder=-2, linewidth=0)
             ax.text(side[0] if row.better == "lower" else side[1], -0.62, "better", color=GREEN, fontsize=7.5,
                     ha="left" if row.better == "lower" else "right", va="bottom")
@@ -587,7 +589,7 @@ def contrast(effect):
         ax.set_yticks([])
         ax.spines["left"].set_visible(False)
         ax.set_title(("harm beside it: " if row.harm else "") + row.outcome.label, fontsize=8.5, fontweight="normal")
-        ax.set_xlabel(f"difference ({row.unit})", fontsize=7.5, labelpad=1)
+        ax.set_xlabel(f"difference ({row.unit})" if row.scale == "difference" else "ratio", fontsize=7.5, labelpad=1)
         ax.tick_params(labelsize=7.5)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2, fontsize=8)
     return figure

@@ -1,6 +1,6 @@
 """Worlds of one twin in one picture."""
 
-from hybridtwin.plots import _COLORS, GRAY, _band, _clock_axis, _legend, _panels, _refusal, axis_label, styled
+from hybridtwin.plots import _COLORS, GRAY, _band, _legend, _refusal, axis_label, clock_axis, panels, styled
 from hybridtwin.twin import simulate_worlds
 
 
@@ -11,12 +11,12 @@ def scenarios(found, output=None):
         return _refusal(found)
     courses = simulate_worlds(list(found.values()))
     name = output or next(iter(courses[0].values))
-    figure, (ax,) = _panels([5.0])
+    figure, (ax,) = panels([5.0])
     for i, (label, course) in enumerate(zip(found, courses, strict=True)):
         color = GRAY if i == 0 else _COLORS[(i - 1) % len(_COLORS)]
         _band(ax, course.time, course[name][~course.failed], color, label, alpha=0.18)
     ax.set_ylabel(axis_label(name, courses[0].units[name]))
     ax.grid(axis="y")
-    _clock_axis([ax], courses[0].clock, float(courses[0].time[0]), float(courses[0].time[-1]))
+    clock_axis([ax], courses[0].clock, float(courses[0].time[0]), float(courses[0].time[-1]))
     _legend(ax)
     return figure

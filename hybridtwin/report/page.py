@@ -151,6 +151,11 @@ def _signed(draws) -> str:
     return f"{text[0]}<div class=small>{text[1]} to {text[2]}</div>"
 
 
+def _times(draws) -> str:
+    low, middle, high = np.nanquantile(draws, [0.05, 0.5, 0.95])
+    return f"× {number(middle)}<div class=small>{number(low)} to {number(high)}</div>"
+
+
 def contrast_table(effect) -> str:
     """Every outcome in both worlds, their difference, P(better), and the same before the record was seen."""
     rows = []
@@ -158,10 +163,11 @@ def contrast_table(effect) -> str:
         better = f"{say(row.better)} is better" if row.better else "neither way is better by itself"
         kind = "<div class=small>harm beside the benefit</div>" if row.harm else ""
         same = "<div class='small long'>the same: the answer does not come from this person's data</div>"
-        prior = "" if row.prior_difference is None else _signed(row.prior_difference) + same * row.same_as_prior
+        told = _signed if row.scale == "difference" else _times
+        prior = "" if row.prior_effect is None else told(row.prior_effect) + same * row.same_as_prior
         rows.append(f'<tr{" class=harm" if row.harm else ""}><td class=first>{say(row.outcome.label)} ({say(row.unit)})'
                     f"<div class=small>{better}</div>{kind}</td><td class=n>{_interval(row.a)}</td>"
-                    f"<td class=n>{_interval(row.b)}</td><td class=n>{_signed(row.difference)}</td>"
+                    f"<td class=n>{_interval(row.b)}</td><td class=n>{told(row.effect)}</td>"
                     f"<td class=n>{say(row.p_text)}</td><td class=n>{prior}</td></tr>")
     other = "As lived" if effect.b_label == "as lived" else "In the other world"
     return ("<table><thead><tr><th>Outcome</th>"

@@ -1,0 +1,105 @@
+"""What an answer rests on: decisions kept as lived, ways out of what was seen, assumptions, and how a probability may be told."""
+
+import numpy as np
+
+from hybridtwin.glycemia import cautions
+from hybridtwin.outcomes import GLUCOSE
+from hybridtwin.worlds import used
+
+RESTS_ON_PRIOR = 0.9  # sd of the answer over sd of the prior's answer
+
+
+def kept(twin, worlds, outcomes, trajectory) -> tuple[str, ...]:
+    """Decisions after the first difference of these worlds that all of them keep as lived, before the last window ends."""
+    spec, clock = twin.fits[0].model.spec, twin.clock
+    end = max(o.window(trajectory)[1] if o.name else float(trajectory.time[-1]) for o in outcomes)
+    lived = twin.days[0].world
+    onsets = [w.onset for w in worlds if w.onset is not None]
+    if not onsets:
+        return ()
+    found = []
+    for name in spec.doses:
+        given = [{(d.time, d.amount) for d in w.inputs[name].doses} for w in worlds]
+        for dose in lived.inputs[name].doses:
+            if min(onsets) < dose.time < end and all((dose.time, dose.amount) in g for g in given):
+                unknown = dose.latent is not None and dose.amount_sd
+                amount = "of unknown amount" if unknown else f"{dose.amount:g} {spec.doses[name].unit}"
+                found.append(f"{name} {amount} at {clock.label(dose.time)}")
+    return tuple(found)
+
+
+def kept_reason(count: int) -> str:
+    """Why decisions that were kept make an answer doubtful."""
+    many = count > 1
+    return (
+        f"{count} later decision{'s were' if many else ' was'} kept as lived, although what "
+        f"{'they' if many else 'it'} answered to may differ; respond=ht.Rescue(...) lets care react"
+    )
+
+
+def unseen(twin, worlds) -> list[str]:
+    """Ways in which these worlds leave what the record has seen."""
+    spec, lived, found = twin.fits[0].model.spec, twin.fits[0].problem.lived, []
+    for name, field in spec.doses.items():
+        known = [d.amount for d in lived.inputs[name].doses if d.amount]
+        given = [d.amount for w in worlds for d in w.inputs[name].doses if d.amount]
+        if given and not known:
+            found.append(f"the record holds no {name} to learn from")
+        elif given and (max(given) > 1.5 * max(known) or min(given) < min(known) / 1.5):
+            found.append(
+                f"{name} from {min(given):.3g} to {max(given):.3g} {field.unit}; "
+                f"the record holds {min(known):.3g} to {max(known):.3g}"
+            )
+    if spec.horizon is not None and twin.stop - twin.start > spec.horizon:
+        found.append(f"the day is longer than {spec.name} was declared for")
+    return found
+
+
+def lacking(twin, outcomes, trajectory) -> list[str]:
+    """What glycemic indices among the outcomes would need of the days and readings."""
+    lived = twin.days[0].lived
+    names = [name for name, sensor in twin.fits[0].model.sensors.items() if sensor.of in GLUCOSE] if lived else []
+    return cautions(outcomes, trajectory, twin.record, names)
+
+
+def assumptions(twin, error: float) -> tuple[str, ...]:
+    """What every answer of a twin takes for granted; `error`: of the integration, relative to each output."""
+    names = " and ".join(f.model.name for f in twin.fits)
+    found = [
+        f"the structure of {names}" + (", pooled with equal weight" if len(twin.fits) > 1 else ""),
+        "the priors named in the report",
+        "the inputs as recorded, and no others",
+        "the same body parameters and the same uncertain events in both worlds",
+    ]
+    if twin.temper != 1:
+        found.append(f"a likelihood tempered by {twin.temper:g}, because no model is right")
+    if not twin.days[0].lived:
+        found.append("a new day: a person with this body, not a day that was lived")
+    return (*found, f"an integration error of at most {max(error, 1e-12):.0e} of each output")
+
+
+def effective(twin) -> float:
+    """How many independent draws what a twin simulates is worth, all structures together."""
+    total = 0.0
+    for i, fit in enumerate(twin.fits):
+        count = len(used(fit, twin.days[i], twin.draws_of(i)))
+        known = [float(np.min(fit.stats[name])) for name in ("ess_bulk", "ess_tail", "ess") if name in fit.stats]
+        total += max(min([float(count), *(k for k in known if np.isfinite(k))]), 1.0)
+    return total
+
+
+def chance(p: float, n: float) -> str:
+    """A probability for a reader, bounded by what n draws can support: "0.42", "> 0.99", "< 0.01"."""
+    if not np.isfinite(p):
+        return "unknown"
+    edge = max(0.01, 3.0 / max(n, 1.0))
+    return f"> {1 - edge:.2f}" if p > 1 - edge else f"< {edge:.2f}" if p < edge else f"{p:.2f}"
+
+
+def upper(count: float, n: float, level: float = 0.95) -> float:
+    """Upper confidence bound of a probability, `count` events in n draws: Clopper and Pearson 1934,
+    doi:10.1093/biomet/26.4.404.
+    """
+    from scipy.special import betaincinv
+
+    return 1.0 if count >= n else float(betaincinv(count + 1.0, n - count, level))
