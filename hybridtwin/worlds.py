@@ -26,7 +26,7 @@ from hybridtwin.simulate.rules import acts_of
 from hybridtwin.simulate.run import Solved, solve_draws, tile
 from hybridtwin.simulate.solve import states
 from hybridtwin.simulate.steppers import RK4, Difference, Exact, Repeated
-from hybridtwin.simulate.stiff import Rosenbrock
+from hybridtwin.simulate.stiff import Controlled, Rosenbrock
 from hybridtwin.simulate.trajectory import Act
 from hybridtwin.units import time_factor
 
@@ -236,7 +236,7 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         overrides = _overrides(worlds, kernel.layout, values, fit.model)
         each = [lanes | {"overrides": overrides[:, w]} for w in range(len(worlds))]
         program, refine = _program(kernel, names, given_start), kernel.stepper.refined() is not None
-        stable = functools.partial(_program, dataclasses.replace(kernel, stepper=Rosenbrock()), names, given_start)
+        stable = functools.partial(_program, dataclasses.replace(kernel, stepper=Controlled()), names, given_start)
         width = tile(len(spec.states))
         solved: Solved = solve_draws(program, each, datas, refine=refine, tol=tol, instead=stable, width=width)
     rows = failures(

@@ -15,8 +15,8 @@ from hybridtwin.records import Person
 from hybridtwin.signals import Dose, Regimen, Signal
 from hybridtwin.simulate.mesh import LAST, lay, layout_of
 from hybridtwin.simulate.solve import Extras, observer, states
-from hybridtwin.simulate.steppers import RK4, Chebyshev, Exact, Tsit5
-from hybridtwin.simulate.stiff import Rosenbrock, rosenbrock_step
+from hybridtwin.simulate.steppers import RK4, Chebyshev, Exact, Repeated, Tsit5
+from hybridtwin.simulate.stiff import Controlled, Rosenbrock, rosenbrock_step
 from hybridtwin.system import Scalar
 
 
@@ -122,6 +122,47 @@ def test_stiff_problems_against_scipy(f, start, stop, atol):
             path = np.stack(list(march(f, Rosenbrock(n), x, jnp.asarray(nodes)).values()))[:, -wanted.shape[1] :]
             errors.append(np.max(np.max(np.abs(path - wanted), axis=1) / np.max(np.abs(wanted), axis=1)))
     assert errors[2] < 1e-7 and errors[0] > 9 * errors[1] > 81 * errors[2], errors
+
+
+@pytest.mark.parametrize(("f", "start", "stop", "atol"),
+                         [(robertson, {"a": 1.0, "b": 0.0, "c": 0.0}, 1e3, 1e-16), (van_der_pol, {"p": 2.0, "q": 0.0}, 2000.0, 1e-12)],
+                         ids=["Robertson", "van der Pol"])  # fmt: skip
+def test_controlled_steps_cross_one_long_stretch(f, start, stop, atol):
+    """No node says where the oscillator jumps; twice the sub-steps means a sixteenth of the tolerance."""
+    wanted = reference(f, start, stop, atol).y[:, -1]
+    with jax.enable_x64(True):
+        x = {name: jnp.asarray(value) for name, value in start.items()}
+        run = jax.jit(lambda n: Repeated(Controlled(1e-4), n).advance(f, jnp.asarray(0.0), jnp.asarray(stop), x))
+        found = [np.array([float(v) for v in run(n).values()]) for n in (1, 2, 4, 8)]
+    errors = [np.max(np.abs(one - wanted) / np.abs(wanted)) for one in found]
+    told = [np.max(np.abs(a - b) / np.abs(b)) for a, b in zip(found[:-1], found[1:], strict=True)]
+    assert errors[3] < 1e-6 and errors[0] < 0.2 and errors[3] < 0.01 * errors[0], errors
+    assert all(0.5 * t < e < 2.0 * t for t, e in zip(told, errors, strict=False)), (told, errors)
+
+
+def test_each_lane_finds_its_own_kink():
+    """dx/dt = -50 (x - max(c - t, 0)): the moment at which its slope breaks is another in each lane, and has a derivative."""
+    k, stop = 50.0, 2.0
+
+    def exact(c):
+        slow = c + 1 / k  # x = c - t + 1/k once at rest with the ramp
+        return (slow + (0.0 - slow) * np.exp(-k * c) - c) * np.exp(-k * (stop - c))
+
+    def end(c):
+        def f(t, x):
+            return -k * (x - jnp.maximum(c - t, 0.0))
+
+        return Controlled(1e-8).advance(f, jnp.asarray(0.0), jnp.asarray(stop), 0.0 * c)
+
+    with jax.enable_x64(True):
+        c = jnp.linspace(1.5, 1.9, 7)
+        found, slope = jax.jit(jax.vmap(lambda c: jax.jvp(end, (c,), (jnp.ones_like(c),))))(c)
+        still = Controlled().advance(prey, jnp.asarray(0.3), jnp.asarray(0.0), {"a": jnp.asarray(1.0), "b": jnp.asarray(2.0)})
+        pole = jax.vmap(lambda x: Controlled().advance(lambda t, x: x * x, jnp.asarray(0.0), jnp.asarray(1.0), x))(jnp.array([0.5, 2.0]))
+    np.testing.assert_allclose(found, exact(np.asarray(c)), rtol=2e-5)
+    np.testing.assert_allclose(slope, k * exact(np.asarray(c)), rtol=1e-3)
+    assert (float(still["a"]), float(still["b"])) == (1.0, 2.0)
+    assert float(pole[0]) == pytest.approx(1.0, rel=1e-4) and np.isnan(pole[1]), "a pole inside the stretch is no number"
 
 
 # ------------------------------------------------------------------------------------ gradients across doses

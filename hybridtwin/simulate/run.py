@@ -127,7 +127,7 @@ def solve_draws(
         check = _compare(coarse, best)
         refined = int(np.sum(~(check.error <= tol)))
         _settle(lambda lanes, n: solved(program, lanes, n), best, check, ~(check.error <= tol), tol, 2, np.inf)
-        left = ~(check.gross <= tol)
+        left = ~(check.error <= tol)
         if instead is not None and left.any():
             stable = instead()
             other, told = jax.tree.map(np.copy, (best, check))

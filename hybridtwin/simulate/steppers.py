@@ -33,6 +33,10 @@ class AbstractStepper(eqx.Module):
     def refined(self):
         """The same stepper with twice the sub-steps, or None where that has no meaning."""
 
+    def within(self, count):
+        """What crosses each of `count` equal parts of a segment: the same, unless it has a tolerance of its own to tighten."""
+        return self
+
 
 def _combine(x, h, weights, slopes):
     """X + h * sum(w_i * k_i), skipping the zero weights so that they cost nothing."""
@@ -212,8 +216,13 @@ class Repeated(AbstractStepper):
     def advance(self, f, t, h, x):
         if self.stepper.refined() is None:
             return self.stepper.advance(f, t, h, x)
-        step = h / self.count
-        return lax.fori_loop(0, self.count, lambda i, x: self.stepper.advance(f, t + i * step, step, x), x)
+        step, inner = h / self.count, self.inner
+        return lax.fori_loop(0, self.count, lambda i, x: inner.advance(f, t + i * step, step, x), x)
+
+    @property
+    def inner(self):
+        """The stepper of one part."""
+        return self.stepper.within(self.count)
 
     def refined(self):
         return None if self.stepper.refined() is None else Repeated(self.stepper, 2 * self.count)

@@ -117,3 +117,53 @@ class Rosenbrock(AbstractStepper):
 
     def refined(self):
         return Rosenbrock(2 * self.substeps)
+
+
+_TRIES = 10_000  # steps of one stretch, rejected ones too, after which a lane is given up
+_SHARE = 1e-6  # share of a state's largest value in the stretch below which its digits count no more
+_FINEST = 1e-12  # tolerance beyond which rounding alone would decide
+
+
+class Controlled(AbstractStepper):
+    """The same steps, each as long as its embedded error allows in this lane: the last resort of a lane.
+
+    Nodes are laid where a few bodies of a pilot need them. A body whose own moment comes elsewhere (a heart that runs empty,
+    so that a valve stays shut and rates have a kink) must find it by itself, while the other lanes of a batch wait.
+    `tolerance` is relative to the size of each state; each of n sub-steps has it divided by n**4, so that the comparison of
+    n and 2n tells the error here, too. A step that leaves the finite numbers is tried shorter; a lane that gets nowhere is NaN.
+    """
+
+    tolerance: float | jax.Array = 1e-5
+    order: ClassVar[int | None] = 4
+
+    def advance(self, f, t, h, x):
+        flat, unravel = ravel_pytree(x)
+        t, h = jnp.asarray(t, flat.dtype), jnp.asarray(h, flat.dtype)
+        least = 1e-13 * jnp.maximum(jnp.abs(h), jnp.abs(t) * 1e-2)
+
+        def g(s, v):
+            return ravel_pytree(f(s, unravel(v)))[0]
+
+        def one(carry):
+            at, step, v, size, tries = carry
+            left = h - at
+            go = jnp.where(step > 0.9 * left, left, jnp.minimum(step, 0.5 * left))
+            new, error = rosenbrock_step(g, t + at, go, v)
+            here = jnp.maximum(jnp.abs(v), jnp.abs(new))
+            ratio = jnp.max(jnp.abs(error) / (self.tolerance * jnp.maximum(here, _SHARE * size) + 1e-300))
+            fine = ratio <= 1.0  # not for NaN
+            factor = jnp.where(jnp.isfinite(ratio), jnp.clip(0.9 * jnp.maximum(ratio, 1e-8) ** -0.25, 0.1, 5.0), 0.1)
+            v = jnp.where(fine, new, v)
+            lost = ~fine & ((factor * go < least) | (tries >= _TRIES))
+            at = jnp.where(fine, jnp.where(go < left, at + go, h), jnp.where(lost, h, at))
+            v = jnp.where(lost, jnp.nan, v)
+            return at, lax.stop_gradient(factor * go), v, jnp.where(fine, jnp.maximum(size, here), size), tries + 1
+
+        start = jnp.zeros_like(h), h, flat, jnp.abs(flat), 0
+        return unravel(lax.while_loop(lambda carry: carry[0] < h, one, start)[2])
+
+    def within(self, count):
+        return Controlled(jnp.maximum(self.tolerance / jnp.asarray(count, float) ** 4, _FINEST))
+
+    def refined(self):
+        return Controlled(self.tolerance / 16.0)

@@ -23,7 +23,7 @@ from hybridtwin.simulate.rules import acts_of, overflowed, told
 from hybridtwin.simulate.run import solve_draws, tile
 from hybridtwin.simulate.solve import Extras, first, states
 from hybridtwin.simulate.steppers import RK4, Adaptive, Exact, Repeated
-from hybridtwin.simulate.stiff import Rosenbrock
+from hybridtwin.simulate.stiff import Controlled, Rosenbrock
 from hybridtwin.simulate.trajectory import Trajectory
 from hybridtwin.units import time_factor
 
@@ -81,8 +81,7 @@ def simulate(
 
         body = {"mesh": mesh, "leaves": [np.asarray(a) for a in leaves]}
         how: dict[str, Any] = {"refine": choice.stepper.refined() is not None, "tol": tol, "width": tile(len(spec.states))}
-        stable = None if isinstance(choice.stepper, Rosenbrock) else functools.partial(program, Rosenbrock())
-        solved = solve_draws(program(choice.stepper), [lanes], [body], instead=stable, **how)
+        solved = solve_draws(program(choice.stepper), [lanes], [body], instead=lambda: program(Controlled()), **how)
     units = {name: (spec.outputs.get(name) or spec.states[name]).unit for name in names}
     time = np.array([t for t, _ in reads], float)
     acts = acts_of(world, layout, jax.tree.map(lambda a: a[0], solved.acts), mesh.t)
