@@ -16,7 +16,7 @@ from hybridtwin.engine import batched
 from hybridtwin.keys import folded
 from hybridtwin.model import Kernel, finite
 
-FORWARD = 6  # up to this many unknowns forward mode is the cheaper gradient (benchmarks/README.md)
+_MANY = 64  # lanes of a call, at least
 _LOST = 1000.0  # an energy error beyond which a transition is told as diverging
 
 
@@ -52,7 +52,7 @@ def _parts(kernel: Kernel, z, data, temper):
         like = finite(kernel.log_likelihood_of(kernel.constrain(z), data)) / temper.power
         return like - 0.5 * jnp.sum(temper.misses(z[kernel.scales]) ** 2)
 
-    if kernel.size <= FORWARD or kernel.layout.triggered:  # backwards does not go through the loop of a switch
+    if not kernel.backward(_MANY):
 
         def both(z):
             out = jnp.stack([kernel.log_prior(z), reads(z)])
