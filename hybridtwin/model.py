@@ -26,7 +26,7 @@ from hybridtwin.coordinates import to_coordinate as to_coordinate
 from hybridtwin.errors import DeclarationError, NoReadings
 from hybridtwin.interventions import World
 from hybridtwin.pooling import Pooling, check, correlated, fingerprint, personal, pooling_of
-from hybridtwin.program import Program
+from hybridtwin.program import Program, backward
 from hybridtwin.rest import checked_start
 from hybridtwin.sensors import AbstractSensor, Seen
 from hybridtwin.simulate.layout import Layout, Mesh, bucket, pad
@@ -34,6 +34,7 @@ from hybridtwin.simulate.mesh import lay, layout_of
 from hybridtwin.simulate.pilot import Choice, choose, graded
 from hybridtwin.simulate.solve import Extras, first, observer, states
 from hybridtwin.simulate.steppers import AbstractStepper, Adaptive
+from hybridtwin.simulate.stiff import Rosenbrock
 from hybridtwin.system import System, nearest
 from hybridtwin.units import time_factor
 
@@ -279,9 +280,8 @@ class Problem:
     @functools.cached_property
     def density(self) -> Program:
         """Log density of the posterior at coordinates z (d,) or (n, d), compiled; `problem.density.gradient(z)` beside it."""
-        forward_only = isinstance(self.kernel.stepper, Adaptive) or bool(self.kernel.layout.triggered)
         numbers = (self.data, self.kernel.untempered())
-        return Program(self.kernel, numbers, reverse=False if forward_only else None)
+        return Program(self.kernel, numbers, reverse=False if self.kernel.forward_only else None)
 
     def with_stepper(self, stepper) -> "Problem":
         """The same problem under another stepper."""
@@ -414,6 +414,15 @@ class Kernel:
     def size(self) -> int:
         """Number of unknowns."""
         return sum(site.size for site in self.sites)
+
+    @property
+    def forward_only(self) -> bool:
+        """Does reverse mode not go through the integration: a loop of unknown length (a switch, adaptive steps)?"""
+        return isinstance(self.stepper, Adaptive) or bool(self.layout.triggered)
+
+    def backward(self, lanes: int) -> bool:
+        """Is reverse mode possible, and the cheaper gradient of the log density of so many lanes?"""
+        return not self.forward_only and backward(self.size, lanes, isinstance(self.stepper, Rosenbrock))
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:

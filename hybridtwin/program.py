@@ -70,13 +70,14 @@ class Packing:
         return jax.tree.unflatten(self.tree, leaves)
 
 
-def backward(unknowns: int, lanes: int) -> bool:
+def backward(unknowns: int, lanes: int, stiff: bool = False) -> bool:
     """Is reverse mode the cheaper gradient of one number a lane? The one place of this rule, by measurement (docs/design.md).
 
     A tangent costs one more pass over the arithmetic where lanes already fill the vector unit, and a fraction of that where
-    tangents fill it; backward costs about five passes, and memory for every step.
+    tangents fill it; backward costs about five passes, and memory for every step. A `stiff` step is linear algebra whose
+    derivative backward is one more solve, while a tangent goes through all of it again.
     """
-    return unknowns > (30 if lanes < 4 else 8 if lanes < 16 else 3)
+    return unknowns > 1 if stiff else unknowns > (30 if lanes < 4 else 8 if lanes < 16 else 3)
 
 
 def slopes(f, z, reverse: bool):
@@ -89,6 +90,13 @@ def slopes(f, z, reverse: bool):
         return jax.jvp(f, (z,), (jnp.broadcast_to(unit, z.shape),))
 
     return jax.vmap(along, out_axes=(None, 1))(jnp.eye(z.shape[1], dtype=z.dtype))
+
+
+def by_tangents(f, z):
+    """f(z), a number, whose derivative backward in z (d,) was found forward: for what reverse mode does not go through."""
+    at = lax.stop_gradient(z)
+    slope, value = jax.jacfwd(lambda z: (f(z), f(z)), has_aux=True)(at)
+    return lax.stop_gradient(value) + lax.stop_gradient(jnp.where(jnp.isfinite(slope), slope, 0.0)) @ (z - at)
 
 
 def _turns(program, width, unknowns, length):

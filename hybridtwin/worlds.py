@@ -29,7 +29,7 @@ from hybridtwin.simulate.rules import FIRST, acts_of
 from hybridtwin.simulate.run import Solved, solve_draws, tile
 from hybridtwin.simulate.solve import states
 from hybridtwin.simulate.steppers import RK4, Difference, Exact, Repeated
-from hybridtwin.simulate.stiff import Rosenbrock
+from hybridtwin.simulate.stiff import Controlled, Rosenbrock, sized
 from hybridtwin.simulate.trajectory import Act
 from hybridtwin.units import time_factor
 
@@ -110,7 +110,7 @@ def _program(kernel: Kernel, names: tuple[str, ...], given_start: bool):
         system, extras = kernel.system_of(values), kernel.extras(values, data, draw["overrides"])
         extras = extras._replace(noise=draw.get("noise"), sets=draw["sets"], held=draw.get("held"))
         x0 = kernel.model.spec.state(draw["x0"]) if given_start else kernel.start_state(system, data.mesh, extras)
-        stepper = Repeated(kernel.stepper, substeps)
+        stepper = Repeated(sized(kernel.stepper, draw), substeps)
         watch = recorder(system.spec, names)
         readers = _readers(kernel, values, draw["reading"]) if "reading" in draw else None
         path, acts = states(system, kernel.layout, stepper, data.mesh, x0, extras, watch, readers)
@@ -309,14 +309,20 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         edges = {g: np.asarray(day.bound.occasion_edges(g), float) for _, g in kernel.model.varying}
         span = day.bound.stop - day.bound.start
         step = min(choice.step, span / NOISY_STEPS if kernel.layout.noise else span + 1.0)
-        meshes = lay(worlds, spec, kernel.layout, reads, max_step=step, occasions=edges, knots=choice.knots)
-        nodes = meshes[0].t  # the same in every world
-        # Other interventions on this day have a few more or fewer nodes: one padded shape, one compiled program.
-        meshes = [pad(m, bucket(len(m.t)), bucket(len(reads)), len(m.moving.time)) for m in meshes]
+
+        def laid(step, knots):
+            meshes = lay(worlds, spec, kernel.layout, reads, max_step=step, occasions=edges, knots=knots)
+            # Other interventions on this day have a few more or fewer nodes: one padded shape, one compiled program.
+            return meshes[0].t, [pad(m, bucket(len(m.t)), bucket(len(reads)), len(m.moving.time)) for m in meshes]
+
+        nodes, meshes = laid(step, choice.knots)  # nodes are the same in every world
         latent = day.bound.latent
         sds = [np.array([getattr(e, name) for e in latent], float) for name in ("amount_sd", "time_sd")]
         places = [np.where(sd > 0, np.cumsum(sd > 0) - 1, -1).astype(np.int32) for sd in sds]
-        datas = [Data(mesh, {}, {}, sds[0], places[0], sds[1], places[1]) for mesh in meshes]
+
+        def data(meshes):
+            return [Data(mesh, {}, {}, sds[0], places[0], sds[1], places[1]) for mesh in meshes]
+
         names = tuple(names or spec.outputs)
         lanes: dict[str, Any] = {"values": values, "x0": x0}
         if kernel.layout.noise:
@@ -330,9 +336,15 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
             for own, world, mesh in zip(each, worlds, meshes, strict=True):
                 own["held"] = _held(fit, day, world, mesh, kernel.layout, len(index), how)
         program, refine = _program(kernel, names, given_start), kernel.stepper.refined() is not None
-        stable = functools.partial(_program, dataclasses.replace(kernel, stepper=Rosenbrock()), names, given_start)
-        width = tile(len(spec.states))
-        solved: Solved = solve_draws(program, each, datas, refine=refine, tol=tol, instead=stable, width=width)
+        cost = len(nodes) * kernel.stepper.cost(len(spec.states))
+
+        def instead():  # steps find their own length, but what is watched or random is looked at as often
+            held = kernel.layout.rules or kernel.layout.noise
+            stable = _program(dataclasses.replace(kernel, stepper=Controlled()), names, given_start)
+            return stable, data(meshes if held else laid(2.0 * span, ())[1])
+
+        how: dict[str, Any] = {"refine": refine, "tol": tol, "width": tile(len(spec.states)), "cost": cost}
+        solved: Solved = solve_draws(program, each, data(meshes), instead=instead, **how)
     rows = failures(
         solved,
         person=day.bound.person,

@@ -126,7 +126,7 @@ def test_score_is_the_rank_of_a_value_in_its_prior():
 # ------------------------------------------------------------------------------------------------- fuzz
 
 
-@pytest.mark.parametrize("name", ["BergmanMinimal", "OneCompartmentOral", "Warfarin"])
+@pytest.mark.parametrize("name", ["BergmanMinimal", "OneCompartmentOral", "Warfarin", "Zenker2007"])
 def test_no_silent_wrong_lane(name):
     """The quick version of `python -m benchmarks.fuzz`."""
     row, _ = benchmark("fuzz").fuzz(name, 128, 2.0, 0.02)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 from small import MESH, mesh_person
 
 import hybridtwin as ht
@@ -17,7 +18,7 @@ from hybridtwin.engine import double, side_by_side
 from hybridtwin.errors import ParameterError
 from hybridtwin.inference import personalize
 from hybridtwin.model import bind, lived_world
-from hybridtwin.program import WIDTHS, Packing, Program, backward
+from hybridtwin.program import WIDTHS, Packing, Program, backward, by_tangents
 from hybridtwin.simulate import pilot
 
 
@@ -268,3 +269,23 @@ def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):
     engine.batched.cache_clear()
     assert engine.batched() == {}
     engine.batched.cache_clear()
+
+
+def test_a_derivative_backward_of_what_only_forward_mode_goes_through():
+    """x**4 by a loop of unknown length, 3 y beside it; and a slope that is no number counts as none."""
+
+    def f(z):
+        return lax.while_loop(lambda c: c[0] < 4, lambda c: (c[0] + 1, c[1] * z[0]), (0, jnp.ones(())))[1] + 3.0 * z[1]
+
+    with double():
+        both = jax.vmap(jax.value_and_grad(lambda z: 2.0 * by_tangents(f, z)))
+        value, slope = jax.jit(both)(jnp.array([[1.5, 1.0], [2.0, -1.0]]))
+        flat = jax.grad(lambda z: by_tangents(lambda z: jnp.sqrt(z[0]), z))(jnp.array([0.0, 1.0]))
+    np.testing.assert_allclose(value, [2 * (1.5**4 + 3), 2 * (16 - 3)])
+    np.testing.assert_allclose(slope, [[8 * 1.5**3, 6.0], [64.0, 6.0]])
+    assert not flat.any()
+
+
+def test_stiff_steps_are_differentiated_backward_sooner():
+    assert [backward(n, 64) for n in (3, 4)] == [False, True] and [backward(n, 4) for n in (8, 9)] == [False, True]
+    assert [backward(n, 4, stiff=True) for n in (1, 2)] == [False, True]

@@ -1,6 +1,7 @@
 """Rosenbrock steps on stiff problems, and gradients of every stepper across doses and lags."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +17,8 @@ from hybridtwin.signals import Dose, Regimen, Signal
 from hybridtwin.simulate.layout import LAST
 from hybridtwin.simulate.mesh import lay, layout_of
 from hybridtwin.simulate.solve import Extras, observer, states
-from hybridtwin.simulate.steppers import RK4, Chebyshev, Exact, Tsit5
-from hybridtwin.simulate.stiff import Rosenbrock, rosenbrock_step
+from hybridtwin.simulate.steppers import RK4, Chebyshev, Exact, Repeated, Tsit5
+from hybridtwin.simulate.stiff import Controlled, Rosenbrock, rosenbrock_step
 from hybridtwin.system import Scalar
 
 
@@ -123,6 +124,63 @@ def test_stiff_problems_against_scipy(f, start, stop, atol):
             path = np.stack(list(march(f, Rosenbrock(n), x, jnp.asarray(nodes)).values()))[:, -wanted.shape[1] :]
             errors.append(np.max(np.max(np.abs(path - wanted), axis=1) / np.max(np.abs(wanted), axis=1)))
     assert errors[2] < 1e-7 and errors[0] > 9 * errors[1] > 81 * errors[2], errors
+
+
+@pytest.mark.parametrize(
+    ("f", "start", "stop", "atol"),
+    [(robertson, {"a": 1.0, "b": 0.0, "c": 0.0}, 1e3, 1e-16), (van_der_pol, {"p": 2.0, "q": 0.0}, 2000.0, 1e-12)],
+    ids=["Robertson", "van der Pol"],
+)
+def test_controlled_steps_cross_one_long_stretch(f, start, stop, atol):
+    """No node says where the oscillator jumps; twice the sub-steps means a sixteenth of the tolerance."""
+    wanted = reference(f, start, stop, atol).y[:, -1]
+    size = {robertson: [1.0, 4e-5, 1.0], van_der_pol: [2.0, 1300.0]}[f]
+    with jax.enable_x64(True):
+        x = {name: jnp.asarray(value) for name, value in start.items()}
+        steps = Controlled(1e-4, jnp.array(size))
+        run = jax.jit(lambda n: Repeated(steps, n).advance(f, jnp.asarray(0.0), jnp.asarray(stop), x))
+        found = [np.array([float(v) for v in run(n).values()]) for n in (1, 2, 4, 8)]
+    errors = [np.max(np.abs(one - wanted) / np.abs(wanted)) for one in found]
+    told = [np.max(np.abs(a - b) / np.abs(b)) for a, b in itertools.pairwise(found)]
+    assert errors[3] < 1e-6 and errors[3] < 0.01 * errors[0], errors
+    assert all(0.5 * t < e < 2.0 * t for t, e in zip(told, errors, strict=False)), (told, errors)
+
+
+def test_each_lane_finds_its_own_kink():
+    """dx/dt = -50 (x - max(c - t, 0)): the moment at which its slope breaks is another in each lane, and has a derivative."""
+    k, stop, lane = 50.0, 2.0, Controlled(1e-9, jnp.ones(1))
+
+    def exact(c):
+        return (1 / k - (c + 1 / k) * np.exp(-k * c)) * np.exp(-k * (stop - c))  # on the ramp x is c - t + 1/k once at rest
+
+    def end(c):
+        return lane.advance(lambda t, x: -k * (x - jnp.maximum(c - t, 0.0)), jnp.asarray(0.0), jnp.asarray(stop), 0.0 * c)
+
+    with jax.enable_x64(True):
+        c = jnp.linspace(1.75, 1.95, 7)
+        found, slope = jax.jit(jax.vmap(lambda c: jax.jvp(end, (c,), (jnp.ones_like(c),))))(c)
+    np.testing.assert_allclose(found, exact(np.asarray(c)), rtol=1e-4)
+    np.testing.assert_allclose(slope, k * exact(np.asarray(c)), rtol=1e-2)
+
+
+def test_controlled_steps_at_a_valve_a_pole_and_no_length():
+    """What starts from nothing and what falls shut pass; a pole inside the stretch is no number, in this lane alone."""
+
+    def valve(t, x):  # opens at 1, is pushed shut at 3; what falls below 0 dies out
+        push = jnp.where(t < 2.0, t - 1.0, 3.0 - t)
+        return jnp.where((x > 0.0) | (push > 0.0), 100.0 * push, -200.0 * jnp.minimum(x, 0.0))
+
+    def go(f, x, h=1.0, **k):
+        return Controlled(1e-6, **k).advance(f, jnp.asarray(0.0), jnp.asarray(h), x)
+
+    with jax.enable_x64(True):
+        half = go(valve, jnp.asarray(0.0), 3.0, size=jnp.full(1, 100.0))
+        shut = go(valve, jnp.asarray(0.0), 6.0, size=jnp.full(1, 100.0))
+        pole = jax.vmap(lambda x: go(lambda t, x: x * x, x))(jnp.array([0.5, 2.0, jnp.nan]))
+        still = go(prey, {"a": jnp.asarray(1.0), "b": jnp.asarray(2.0)}, 0.0)
+    assert float(half) == pytest.approx(100.0, rel=1e-4) and abs(float(shut)) < 1e-3
+    assert float(pole[0]) == pytest.approx(1.0, rel=1e-4) and np.isnan(pole[1:]).all()
+    assert (float(still["a"]), float(still["b"])) == (1.0, 2.0)
 
 
 # ------------------------------------------------------------------------------------ gradients across doses

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from hybridtwin.engine import batched
+from hybridtwin.engine import batched, double, side_by_side
 from hybridtwin.keys import folded
 from hybridtwin.model import Kernel, finite
 
-FORWARD = 6  # up to this many unknowns forward mode is the cheaper gradient (benchmarks/README.md)
+_MANY = 64  # lanes of a call on a CPU: what more of them keep for the way back leaves the cache, and other cores are idle
+_KEYS = "threefry2x32"
 _LOST = 1000.0  # an energy error beyond which a transition is told as diverging
 
 
@@ -52,7 +53,7 @@ def _parts(kernel: Kernel, z, data, temper):
         like = finite(kernel.log_likelihood_of(kernel.constrain(z), data)) / temper.power
         return like - 0.5 * jnp.sum(temper.misses(z[kernel.scales]) ** 2)
 
-    if kernel.size <= FORWARD or kernel.layout.triggered:  # backwards does not go through the loop of a switch
+    if not kernel.backward(_MANY):
 
         def both(z):
             out = jnp.stack([kernel.log_prior(z), reads(z)])
@@ -67,14 +68,14 @@ def _parts(kernel: Kernel, z, data, temper):
 
 @functools.lru_cache(maxsize=32)
 def _program(kernel: Kernel):
-    """(lanes, keys (L,), center (d,), scale (d, d), step, leapfrogs, beta, data, temper, known) -> Moved.
+    """(lanes, data of keys (L, 2), center (d,), scale (d, d), step, leapfrogs, beta, data, temper, known) -> Moved.
 
     Where `known` is false the lanes' densities are not: one leapfrog of size 0 finds them, so that no other program is needed.
     """
 
     def lane(at: Lanes, key, center, scale, step, leapfrogs, beta, data, temper, known):
         y = jnp.linalg.solve(scale, at.z - center)
-        kick_key, coin_key = jax.random.split(key)
+        kick_key, coin_key = jax.random.split(jax.random.wrap_key_data(key, impl=_KEYS))
         p = jnp.where(known, jax.random.normal(kick_key, y.shape, y.dtype), 0.0)
 
         def force(prior_slope, like_slope):
@@ -124,9 +125,24 @@ class Mover:
         return self._call(lanes, center, scale, step, leapfrogs, beta, True)
 
     def _call(self, lanes, center, scale, step, leapfrogs, beta, known):
-        keys = self.keys(len(lanes.prior))
+        count = len(lanes.prior)
+        keys, program = np.asarray(jax.random.key_data(self.keys(count))), _program(self.kernel)
         numbers = (np.asarray(center), np.asarray(scale), np.float64(step), np.int32(leapfrogs), np.float64(beta))
-        return _program(self.kernel)(lanes, keys, *numbers, self._data, self._temper, np.bool_(known))
+
+        def part(at):
+            return program(jax.tree.map(lambda a: a[at], lanes), keys[at], *numbers, self._data, self._temper, np.bool_(known))
+
+        if jax.default_backend() != "cpu" or count <= _MANY:
+            return part(slice(None))
+
+        def tile(at):
+            with double():
+                return jax.tree.map(np.asarray, part(at))
+
+        lanes = jax.tree.map(np.asarray, lanes)
+        tiles = [np.resize(np.arange(i, min(i + _MANY, count)), _MANY) for i in range(0, count, _MANY)]
+        found = side_by_side([functools.partial(tile, at) for at in tiles])
+        return jax.tree.map(lambda *a: np.concatenate(a)[:count], *found)
 
 
 def whitened(z, floor=None):

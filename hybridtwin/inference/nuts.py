@@ -44,7 +44,7 @@ class Draws(NamedTuple):
 
 CHUNK = 25  # draws of one call of the compiled program
 WARM_DEPTH = 5  # trees while the step size is still being found: deeper ones only cost
-FORWARD = 6  # up to this many unknowns forward mode is the cheaper gradient (benchmarks/README.md)
+_CHAINS = 4  # lanes of one person
 _FIELDS = ("z", "diverging", "num_steps", "energy", "potential_energy", "accept_prob")
 
 
@@ -68,7 +68,7 @@ def _programs(kernel: Kernel, warmup: int, target: float, depth: int):
             target_accept_prob=target,
             max_tree_depth=(min(WARM_DEPTH, depth), depth),
             find_heuristic_step_size=False,
-            forward_mode_differentiation=kernel.size <= FORWARD,
+            forward_mode_differentiation=not kernel.backward(_CHAINS),
             model_args=(data, frame, temper),
             rng_key=key,
         )

@@ -24,6 +24,7 @@ from hybridtwin.inference.readings import read
 from hybridtwin.inference.sampling import Drawn, Setting
 from hybridtwin.keys import folded
 from hybridtwin.model import Kernel
+from hybridtwin.program import by_tangents
 
 _PARTICLES = 16  # draws of one step of the climb
 
@@ -34,7 +35,11 @@ def _program(kernel: Kernel, steps: int, rate: float):
 
     def density(center, scale, data, temper):
         y = numpyro.sample("y", dist.ImproperUniform(constraints.real_vector, (), (kernel.size,)))
-        numpyro.factor("density", kernel.log_density(center + scale @ y, data, temper))
+
+        def at(y):
+            return kernel.log_density(center + scale @ y, data, temper)
+
+        numpyro.factor("density", by_tangents(at, y) if kernel.forward_only else at(y))
 
     guide = AutoMultivariateNormal(density, init_scale=1.0, init_loc_fn=init_to_value(values={"y": jnp.zeros(kernel.size)}))
     schedule = optax.cosine_decay_schedule(rate, steps, 0.01)

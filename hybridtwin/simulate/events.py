@@ -236,7 +236,7 @@ def cross(rules, stepper, segment, t, h, x, care, w):
     noisy = segment.noise is not None
     whole = isinstance(stepper, Repeated) and stepper.stepper.refined() is not None
     count = stepper.count if whole else 1
-    inner = stepper.stepper if isinstance(stepper, Repeated) else stepper
+    inner = stepper.inner if isinstance(stepper, Repeated) else stepper
     step = h / count
 
     def one(here):

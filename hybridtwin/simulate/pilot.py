@@ -301,8 +301,8 @@ class Pilot:
 
     @property
     def cost(self) -> float:
-        """What a Rosenbrock step costs, in evaluations of the rates (measured; docs/design.md)."""
-        return 7.0 + self.states + 0.06 * self.states**3
+        """What a Rosenbrock step costs, in evaluations of the rates."""
+        return Rosenbrock().cost(self.states)
 
 
 _ACCURATE = 500  # segments of accurate steps a record may need before a stabilized method takes longer ones

@@ -23,7 +23,8 @@ from hybridtwin.simulate.failures import FINE, LOOSE, NOT_FINITE, OVERFLOW, UNSE
 
 TILE = 64  # lanes of one call on one device; fixed, because the bits of a lane can change with the number of lanes
 _SMALL = 8  # states; the arrays of a tile of larger systems leave the first cache, which costs a third (`benchmarks.simglucose`)
-_REFINEMENTS = 5
+_FINEST = 64  # sub-steps of a segment at most
+_PATIENCE = 100_000  # evaluations of the rates of a lane beyond which steps are not halved further while there is another method
 _STATES = 0.01  # how much a difference of a state counts beside that of an output
 _HOPELESS = 8  # sub-steps of the second method after which a lane that is not finite is given up
 _LOST = 1e-2  # error, relative to the largest value anywhere, above which numbers are masked
@@ -86,24 +87,25 @@ def _compare(coarse: Course, fine: Course) -> _Check:
 
 
 def solve_draws(
-    program, draws, worlds, *, refine, tol=1e-4, instead: Callable[[], Any] | None = None, width: int = TILE
+    program, draws, worlds, *, refine, tol=1e-4, instead: Callable[[], Any] | None = None, width: int = TILE, cost: float = 0.0
 ) -> Solved:
     """Solve every draw in every world.
 
     **Arguments:** `program`: a compiled function, such as `Lanes`: (draws (width, ...), world, sub-steps) -> `Course` with
-    leading axis `width`; `draws`: for each world a tree with leading axis L; `worlds`: a tree for each world, all of one shape;
-    `refine`: can steps be halved? `tol`: largest accepted change of any output when the steps are halved, relative to that
-    output's largest value; `instead`: makes a second program, of a stable method, for the lanes that do not settle;
-    `width`: lanes of one call on one device, `tile` of the system.
+    leading axis `width`; `draws`: for each world a dictionary of arrays with leading axis L; `worlds`: a tree for each world,
+    all of one shape; `refine`: can steps be halved? `tol`: largest accepted change of any output when the steps are halved,
+    relative to that output's largest value; `instead`: makes a second program, of a method that controls its own error, and
+    the worlds as it wants them, for the lanes that do not settle (their draws have a `size` (L, S), too); `width`: lanes of
+    one call on one device, `tile` of the system; `cost`: evaluations of the rates of one lane with one sub-step a segment.
 
     Worlds are solved one after the other by one program: what a world is does not depend on those it is compared with, to the
     last bit, and another number of worlds does not compile again.
     """
     count = len(jax.tree.leaves(draws[0])[0])
 
-    worlds = jax.device_put(list(worlds))  # once, and not with every tile
+    here = jax.device_put(list(worlds))  # once, and not with every tile
 
-    def solved(program, lanes, substeps) -> Course:
+    def solved(program, draws, worlds, lanes, substeps) -> Course:
         """The courses (W, L, ...) of some lanes: tiles of one width, side by side on all cores."""
         wide = width * devices()
         tiles = [np.resize(lanes[i : i + wide], wide) for i in range(0, len(lanes), wide)]
@@ -120,33 +122,55 @@ def solve_draws(
         return stack([jax.tree.map(lambda *a: np.concatenate(a)[: len(lanes)], *one) for one in each])
 
     everyone, refined = np.arange(count), 0
-    best = solved(program, everyone, 1)
+    run = functools.partial(solved, program, draws, here)
+    best = run(everyone, 1)
     check = _compare(best, best)
     if refine:
-        coarse, best = best, solved(program, everyone, 2)
+        coarse, best = best, run(everyone, 2)
         check = _compare(coarse, best)
         refined = int(np.sum(~(check.error <= tol)))
-        _settle(lambda lanes, n: solved(program, lanes, n), best, check, ~(check.error <= tol), tol, 2, np.inf)
-        left = ~(check.gross <= tol)
+        most = _patient(cost) if instead is not None else _FINEST
+        _settle(run, best, check, ~(check.error <= tol), tol, (2, most), known=best)
+        left = ~(check.error <= tol)
         if instead is not None and left.any():
-            stable = instead()
+            stable, own = instead()
+            sized = [tree | {"size": _sizes(best)} for tree in draws]
             other, told = jax.tree.map(np.copy, (best, check))
-            _settle(lambda lanes, n: solved(stable, lanes, n), other, told, left, tol, 0, _HOPELESS)
+            again = functools.partial(solved, stable, sized, jax.device_put(list(own)))
+            _settle(again, other, told, left, tol, hopeless=_HOPELESS)
             # A stable method can step across a pole: where the first left the finite numbers only a settled answer is taken.
             took = (told.error <= tol) | ((told.error < check.error) & np.isfinite(check.error))
             _take((best, check), (other, told), took, took)
+        if most < _FINEST:
+            left = ~(check.error <= tol) & np.isfinite(check.error)
+            _settle(run, best, check, left, tol, (most // 2, _FINEST))
     return _judged(best, check, refined, tol)
 
 
-def _settle(solve, best: Course, check: _Check, bad, tol, substeps, hopeless):
+def _sizes(course: Course):
+    """(L, S) how large each state gets, in any world: as in most lanes, for one that has not settled may have run away."""
+    size = np.median(np.max(course.size, axis=0), axis=0)[course.values.shape[-1] :]
+    return np.broadcast_to(size, (course.size.shape[1], len(size)))
+
+
+def _patient(cost: float) -> int:
+    """Sub-steps up to which steps are halved before another method is tried: more where they cost little.
+
+    A program of that method takes seconds to compile, so it must have something to save.
+    """
+    few = 2 ** int(np.log2(max(_PATIENCE / max(cost, 1.0), 1.0)))
+    return int(np.clip(few, 2, _FINEST))
+
+
+def _settle(solve, best: Course, check: _Check, bad, tol, between=(0, _FINEST), known=None, hopeless=np.inf):
     """Halve the steps of the `bad` lanes until they settle; in place.
 
-    `substeps`: what `best` has, 0 where it is of another method; `hopeless`: sub-steps at which a lane that is still not
-    finite is given up.
+    `between`: sub-steps already taken, and at most; `known`: courses of all lanes with those already taken (else they are
+    solved once more, or are of another method); `hopeless`: sub-steps at which a lane that is still not finite is given up.
     """
-    bad = np.flatnonzero(bad)
-    known = _lanes(best, bad) if substeps else None
-    while bad.size and substeps < 2 * 2**_REFINEMENTS:
+    bad, (substeps, most) = np.flatnonzero(bad), between
+    known = None if known is None else _lanes(known, bad)
+    while bad.size and substeps < most:
         substeps = max(2 * substeps, 1)
         fine = solve(bad, substeps)
         if known is not None:
@@ -160,7 +184,8 @@ def _settle(solve, best: Course, check: _Check, bad, tol, substeps, hopeless):
 def _take(old, new, to, of):
     """Write lanes `of` of one course and its check into the lanes `to` of another."""
     for part, other in zip(jax.tree.leaves(old[0]), jax.tree.leaves(new[0]), strict=True):
-        part[:, to] = other[:, of]
+        if other.size:  # another mesh has another number of nodes, at which without rules nothing is given
+            part[:, to] = other[:, of]
     for part, other in zip(old[1], new[1], strict=True):
         part[to] = other[of]
 

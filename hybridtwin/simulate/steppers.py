@@ -29,9 +29,17 @@ class AbstractStepper(eqx.Module):
     def advance(self, f, t, h, x):
         """State at t + h. A failure shows as a non-finite state, never as an exception (this runs inside jit)."""
 
+    def cost(self, states: int) -> float:
+        """What one segment costs, in evaluations of the rates."""
+        return 1.0
+
     @abc.abstractmethod
     def refined(self):
         """The same stepper with twice the sub-steps, or None where that has no meaning."""
+
+    def within(self, count) -> "AbstractStepper":
+        """What crosses each of `count` equal parts of a segment: the same, unless it has a tolerance of its own to tighten."""
+        return self
 
 
 def _combine(x, h, weights, slopes):
@@ -94,6 +102,9 @@ class RK4(AbstractStepper):
     def advance(self, f, t, h, x):
         return _explicit_advance(_RK4, self.substeps, f, t, h, x)
 
+    def cost(self, states):
+        return 4.0 * self.substeps
+
     def refined(self):
         return RK4(2 * self.substeps)
 
@@ -107,6 +118,9 @@ class Tsit5(AbstractStepper):
     def advance(self, f, t, h, x):
         return _explicit_advance(_tsit5_tableau(), self.substeps, f, t, h, x)
 
+    def cost(self, states):
+        return 6.0 * self.substeps
+
     def refined(self):
         return Tsit5(2 * self.substeps)
 
@@ -119,6 +133,9 @@ class Heun(AbstractStepper):
 
     def advance(self, f, t, h, x):
         return _explicit_advance(_HEUN, self.substeps, f, t, h, x)
+
+    def cost(self, states):
+        return 2.0 * self.substeps
 
     def refined(self):
         return Heun(2 * self.substeps)
@@ -194,6 +211,9 @@ class Chebyshev(AbstractStepper):
     def advance(self, f, t, h, x):
         return _in_steps(functools.partial(_chebyshev_step, self.stages), self.substeps, f, t, h, x)
 
+    def cost(self, states):
+        return float(self.stages * self.substeps)
+
     def refined(self):
         return Chebyshev(self.stages, 2 * self.substeps)
 
@@ -212,8 +232,13 @@ class Repeated(AbstractStepper):
     def advance(self, f, t, h, x):
         if self.stepper.refined() is None:
             return self.stepper.advance(f, t, h, x)
-        step = h / self.count
-        return lax.fori_loop(0, self.count, lambda i, x: self.stepper.advance(f, t + i * step, step, x), x)
+        step, inner = h / self.count, self.inner
+        return lax.fori_loop(0, self.count, lambda i, x: inner.advance(f, t + i * step, step, x), x)
+
+    @property
+    def inner(self) -> AbstractStepper:
+        """The stepper of one part."""
+        return self.stepper.within(self.count)
 
     def refined(self):
         return None if self.stepper.refined() is None else Repeated(self.stepper, 2 * self.count)
@@ -271,21 +296,23 @@ class Adaptive(AbstractStepper):
         import diffrax
 
         solver = diffrax.Kvaerno5() if self.stiff else diffrax.Tsit5()
-        span = jnp.where(h > 0, h, 1.0)  # a node pair at one time: solve something harmless, then keep x
+        # Nothing is to be solved between nodes at one time, nor in a lane that is lost, which would try until `max_steps`.
+        go = (h > 0) & jnp.all(jnp.array([jnp.isfinite(leaf) for leaf in jax.tree.leaves(x)]))
+        span = jnp.where(go, h, 1.0)
         solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(lambda s, y, args: jax.tree.map(lambda d: d * span, f(t + s * span, y))),
+            diffrax.ODETerm(lambda s, y, args: jax.tree.map(lambda d: jnp.where(go, d * span, 0.0), f(t + s * span, y))),
             solver,
             0.0,
             1.0,
             None,
-            x,
+            jax.tree.map(lambda leaf: jnp.where(go, leaf, 0.0), x),
             stepsize_controller=diffrax.PIDController(rtol=self.rtol, atol=self.atol),
             max_steps=self.max_steps,
             adjoint=diffrax.ForwardMode(),
             throw=False,
         )
         fine = diffrax.is_successful(solution.result)
-        return jax.tree.map(lambda old, new: jnp.where(h > 0, jnp.where(fine, new[-1], jnp.nan), old), x, solution.ys)
+        return jax.tree.map(lambda old, new: jnp.where(go, jnp.where(fine, new[-1], jnp.nan), old), x, solution.ys)
 
     def refined(self):
         return None

@@ -115,5 +115,73 @@ class Rosenbrock(AbstractStepper):
 
         return unravel(lax.scan(body, flat, jnp.arange(self.substeps, dtype=flat.dtype))[0])
 
+    def cost(self, states):
+        return (7.0 + states + 0.06 * states**3) * self.substeps  # measured; docs/design.md
+
     def refined(self):
         return Rosenbrock(2 * self.substeps)
+
+
+_TRIES = 10_000  # steps of one stretch, rejected ones too, after which a lane is given up
+_SHARE = 1e-3  # share of a state's size below which its digits count less
+_SHORT = 1e-10  # share of the stretch below which a step goes ahead whatever its error: rates jump there
+_WILD = 1e3  # unless the state is this many times its size, which is a pole
+_FINEST = 1e-12  # tolerance beyond which rounding alone would decide
+
+
+class Controlled(AbstractStepper):
+    """The same steps, each as long as its embedded error allows in this lane: the last resort of a lane.
+
+    Nodes are laid where a few bodies of a pilot need them, or as close as their fastest rate asks for at any time. A body whose
+    own moment comes elsewhere (a heart that runs empty, so that a valve stays shut and rates have a kink) must find it by
+    itself, while the other lanes of a batch wait.
+    `tolerance` is relative to each state, but not below a thousandth of `size` (S,), its largest value on such a day: what
+    starts from nothing or passes 0 has no size of its own, and a jump of the rates there (a valve that falls shut) must not
+    stop the lane. Without it the largest value at the beginning counts, or the change that the rates there promise. Each of n
+    sub-steps has the tolerance divided by n**4, so that the comparison of n and 2n tells the error here, too. A step that
+    leaves the finite numbers is tried shorter; a lane that gets nowhere is NaN.
+    """
+
+    tolerance: float | jax.Array = 1e-5
+    size: jax.Array | None = None
+    order: ClassVar[int | None] = 4
+
+    def advance(self, f, t, h, x):
+        flat, unravel = ravel_pytree(x)
+        t, h = jnp.asarray(t, flat.dtype), jnp.asarray(h, flat.dtype)
+        least = jnp.maximum(1e-3 * _SHORT * h, 1e-15 * jnp.abs(t))
+
+        def g(s, v):
+            return ravel_pytree(f(s, unravel(v)))[0]
+
+        size = jnp.maximum(jnp.abs(flat), jnp.abs(h * g(t, flat))) if self.size is None else self.size
+
+        def one(carry):
+            at, step, v, tries = carry
+            left = h - at
+            go = jnp.where(step > 0.9 * left, left, jnp.minimum(step, 0.5 * left))
+            new, error = rosenbrock_step(g, t + at, go, v)
+            here = jnp.maximum(jnp.abs(v), jnp.abs(new))
+            ratio = jnp.max(jnp.abs(error) / (self.tolerance * jnp.maximum(here, _SHARE * size) + 1e-300))
+            short = (go < _SHORT * h) & jnp.all(jnp.isfinite(error) & (here <= _WILD * size))
+            fine = (ratio <= 1.0) | short  # not for NaN
+            factor = jnp.where(jnp.isfinite(ratio), jnp.clip(0.9 * jnp.maximum(ratio, 1e-8) ** -0.25, 0.1, 5.0), 0.1)
+            v = jnp.where(fine, new, v)
+            lost = ~fine & ((factor * go < least) | (tries >= _TRIES))
+            at = jnp.where(fine, jnp.where(go < left, at + go, h), jnp.where(lost, h, at))
+            v = jnp.where(lost, jnp.nan, v)
+            return at, lax.stop_gradient(factor * go), v, tries + 1
+
+        start = jnp.where(jnp.isfinite(flat).all(), 0.0, h), h, flat, 0
+        return unravel(lax.while_loop(lambda carry: carry[0] < h, one, start)[2])
+
+    def within(self, count) -> "Controlled":
+        return Controlled(jnp.maximum(self.tolerance / jnp.asarray(count, float) ** 4, _FINEST), self.size)
+
+    def refined(self):
+        return Controlled(self.tolerance / 16.0, self.size)
+
+
+def sized(stepper: AbstractStepper, lane) -> AbstractStepper:
+    """The same stepper, told how large states get where a lane knows it (`run.solve_draws`)."""
+    return Controlled(stepper.tolerance, lane["size"]) if isinstance(stepper, Controlled) and "size" in lane else stepper

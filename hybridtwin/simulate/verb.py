@@ -24,7 +24,7 @@ from hybridtwin.simulate.rules import acts_of, overflowed, told
 from hybridtwin.simulate.run import solve_draws, tile
 from hybridtwin.simulate.solve import Extras, first, states
 from hybridtwin.simulate.steppers import RK4, Adaptive, Exact, Repeated
-from hybridtwin.simulate.stiff import Rosenbrock
+from hybridtwin.simulate.stiff import Controlled, Rosenbrock, sized
 from hybridtwin.simulate.trajectory import Trajectory
 from hybridtwin.units import time_factor
 
@@ -71,19 +71,8 @@ def simulate(
         layout = layout_of(worlds, spec, varying=_varying(spec), latents=len(bound.latent), noise=True)
         lanes = _lanes(system, priors, bound, world, layout, 1 if draws is None else draws, key)
         choice = _choice(system, lived, world, solver, start, layout)
-        edges = {group: np.asarray(bound.occasion_edges(group), float) for _, group in layout.varying}
-        mesh = lay(worlds, spec, layout, reads, max_step=choice.step, occasions=edges, knots=choice.knots)[-1]
-        mesh = pad(mesh, bucket(len(mesh.t)), len(mesh.read), len(mesh.moving.time))
         names = (*spec.outputs, *(path for path in spec.states if path not in spec.outputs))
-        leaves, tree = jax.tree.flatten(system.with_values(dict.fromkeys(lanes["values"], 0.0)))
-
-        def program(stepper):
-            return _program(tree, layout, stepper, names, start, tuple(lanes["values"]))
-
-        body = {"mesh": mesh, "leaves": [np.asarray(a) for a in leaves]}
-        how: dict[str, Any] = {"refine": choice.stepper.refined() is not None, "tol": tol, "width": tile(len(spec.states))}
-        stable = None if isinstance(choice.stepper, Rosenbrock) else functools.partial(program, Rosenbrock())
-        solved = solve_draws(program(choice.stepper), [lanes], [body], instead=stable, **how)
+        mesh, solved = _solved(system, bound, (worlds, layout, reads), choice, lanes, names, start, tol)
     units = {name: (spec.outputs.get(name) or spec.states[name]).unit for name in names}
     time = np.array([t for t, _ in reads], float)
     acts = acts_of(world, layout, jax.tree.map(lambda a: a[0], solved.acts), mesh.t)
@@ -115,6 +104,33 @@ def simulate(
         lanes["values"],
         choice.told(spec.time),
     )
+
+
+def _solved(system, bound, laid, choice, lanes, names, start, tol):
+    """The mesh of the last of `laid`'s worlds (worlds, layout, readings), and every lane solved on it."""
+    spec, (worlds, layout, reads) = system.spec, laid
+    edges = {group: np.asarray(bound.occasion_edges(group), float) for _, group in layout.varying}
+
+    def mesh_of(step, knots):
+        mesh = lay(worlds, spec, layout, reads, max_step=step, occasions=edges, knots=knots)[-1]
+        return pad(mesh, bucket(len(mesh.t)), len(mesh.read), len(mesh.moving.time))
+
+    mesh = mesh_of(choice.step, choice.knots)
+    leaves, tree = jax.tree.flatten(system.with_values(dict.fromkeys(lanes["values"], 0.0)))
+
+    def program(stepper):
+        return _program(tree, layout, stepper, names, start, tuple(lanes["values"]))
+
+    body = {"mesh": mesh, "leaves": [np.asarray(a) for a in leaves]}
+
+    def instead():  # steps find their own length, but what is watched or random is looked at as often
+        held = layout.rules or layout.noise
+        return program(Controlled()), [body if held else body | {"mesh": mesh_of(2.0 * (bound.stop - bound.start), ())}]
+
+    refine, size = choice.stepper.refined() is not None, len(spec.states)
+    solved = solve_draws(program(choice.stepper), [lanes], [body], refine=refine, tol=tol, instead=instead,
+                         width=tile(size), cost=len(mesh.t) * choice.stepper.cost(size))  # fmt: skip
+    return mesh, solved
 
 
 def _check_request(system, priors, start, draws, key):
@@ -270,7 +286,8 @@ def _program(tree, layout: Layout, stepper, names, start, paths):
         here, u = first(system, layout, mesh, extras)
         x0 = here.steady(u) if start == "steady" else here.initial(u)
         watch = recorder(system.spec, names)
-        path, acts = states(system, layout, Repeated(stepper, substeps), mesh, x0, extras, watch)
+        steps = Repeated(sized(stepper, lanes), substeps)
+        path, acts = states(system, layout, steps, mesh, x0, extras, watch)
         return course(path, mesh, len(names), acts)
 
     return Lanes(lane, (0, None, None))
