@@ -3,6 +3,7 @@
 import difflib
 import math
 import numbers
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -249,3 +250,19 @@ def checked_leaf(owner: str, declared, value):
             f"{'-inf' if low is None else low} to {'inf' if high is None else high}. Give a value inside it"
         )
     return value
+
+
+class Fixed(eqx.Module):
+    """A function inside a learned part, such as the activation of a network, as structure: no leaf that a program is given."""
+
+    function: Callable = eqx.field(static=True)
+
+    def __call__(self, *args, **kwargs):
+        return self.function(*args, **kwargs)
+
+
+def learned(part):
+    """A part without declared fields (an `eqx.nn.MLP`) with its functions as structure, so that arrays are all of its leaves."""
+    if not isinstance(part, eqx.Module) or hasattr(type(part), "_declared"):
+        return part
+    return jax.tree.map(lambda leaf: Fixed(leaf) if callable(leaf) and not eqx.is_array(leaf) else leaf, part)

@@ -34,6 +34,7 @@ from hybridtwin.fields import (
     constant,
     covariate,
     dose,
+    learned,
     nearest,
     output,
     parameter,
@@ -219,14 +220,8 @@ class _ParametricMeta(type(eqx.Module)):
             del annotations[key]  # `time: str = "h"` is still no field
         for key, annotation in annotations.items():  # what is neither prior nor array is structure
             value = namespace.get(key)
-            if (
-                key not in declared
-                and not isinstance(value, dataclasses.Field)
-                and (
-                    annotation in (int, float, str, bool, "int", "float", "str", "bool")
-                    or isinstance(value, (int, float, str))
-                )
-            ):
+            plain = annotation in (int, float, str, bool, "int", "float", "str", "bool") or isinstance(value, int | float | str)
+            if plain and key not in declared and not isinstance(value, dataclasses.Field):
                 namespace[key] = eqx.field(static=True, default=namespace.get(key, dataclasses.MISSING))
         own_init = "__init__" in namespace or any(getattr(base, "_own_init", False) for base in bases)
         cls = super().__new__(mcs, name, bases, namespace, **kwargs)
@@ -259,8 +254,9 @@ class Parametric(eqx.Module, metaclass=_ParametricMeta):
         raise _missing(type(self), name)
 
     def __check_init__(self):
-        for name, declared in type(self)._declared.items():
-            object.__setattr__(self, name, checked_leaf(type(self).__name__, declared, getattr(self, name)))
+        for f in dataclasses.fields(self):
+            own, value = type(self)._declared.get(f.name), getattr(self, f.name)
+            object.__setattr__(self, f.name, learned(value) if own is None else checked_leaf(type(self).__name__, own, value))
 
     def fields(self, prefix: str = "") -> Iterator[tuple[str, ParameterField | ConstantField, Any]]:
         """(path, declaration, leaf) of every parameter and constant, those of parts namespaced."""

@@ -339,7 +339,7 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         cost = len(nodes) * kernel.stepper.cost(len(spec.states))
 
         def instead():  # steps find their own length, but what is watched or random is looked at as often
-            held = kernel.layout.rules or kernel.layout.noise
+            held = kernel.layout.rules or kernel.layout.noise or any("held" in own for own in each)
             stable = _program(dataclasses.replace(kernel, stepper=Controlled()), names, given_start)
             return stable, data(meshes if held else laid(2.0 * span, ())[1])
 

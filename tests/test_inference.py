@@ -722,3 +722,44 @@ def test_a_posterior_does_not_move_when_readings_beyond_the_thinning_are_dropped
     extra = dataclasses.replace(person, notes=())
     again = personalize(DRIP, extra, Laplace(draws=100, starts=2), key=0, progress=False)
     assert np.array_equal(again.fits[0].z, drip_twin().fits[0].z)
+
+
+def test_a_learned_network_is_part_of_a_personalized_body():
+    """An `eqx.nn.MLP`, activation and all, corrects the clearance; with its weights at zero it is the plain body."""
+    import equinox as eqx
+
+    class Corrected(ht.System):
+        """dA/dt = -(CL / V) (1 + net(A / V)) A."""
+
+        time = "h"
+
+        class State(ht.State):
+            amount: Scalar = ht.state("mg")
+
+        class Input(ht.Input):
+            iv: Scalar = ht.dose("mg", into="amount")
+
+        CL: Scalar = ht.parameter(ht.typical(3.0, cv=0.3), "L/h", "clearance")
+        V: Scalar = ht.parameter(ht.typical(30.0, cv=0.2), "L", "volume")
+        net: eqx.nn.MLP
+
+        def rates(self, t, x, u):
+            seen = x.amount / self.V / ht.const(10.0, "mg/L")
+            return self.State(amount=-self.CL / self.V * (1 + self.net(jnp.stack([seen]))[0]) * x.amount)
+
+        def outputs(self, x, u):
+            return {"C": ht.output(x.amount / self.V, "mg/L")}
+
+    def twin(net):
+        readings = {"C": ([1.0, 4.0, 8.0, 20.0], [9.0, 7.0, 5.0, 1.5], "mg/L")}
+        anna = Person.of("anna", start=0.0, stop=24.0, doses={"iv": Regimen.bolus(300.0, "mg", at=0.0)}, readings=readings)
+        model = Model(Corrected(net=net), C=sensors.LogNormal("C", sd=0.1))
+        return personalize(model, anna, Laplace(draws=40, starts=2), key=0, progress=False)
+
+    net = eqx.nn.MLP(1, 1, 4, 1, key=jax.random.key(0))
+    flat = jax.tree.map(lambda leaf: 0.0 * leaf if eqx.is_array(leaf) else leaf, net)
+    plain, bent = twin(flat), twin(net)
+    closed = plain.fits[0].values["CL"] / plain.fits[0].values["V"]
+    at = plain.simulate(at=[2.0, 10.0])["C"]
+    np.testing.assert_allclose(at[:, 1] / at[:, 0], np.exp(-8.0 * closed), rtol=1e-4)
+    assert not np.allclose(bent.simulate(at=[10.0])["C"], plain.simulate(at=[10.0])["C"], rtol=1e-3)
