@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import gammaln, log_ndtr
 
+from hybridtwin.errors import InterventionError
 from hybridtwin.paths import correlated, path_key
 from hybridtwin.system import Parametric, Scalar, lognormal, parameter
 
@@ -86,6 +87,10 @@ class AbstractSensor(Parametric):
     def sample(self, key, mean, seen: Seen):
         """New readings (N,) at `seen.time`; noise is keyed by time, so the same key gives every world the same noise."""
 
+    def moved(self, value, mean, other):
+        """What a reading (N,) of modelled values `mean` (N,) would have been at `other` (N,), with the error that it had."""
+        return value + (other - mean)
+
     def thin(self) -> float:
         """Smallest time in minutes between readings that are used; 0 uses all."""
         return 0.0
@@ -120,6 +125,9 @@ class LogNormal(AbstractSensor):
 
     def sample(self, key, mean, seen):
         return mean * jnp.exp(self.sd * _noise(key, seen.time)[:, 0])
+
+    def moved(self, value, mean, other):
+        return value * jnp.exp(_safe_log(other) - _safe_log(mean))
 
 
 def _safe_log(x):
@@ -160,12 +168,18 @@ class Combined1(AbstractSensor):
     add: Scalar = parameter(None, "1", "additive part, in the output's unit", shared=True)
     prop: Scalar = parameter(lognormal(0.15, 0.5), "1", "proportional part", shared=True)
 
+    def _sd(self, mean):
+        return self.add + self.prop * jnp.abs(mean)
+
     def terms(self, mean, seen):
         mean = jnp.where(seen.mask, mean, 1.0)  # a row of padding may read 0, where a proportional error has no density
-        return _gaussian_terms(mean, self.add + self.prop * jnp.abs(mean), seen)
+        return _gaussian_terms(mean, self._sd(mean), seen)
 
     def sample(self, key, mean, seen):
-        return mean + (self.add + self.prop * jnp.abs(mean)) * _noise(key, seen.time)[:, 0]
+        return mean + self._sd(mean) * _noise(key, seen.time)[:, 0]
+
+    def moved(self, value, mean, other):
+        return other + (value - mean) * self._sd(other) / self._sd(mean)
 
 
 class Combined2(AbstractSensor):
@@ -175,12 +189,18 @@ class Combined2(AbstractSensor):
     add: Scalar = parameter(None, "1", "additive part, in the output's unit", shared=True)
     prop: Scalar = parameter(lognormal(0.15, 0.5), "1", "proportional part", shared=True)
 
+    def _sd(self, mean):
+        return jnp.sqrt(self.add**2 + (self.prop * mean) ** 2)
+
     def terms(self, mean, seen):
         mean = jnp.where(seen.mask, mean, 1.0)
-        return _gaussian_terms(mean, jnp.sqrt(self.add**2 + (self.prop * mean) ** 2), seen)
+        return _gaussian_terms(mean, self._sd(mean), seen)
 
     def sample(self, key, mean, seen):
-        return mean + jnp.sqrt(self.add**2 + (self.prop * mean) ** 2) * _noise(key, seen.time)[:, 0]
+        return mean + self._sd(mean) * _noise(key, seen.time)[:, 0]
+
+    def moved(self, value, mean, other):
+        return other + (value - mean) * self._sd(other) / self._sd(mean)
 
 
 class Poisson(AbstractSensor):
@@ -199,6 +219,9 @@ class Poisson(AbstractSensor):
             return jax.random.poisson(jax.random.fold_in(key, second), rate)
 
         return jax.vmap(at)(_second(seen.time), jnp.maximum(mean, 1e-10)).astype(mean.dtype)
+
+    def moved(self, value, mean, other):
+        raise InterventionError("a count has no error of its own that could be kept in another world. Use predict().")
 
 
 class CGM(AbstractSensor):

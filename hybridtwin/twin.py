@@ -310,6 +310,35 @@ class Twin:
             self.clock,
         )
 
+    def counterfactual(self) -> dict[str, Predicted]:
+        """What each sensor would have read in this world at the times at which it was read, with the errors that it had.
+
+        This is the person's own day, otherwise treated: what the readings say beside the model is kept, draw by draw, so in the
+        lived world it is the record itself. `predict` draws new errors: somebody like this person, on such a day. Of censored
+        readings the error is not known; they are left out (NaN).
+
+        **Raises:** InterventionError on another day, which nobody has lived, and for counts.
+        """
+        if not all(day.lived for day in self.days):
+            raise InterventionError("counterfactual: nobody has lived this day, so it has no errors to keep. Use predict().")
+        return {name: self._kept_errors(name, seen) for name, seen in self.days[0].bound.readings.items() if len(seen)}
+
+    def _kept_errors(self, name, seen) -> Predicted:
+        base = dataclasses.replace(self, dos=(), rules=())
+        at, means, readings = [(float(t), int(o)) for t, o in zip(seen.time, seen.order, strict=True)], [], []
+        for i, fit in enumerate(self.fits):
+            with double():
+                how: dict[str, Any] = {"draws": self.draws_of(i), "key": self.key, "names": (fit.model.sensors[name].of,)}
+                lived, here = solve(fit, self.days[i], [base.world(i), self.world(i)], at=at, **how).solved.values[..., 0]
+                index = np.unique(np.linspace(0, fit.count - 1, len(here)).round().astype(int))
+                values = {s: np.asarray(fit.values[s])[index] for s in fit.kernel.sites_of(name)}
+                move = jax.vmap(lambda v, m, o, fit=fit: fit.kernel.sensor_of(name, v).moved(seen.value, m, o))
+                means.append(here)
+                readings.append(np.where(seen.censored == 0, np.asarray(move(values, lived, here)), np.nan))
+        unit = self.fits[0].model.unit_of(self.fits[0].model.sensors[name].of)
+        return Predicted(name, seen.time, unit, np.concatenate(means), np.concatenate(readings), seen.time, seen.value,
+                         seen.censored, self.clock)  # fmt: skip
+
     def track_record(self, of=None, **how):
         """Each past meal or dose of this person predicted from what was read before it only; see `ht.track_record`."""
         from hybridtwin.causal.track import track_record

@@ -7,7 +7,7 @@ from test_twin import body, closed_form
 
 import hybridtwin as ht
 from hybridtwin.engine import double
-from hybridtwin.errors import DeclarationError, UnknownTarget, UnrelatedTwins
+from hybridtwin.errors import DeclarationError, InterventionError, UnknownTarget, UnrelatedTwins
 from hybridtwin.interventions import Rescue, Titrate
 from hybridtwin.physiology import OneCompartmentOral
 from hybridtwin.twin import _new_readings, simulate_worlds
@@ -142,3 +142,35 @@ def test_what_care_refuses(mistake):
     error, told, attempt = MISTAKES[mistake]
     with pytest.raises(error, match=told):
         attempt()
+
+
+# ------------------------------------------------------------------------------------------------ her own day
+
+
+def test_her_own_day_keeps_the_errors_of_its_readings():
+    """In the lived world it is the record, in every draw; in another it moved by what the model says; `predict` differs."""
+    lived = drip_twin()
+    seen = lived.days[0].bound.readings["C"]
+    same = lived.counterfactual()["C"]
+    np.testing.assert_allclose(same.readings, np.tile(seen.value, (100, 1)), rtol=1e-12)
+    half = lived.do(iv=lambda b: 0.5 * b)
+    found = half.counterfactual()["C"]
+    moved = half.simulate(at=seen.time)["C"] - lived.simulate(at=seen.time)["C"]
+    np.testing.assert_allclose(found.readings, seen.value + moved, rtol=1e-9)
+    new = half.predict()["C"]
+    at = np.searchsorted(new.time, seen.time)
+    assert np.all(np.std(found.readings, axis=0) < np.std(new.readings[:, at], axis=0)), "surer than of somebody like her"
+    ahead = lived.forecast("6 h")
+    with pytest.raises(InterventionError, match="nobody has lived"):
+        ahead.counterfactual()
+
+
+def test_errors_are_kept_as_the_sensor_makes_them():
+    value, mean, other = np.array([2.0, 9.0]), np.array([1.0, 10.0]), np.array([2.0, 5.0])
+    np.testing.assert_allclose(ht.sensors.LogNormal("C", sd=0.1).moved(value, mean, other), [4.0, 4.5], rtol=1e-6)
+    found = ht.sensors.Combined1("C", add=1.0, prop=0.5).moved(value, mean, other)
+    np.testing.assert_allclose(found, [2.0 + 1.0 * 2.0 / 1.5, 5.0 - 1.0 * 3.5 / 6.0], rtol=1e-6)
+    found = ht.sensors.Combined2("C", add=3.0, prop=0.4).moved(value, mean, other)
+    np.testing.assert_allclose(found[1], 5.0 - np.sqrt(13.0) / 5.0, rtol=1e-6)
+    with pytest.raises(InterventionError, match="a count has no error"):
+        ht.sensors.Poisson("C").moved(value, mean, other)
