@@ -10,12 +10,13 @@ sd of R; error: mean |estimate - truth|. Written anew from the equations of Zhao
 
 Ours: a system with six personal coefficients, N(0, 1) each, and shared K, H and D50 that are not known; readings as they come,
 in sd. `--treated` of the 200 treated, who are those asked about, and `--controls` of the controls (drawn at random; they teach K
-alone) are pooled by `ht.HMC`; each treated twin's draws answer with and without statin. `--full` takes all of both. `damaged`: the saturating term is taken out, and what the drug does is a piecewise
-linear function of it whose four values are learned. Rows of reference: `bayes_optimal`, the exact posterior of the coefficients
-where K, H and D50 are known; `ridge`, the coefficients from Kin alone; `oracle`, the true body through our solver; `published`.
-Rivals match the treated with controls and are not given the law.
+alone) are pooled by `ht.HMC`; each treated twin's draws answer with and without statin. `--full` takes all of both. `damaged`:
+the saturating term is taken out, and what the drug does is a piecewise linear function of it whose four values are learned.
+Rows of reference: `bayes_optimal`, the exact posterior of the coefficients where K, H and D50 are known; `ridge`, the
+coefficients from Kin alone; `oracle`, the true body through our solver; `published`. Rivals match the treated with controls and
+are not given the law.
 
-    python -m benchmarks.statin --json [--seeds 5] [--treated 60] [--controls 10] [--full] [--settings 200_50 200_10 1000_50 hidden damaged]
+    python -m benchmarks.statin --json [--seeds 5] [--treated 60] [--controls 10] [--full] [--settings 200_50 hidden]
 """
 
 import dataclasses

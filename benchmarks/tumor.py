@@ -5,9 +5,10 @@ Each (patient, day) of the test set becomes one twin: volumes and doses up to th
 shared by all worlds of a draw, so that predictions are means over all that is not known and contrasts have intervals.
 Asked are all four arms of that day (one step) and ten plans of five further days (the sixth day). The published test sets have
 300,000 such rows; here `--rows` (patient, day) pairs of each set are drawn, half of them evenly, half by the size of what is not
-known (variance of the growth under both treatments times the volume squared), and weighted so that squared errors are unbiased. Rows of
-reference on the same pairs: `bayes_optimal` (the exact posterior, NumPy), `oracle` (the true parameters), `published`. Published
-methods learn from 10,000 patients without being given the law; ours is given law and population and learns from no other patient.
+known (variance of the growth under both treatments times the volume squared), and weighted so that squared errors are unbiased.
+Coverage, choices and their share of right ones are of the even half. Rows of reference on the same pairs: `bayes_optimal` (the
+exact posterior, NumPy), `oracle` (the true parameters), `published`. Published methods learn from 10,000 patients without being
+given the law; ours is given law and population and learns from no other patient.
 
     python -m benchmarks.tumor --json [--rows 32] [--seeds 5] [--full]
 """
@@ -96,10 +97,12 @@ def model():
             here = jnp.where(u.measured > 0.0, u.measured, x.volume)
             noise = sum(jnp.where(u.ahead == k, e, 0.0 * e) for k, e in enumerate(
                 (self.e1, self.e2, self.e3, self.e4, self.e5, self.e6), start=1))  # fmt: skip
-            growth = (rho * ht.const(1.0, "1/d") * jnp.log(ht.const(law.CAPACITY, "cm^3") / (here + ht.const(1e-7, "cm^3"))) + noise
-                      - beta_c * x.drug - alpha * x.field * (1.0 + x.field / ht.const(10.0, "Gy")))  # fmt: skip
+            room = ht.const(law.CAPACITY, "cm^3") / (here + ht.const(1e-7, "cm^3"))
+            growth = (rho * ht.const(1.0, "1/d") * jnp.log(room) + noise - beta_c * x.drug
+                      - alpha * x.field * (1.0 + x.field / ht.const(10.0, "Gy")))  # fmt: skip
             after = here + here * growth * day
-            # the day of the question is lived: at its end a patient may have died, and no tumor is less than nothing
+            # at the end of the day asked about a patient may have died, and no tumor is less than nothing; what is lived ends so
+            # in the simulator, whose other arms of that day, and later days of plans, go on
             lived = jnp.clip(after, 0.0 * after, ht.const(law.DEAD, "cm^3"))
             after = jnp.where((u.ahead > 0.5) & (u.ahead < 1.5), lived, after)
             return self.State(volume=(after - x.volume) / day, drug=-ht.const(0.5, "1/d") * x.drug,
@@ -110,7 +113,8 @@ def model():
 
         def initial(self, u):
             none = ht.const(0.0, "1")
-            return self.State(volume=u.measured, drug=none * ht.const(1.0, "mg/m^3"), field=none * ht.const(1.0, "Gy"), growth=none)
+            drug, field = none * ht.const(1.0, "mg/m^3"), none * ht.const(1.0, "Gy")
+            return self.State(volume=u.measured, drug=drug, field=field, growth=none)
 
     growth, exists = ht.sensors.Gaussian("growth", sd=law.NOISE), ht.sensors.Gaussian("expected", sd=float(left))
     return ht.Model(Watched(), growth=growth, exists=exists)
@@ -225,7 +229,8 @@ class Set:
         asked = law.one_step if kind == "onestep" else law.sliding
         rng = np.random.default_rng([seed, gamma, kind == "onestep"])
         patients, chance = law.Patients.drawn(rng, count), law.Chance.drawn(rng, count)
-        lives = law.lived(patients, chance, gamma) if policy == "fixed" else law.coded(patients, chance, gamma, law.rows_of(asked))
+        rows_of = law.rows_of(asked)
+        lives = law.lived(patients, chance, gamma) if policy == "fixed" else law.coded(patients, chance, gamma, rows_of)
         everything = asked(lives, patients, chance)
         picked, weight, evenly = drawn(rng, lives, patients, everything, rows)
         return cls(kind, gamma, policy, seed, lives, patients, everything.of(picked), weight, evenly, len(everything.who))
@@ -242,8 +247,8 @@ def asked(sets: list[Set], key: int) -> tuple[list[dict], float]:
 
     began = time.perf_counter()
     people = [one.records(str(k)) for k, one in enumerate(sets)]
-    method = ht.Importance(draws=DRAWS, batch=256)
-    twins = list(ht.personalize(model(), ht.Cohort([p for part in people for p in part]), method, key=key, progress=False).values())
+    cohort, method = ht.Cohort([p for part in people for p in part]), ht.Importance(draws=DRAWS, batch=256)
+    twins = list(ht.personalize(model(), cohort, method, key=key, progress=False).values())
     learned, found = time.perf_counter(), []
     for one in sets:
         mine, twins = twins[: len(one.weight)], twins[len(one.weight) :]
@@ -259,7 +264,8 @@ def one_set(one: Set, twins, ours) -> dict:
     noise = law.NOISE * rng.standard_normal((n, law.AHEAD + 1, EXACT))
     exact = law.forecast(one.lives, questions, law.exact(one.lives, one.patients, questions, rng, EXACT), noise)
     true = law.Bodies(*(getattr(one.patients, f.name)[questions.who][:, None] for f in dataclasses.fields(law.Bodies)))
-    sides = {"ours": ours, "bayes_optimal": exact, "oracle": law.forecast(one.lives, questions, true, np.zeros((n, law.AHEAD + 1, 1)))}
+    quiet = np.zeros((n, law.AHEAD + 1, 1))
+    sides = {"ours": ours, "bayes_optimal": exact, "oracle": law.forecast(one.lives, questions, true, quiet)}
     decide = [(1, 2), (3, 0)] if one.kind == "onestep" else [(5 + k, k) for k in range(5)]  # radiotherapy or chemotherapy?
     scores = {name: scored(v[:, :, -1], questions.truth[:, :, -1], one.weight, one.evenly, decide) for name, v in sides.items()}
     levels = [twin.verdict.headline for twin in twins]
@@ -290,7 +296,7 @@ def main():
     """Ask every set and print what the claims rest on."""
     parser = measure.arguments(__doc__)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--rows", type=int, default=32, help="(patient, day) pairs of each set and seed, half as many under the fixed policy")
+    parser.add_argument("--rows", type=int, default=32, help="pairs of each set and seed, half as many under the fixed policy")
     parser.add_argument("--gammas", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--policies", nargs="*", default=["coded", "fixed"])
     parser.add_argument("--rows-insite", type=int, default=64, help="the same of each run in INSITE's setting")
@@ -312,7 +318,8 @@ def main():
                 table.append((policy, kind, gamma, ours["rmse"], ours["sd"], exact["rmse"], oracle["rmse"],
                               best[gamma] if policy == "coded" else "", ours["coverage"], exact["coverage"], ours["right"],
                               exact["right"], ours["regret"], exact["regret"]))  # fmt: skip
-    heads = ("policy", "asked", "gamma", "ours", "sd", "bayes", "oracle", "published", "cov90", "bayes", "P(right)", "bayes", "regret", "bayes")
+    heads = ("policy", "asked", "gamma", "ours", "sd", "bayes", "oracle", "published",
+             "cov90", "bayes", "P(right)", "bayes", "regret", "bayes")  # fmt: skip
     print(measure.table(table, heads))
     six = [r for r in runs if r["kind"] == "sliding6" and r["policy"] == "coded"] or runs
     every, exact = together(six, "ours"), together(six, "bayes_optimal")

@@ -93,13 +93,13 @@ class Lives:
 
 def grown(volume, drug, dose, who, noise, inside=0.0):
     """Volume a day later. `who` has rho, beta_c and alpha; `dose` in Gy; all of one shape or broadcast."""
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):  # of nothing, where a life has ended, and of less than nothing
         growth = who.rho * np.log(CAPACITY / (volume + inside) + inside)
-    return volume * (1 + growth - who.beta_c * drug - who.alpha * dose * (1 + dose / 10) + noise)
+        return volume * (1 + growth - who.beta_c * drug - who.alpha * dose * (1 + dose / 10) + noise)
 
 
 def lived(patients: Patients, chance: Chance, gamma: float, shown=None, blind=False) -> Lives:
-    """Lives under the policy. `shown` (n, DAYS): the volumes that it sees, the patient's own if left out; `blind`: none on day 0."""
+    """Lives under the policy. `shown` (n, DAYS): the volumes that it sees, the patient's own if left out; `blind`: no day 0."""
     n = len(patients.rho)
     volume, chemo, radio, drug = (np.zeros((n, DAYS)) for _ in range(4))
     volume[:, 0], on, length = patients.volume, np.ones(n, bool), np.full(n, DAYS - 1)
