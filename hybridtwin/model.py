@@ -361,6 +361,7 @@ def bind(model, person, *, max_step=None, padded=False, pooled=False) -> Problem
         tuple(sorted(groups.items())),
         int(np.sum(data.amount_sd > 0)),
         int(np.sum(data.time_sd > 0)),
+        tuple(name for name, seen in data.seen.items() if np.any(seen.censored)),
     )
     return Problem(model, person, bound, world, kernel=kernel, data=data, used=used, occasions=edges, choice=choice)
 
@@ -401,6 +402,7 @@ class Kernel:
     occasions: tuple[tuple[str, int], ...]
     amounts: int
     times: int
+    tails: tuple[str, ...] = ()  # sensors with censored readings
     key: str = ""
 
     def __post_init__(self):
@@ -512,7 +514,12 @@ class Kernel:
     def terms(self, values, data: Data):
         """What the readings say: sensor -> Terms."""
         modelled = self.modelled(values, data)
-        return {name: self.sensor_of(name, values).terms(modelled[name], data.seen[name]) for name in data.read}
+        return {name: self.sensor_of(name, values).terms(modelled[name], self._seen(name, data)) for name in data.read}
+
+    def _seen(self, name, data: Data) -> Seen:
+        """The readings of a sensor; where none is censored that is a constant of the program, which then needs no tails."""
+        seen = data.seen[name]
+        return seen if name in self.tails else seen._replace(censored=np.zeros(len(seen.value), np.int32))
 
     def log_likelihood_of(self, values, data: Data):
         """Log likelihood at the values of the sites; -inf where the solve failed."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.scipy.special import gammaln, log_ndtr
 
@@ -49,10 +50,14 @@ def _gaussian_terms(mean, sd, seen):
     """Independent Gaussian rows; censored ones by the tail probability."""
     z = (seen.value - mean) / sd
     plain = (seen.censored == 0) & seen.mask
-    # A branch, for the tail's probability costs more than the solve and few records have a censored row.
-    tail = lax.cond(
-        jnp.any(seen.censored != 0), lambda v: log_ndtr(-jnp.sign(seen.censored) * v), jnp.zeros_like, z
-    )
+    # The tail's probability costs more than the solve and few records have a censored row: left out where none is known to
+    # (a constant; see `Kernel.terms`), and a branch elsewhere, of which a batch takes both sides.
+    if isinstance(seen.censored, np.ndarray) and not seen.censored.any():
+        tail = jnp.zeros_like(z)
+    else:
+        tail = lax.cond(
+            jnp.any(seen.censored != 0), lambda v: log_ndtr(-jnp.sign(seen.censored) * v), jnp.zeros_like, z
+        )
     residual = jnp.where(plain, z, 0.0)
     log_sd = jnp.where(plain, jnp.log(sd), 0.0)
     gaussian = -0.5 * residual**2 - log_sd - 0.5 * _LOG_2PI

@@ -442,6 +442,23 @@ def test_a_reading_below_its_limit_informs_and_is_not_taken_for_a_value():
     assert cl[0] == pytest.approx(7.5, rel=0.02) and cl[1] == pytest.approx(cl[0], rel=0.02) and cl[2] < 0.98 * cl[0]
 
 
+def test_tails_are_left_out_of_the_program_where_no_reading_is_censored():
+    """A batch takes both sides of a branch, so records that need no tail's probability must have a program without."""
+    model = Model(OneCompartment(V=30.0), C=sensors.Gaussian("C", sd=0.05))
+    times, doses = np.array([1.0, 4.0, 8.0]), {"iv": Regimen.bolus(100.0, "mg", at=0.0)}
+    whole = Person.of("p", doses=doses, readings={"C": (times, [3.0, 1.5, 0.5], "mg/L")})
+    one = dataclasses.replace(whole.series["C"], censored=np.array([0, 0, -1]), limit=np.array([np.nan, np.nan, 0.5]))
+    with double():
+        plain, some = (model.bind(p) for p in (whole, Person.of("p", doses=doses, readings={"C": one})))
+        z, data, temper = np.array([0.3]), plain.data, plain.kernel.untempered()
+        texts = [str(jax.make_jaxpr(p.kernel.log_density)(z, p.data, temper)) for p in (plain, some)]
+        values = [float(p.kernel.log_density(z, data, temper)) for p in (plain, some)]
+        seen = float(some.kernel.log_density(z, some.data, temper))
+    assert (plain.kernel.tails, some.kernel.tails) == ((), ("C",)) and plain.kernel != some.kernel
+    assert "erfc" not in texts[0] and "erfc" in texts[1]
+    assert values[0] == pytest.approx(values[1], rel=1e-14) and seen != pytest.approx(values[0], rel=1e-3)
+
+
 # ------------------------------------------------------------------------------------------------ occasions and events
 
 

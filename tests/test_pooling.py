@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import math
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ import scipy.stats
 
 import hybridtwin as ht
 from hybridtwin.engine import double
+from hybridtwin.inference import focei
 from hybridtwin.inference.conditional import Marginal, Order
 from hybridtwin.inference.pooled import gather
 from hybridtwin.physiology import OneCompartment, OneCompartmentOral
@@ -388,6 +390,32 @@ def test_steps_that_are_too_long_are_told_and_halved(monkeypatch):
     assert told.substeps == 1 and told.computed.level == "CAUTION"
     assert any("steps are too long" in reason for reason in told.computed.reasons)
     assert 0.1 < abs(told.objective - wanted.objective) < 2 * abs(told.stats["mesh_change"])
+
+
+def test_a_search_does_not_follow_rounding():
+    """A coordinate of which no reading speaks rests where it is; before, a search walked down rounding for a hundred rounds."""
+
+    class Flat:
+        pool, count, warm, substeps = types.SimpleNamespace(start=np.array([0.0, 0.0]), sites=(), values=lambda u: {}), 3, [], 1
+
+        def each(self, us):
+            u, v = np.atleast_2d(us).T
+            noise = 1e-9 * np.sin(1e7 * v) - 1e-7 * v
+            return np.stack([50.0 * (u - c) ** 2 + noise for c in (0.5, 1.0, 1.8)], axis=1)
+
+        def slopes(self, u, step):
+            moves = np.diag(step)
+            return ((self.each(u + moves) - self.each(u - moves)) / (2 * step[:, None])).reshape(2, -1)
+
+        def settle(self, u):
+            return []
+
+        def adopt(self, row):
+            pass
+
+    found = focei.maximize(Flat(), lambda done, total: None)
+    assert found.u[0] == pytest.approx(1.1, abs=1e-5) and abs(found.u[1]) < 1e-6
+    assert found.rounds < 15 and not found.free[1] and found.free[0]
 
 
 def test_occasions_have_a_variance_of_their_own():

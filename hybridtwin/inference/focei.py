@@ -19,6 +19,7 @@ _NEAR = 1e-7  # predicted gain of the objective at which it has arrived
 _PROBE = 1e-2  # of a standard error: step of the differences of a gradient
 _BEND = 0.1  # of a standard error: step of the second differences
 _FLAT = 1e-3  # curvature of a coordinate below which it is told as not determined
+_STILL = 1e-2  # gradient of a coordinate of no curvature below which the search lets it rest: it would follow rounding for ever
 _ZERO = 1e-3  # an sd this much of its start is told as zero
 _NOWHERE = Work(None)
 
@@ -84,8 +85,8 @@ def maximize(marginal: Marginal, report, rounds: int = 100, start=None, near: fl
     taken = int(done)
     while taken < rounds:
         work.save(_At(u, each, slopes, metric, np.array([taken, began]), marginal.warm))
-        free = ~((u <= low + 1e-9) & (slopes.sum(axis=1) > 0))
         gradient = slopes.sum(axis=1)
+        free = ~((u <= low + 1e-9) & (gradient > 0)) & ~_resting(slopes)
         step = _newton(metric, gradient, free)
         left = float(-gradient @ step) / 2
         if left < near and taken:
@@ -120,7 +121,7 @@ def _finished(marginal, u, low, slopes, story, report) -> Estimate:
     scale = _errors(_outer(slopes))
     hessian = _curvature(marginal, u, scale, report)
     for _ in range(4 if rounds else 0):
-        free = ~((u <= low + 1e-9) & (slopes.sum(axis=1) > 0))
+        free = ~((u <= low + 1e-9) & (slopes.sum(axis=1) > 0)) & ~_resting(slopes)
         step = _newton(hessian, slopes.sum(axis=1), free)
         wild, small = not np.isfinite(step).all() or np.abs(step).max() > 0.5, np.abs(step / scale).max() < 1e-5
         if wild or small or (near > _NEAR and -slopes.sum(axis=1) @ step / 2 < near):
@@ -146,6 +147,11 @@ def _edges(pool, u):
         if site.kind in ("omega", "spread"):
             low[pool.place(site.name)] = float(to_coordinate(site.prior, _ZERO * values[site.name]))
     return low
+
+
+def _resting(slopes):
+    """Coordinates (p,) of which nobody's readings say anything where the search stands."""
+    return (np.sum(slopes**2, axis=1) / 2 < _FLAT) & (np.abs(slopes.sum(axis=1)) < _STILL)
 
 
 def _outer(slopes):

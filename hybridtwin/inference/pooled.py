@@ -258,6 +258,9 @@ def gather(model: Model, people) -> tuple[Pool, list[Group]]:
     """Bind a cohort; people whose records can have the same things happen form a group of one shape."""
     pool, alike = Pool(model), {}
     problems = [bind(model, person, pooled=True) for person in people]
+    tails = tuple(sorted({name for problem in problems for name in problem.kernel.tails}))  # or those with some are a group apart
+    kernels = [dataclasses.replace(problem.kernel, tails=tails) for problem in problems]
+    problems = [dataclasses.replace(problem, kernel=kernel) for problem, kernel in zip(problems, kernels, strict=True)]
     for i, problem in enumerate(problems):
         alike.setdefault(problem.kernel, []).append(i)
     groups = []

@@ -84,7 +84,7 @@ def simulate(
         names=names,
         states=tuple(spec.states),
         clock=bound.clock,
-        priors=priors or type(system)().priors(),
+        priors=priors or _declared(system),
         values=lanes["values"],
         resting=[*mesh.steady.node, *([0] if start == "steady" else [])],
     )
@@ -131,6 +131,14 @@ def _solved(system, bound, laid, choice, lanes, names, start, tol):
     solved = solve_draws(program(choice.stepper), [lanes], [body], refine=refine, tol=tol, instead=instead,
                          width=tile(size), cost=len(mesh.t) * choice.stepper.cost(size))  # fmt: skip
     return mesh, solved
+
+
+def _declared(system):
+    """Priors of the class, to say which parameter of a body is unusual; none where it cannot be made without arguments."""
+    try:
+        return type(system)().priors()
+    except ParameterError:
+        return {}
 
 
 def _check_request(system, priors, start, draws, key):
