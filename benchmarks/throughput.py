@@ -122,7 +122,7 @@ def main(given):
     from hybridtwin.twin import simulate_worlds
 
     people = twins()
-    rescue = ht.When("G", below=(70.0, "mg/dL"), give=("sugar", 20.0, "mg/dL"), wait="15 min")
+    rescue = ht.When("G", below=(80.0, "mg/dL"), give=("sugar", 20.0, "mg/dL"), wait="15 min")
     doses = [ht.Regimen.none("m[IU]/L"), *(ht.Regimen.bolus(b, "m[IU]/L", at=AT) for b in (20.0, 40.0, 80.0))]
 
     def everybody():
