@@ -16,6 +16,7 @@ import numpy as np
 from hybridtwin.causal import grounds
 from hybridtwin.causal.contrast import Contrast, Row, contrast
 from hybridtwin.errors import DeclarationError, UnrelatedTwins
+from hybridtwin.finding import Finding
 from hybridtwin.fit import PARTS, Part, Verdict
 from hybridtwin.outcomes import Outcome, signed
 from hybridtwin.twin import Twin
@@ -99,8 +100,8 @@ class CohortRow:
         )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class CohortContrast(Mapping):
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class CohortContrast(Finding, Mapping):
     """Effects of a cohort; `effects["anna"]` is her own `Contrast`. Made by `ht.contrast` of two `Twins`.
 
     `verdicts`: everybody's own; who is under DO NOT USE is in no average (`refused`), and has no numbers in the table.
@@ -158,10 +159,6 @@ class CohortContrast(Mapping):
             frame[[c for c in frame.columns if frame[c].dtype.kind == "f"]] = np.nan
         return frame
 
-    def to_dataframe(self):
-        """The same as `table`."""
-        return self.table
-
     @property
     def text(self) -> str:
         """The answer in plain language: verdict, averages with harm beside benefit, how people differ, what it rests on."""
@@ -195,9 +192,6 @@ class CohortContrast(Mapping):
 
         row = self.rows[which]
         return needed(row.outcome, -row.average, self.verdict, randomized, identified, f"these {len(row.people)} people")
-
-    def __repr__(self):
-        return self.text
 
 
 def _numbers(row: Row | None) -> dict[str, float]:

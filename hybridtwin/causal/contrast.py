@@ -11,6 +11,7 @@ import numpy as np
 
 from hybridtwin.causal import grounds
 from hybridtwin.errors import DeclarationError, UnrelatedTwins
+from hybridtwin.finding import Finding
 from hybridtwin.fit import Judgment, Part, Verdict
 from hybridtwin.measures import Ever
 from hybridtwin.outcomes import Outcome, as_outcome, harm_of, signed
@@ -170,8 +171,8 @@ class Row:
         return f"{self.outcome.label}: P {a} against P {b} (difference {change}, of the {kind}). Prior alone: {prior}."
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Contrast:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Contrast(Finding):
     """The difference between two worlds of one twin (a minus b), outcome by outcome; harm stands beside benefit."""
 
     twin: Twin
@@ -219,10 +220,6 @@ class Contrast:
 
         return pd.DataFrame([row(r) for r in self.rows])
 
-    def to_dataframe(self):
-        """The same as `table`."""
-        return self.table
-
     @property
     def text(self) -> str:
         """The answer in plain language: verdict first, then outcomes, then what it rests on."""
@@ -262,9 +259,6 @@ class Contrast:
         from hybridtwin import plots
 
         return plots.contrast(self)
-
-    def __repr__(self):
-        return self.text
 
 
 @overload

@@ -22,6 +22,7 @@ import numpy as np
 from hybridtwin.causal.optimize import Decision
 from hybridtwin.engine import double
 from hybridtwin.errors import DeclarationError, InterventionError, PastHorizon
+from hybridtwin.finding import Finding
 from hybridtwin.keys import as_key, folded
 from hybridtwin.sensors import AbstractSensor, Seen
 from hybridtwin.twin import simulate_worlds
@@ -46,8 +47,8 @@ class Worth:
     count: float
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class NextReading:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class NextReading(Finding):
     """Further readings by what they are worth to a decision, most first. Made by `ht.next_reading`."""
 
     decision: Decision
@@ -63,10 +64,6 @@ class NextReading:
         frame = pd.DataFrame([dataclasses.asdict(row) for row in self.rows])
         frame.columns = ["reading", "worth", "error", "p_change", "p_still_meets", "draws_that_count"]
         return frame.assign(perfect=self.perfect)
-
-    def to_dataframe(self):
-        """The same as `table`."""
-        return self.table
 
     @property
     def text(self) -> str:
@@ -93,9 +90,6 @@ class NextReading:
         from hybridtwin.plots import decisions
 
         return decisions.readings(self)
-
-    def __repr__(self):
-        return self.text
 
 
 def next_reading(decision: Decision, readings, *, key=None, draws: int = 200) -> NextReading:

@@ -22,6 +22,7 @@ from hybridtwin.aims import AbstractRisk, Aim, Chance, Expected, as_aim
 from hybridtwin.causal import grounds
 from hybridtwin.causal.candidates import Candidates, gathered
 from hybridtwin.errors import DeclarationError, NotTrustworthy, SolveError, UnrelatedTwins
+from hybridtwin.finding import Finding
 from hybridtwin.fit import Judgment, Part, Verdict
 from hybridtwin.outcomes import Outcome, as_outcome, harm_of
 from hybridtwin.simulate.mesh import layout_of
@@ -53,8 +54,8 @@ class Option:
     verdict: Verdict
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Decision:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Decision(Finding):
     """All candidates with their chances, losses and harms. Made by `optimize`; nothing in it is an instruction.
 
     `options`: the candidates in the order given; `reference`: the twin as it is (as lived, or as planned), for comparison
@@ -205,10 +206,6 @@ class Decision:
         row |= {"prior_p_in": aim.shares(option.prior_value)[1], "prior_risk": self.risk.of(option.prior_loss)}
         return row | {"verdict": option.verdict.headline, "accepted": self.accepted or ""}
 
-    def to_dataframe(self):
-        """The same as `table`."""
-        return self.table
-
     @property
     def text(self) -> str:
         """The answer in plain language: verdict first, then what was found, harm beside it, and what it rests on."""
@@ -227,9 +224,6 @@ class Decision:
         from hybridtwin.causal.information import next_reading
 
         return next_reading(self, readings, key=key, draws=draws)
-
-    def __repr__(self):
-        return self.text
 
 
 # ------------------------------------------------------------------------------------------------------- the verb

@@ -14,6 +14,7 @@ import numpy as np
 from hybridtwin.binding import substance
 from hybridtwin.causal.contrast import contrast
 from hybridtwin.errors import DeclarationError, InterventionError
+from hybridtwin.finding import Finding
 from hybridtwin.fit import Judgment, Part
 from hybridtwin.inference.personalize import personalize
 from hybridtwin.interventions import Do
@@ -56,8 +57,8 @@ class Check:
     tipping: float = float("nan")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Refutation:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Refutation(Finding):
     """What became of an answer under every check. `part`: OK, CAUTION or DO NOT USE, with reasons."""
 
     question: str
@@ -83,10 +84,6 @@ class Refutation:
 
         return pd.DataFrame([dataclasses.asdict(check) for check in self.checks])
 
-    def to_dataframe(self):
-        """The same as `table`."""
-        return self.table
-
     @property
     def text(self) -> str:
         """The answer, then what became of it."""
@@ -96,9 +93,6 @@ class Refutation:
         for c in self.checks:
             lines.append(f"  {c.name} ({c.what}): {c.level}. {c.reason}")
         return "\n".join([*lines, "Checks can refute an answer; passing them does not prove it."])
-
-    def __repr__(self):
-        return self.text
 
 
 def refute(a: Twin, b: Twin, outcome: Outcome, *, key, repeats: int = 3, hidden: Hidden | None = None, method=None,

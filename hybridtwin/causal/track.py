@@ -17,6 +17,7 @@ import numpy as np
 
 from hybridtwin.clock import Clock, span
 from hybridtwin.errors import DeclarationError, NoReadings
+from hybridtwin.finding import Finding
 from hybridtwin.fit import Judgment, Part, Verdict
 from hybridtwin.inference.methods import FOCEI, HMC, Auto
 from hybridtwin.inference.personalize import refits
@@ -72,8 +73,8 @@ class Event:
         return float(np.sqrt(np.mean((self.observed - self.prior) ** 2)))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class TrackRecord:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class TrackRecord(Finding):
     """How past events of one person were predicted before they were seen. Made by `ht.track_record`.
 
     `events`: one for each event and sensor with readings after it; `skipped`: those that could not be judged, and why.
@@ -150,10 +151,6 @@ class TrackRecord:
         ]  # fmt: skip
         return pd.DataFrame(rows)
 
-    def to_dataframe(self):
-        """The same as `table`."""
-        return self.table
-
     @property
     def text(self) -> str:
         """In plain language."""
@@ -186,9 +183,6 @@ class TrackRecord:
         from hybridtwin.plots import decisions
 
         return decisions.track(self)
-
-    def __repr__(self):
-        return self.text
 
 
 def track_record(twin: Twin, of=None, *, ahead=None, apart="1 h", least: int = 2, most: int = 24, method=None) -> TrackRecord:

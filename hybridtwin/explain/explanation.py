@@ -13,6 +13,7 @@ from hybridtwin.explain.influence import Influence, influence, on_lived_day
 from hybridtwin.explain.players import baselines, onset, players_of, reach, stretch_of
 from hybridtwin.explain.sensitivity import Sensitivity, sensitivities
 from hybridtwin.explain.shapley import Shares, shares
+from hybridtwin.finding import Finding
 from hybridtwin.fit import Judgment, Part, Verdict
 from hybridtwin.outcomes import Outcome, as_outcome, harm_of
 from hybridtwin.twin import Twin, simulate_worlds
@@ -21,8 +22,8 @@ _SHARED = 100  # draws of each structure behind the shares, which need many worl
 _RESTS_ON_PRIOR = 0.9  # sd of the outcome over that of the prior's
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Explanation:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Explanation(Finding):
     """What an outcome rests on, in one world of one twin. Made by `explain`.
 
     `value`, `prior_value` (draws,): the outcome; `sensitivity`: derivatives by parameters and inputs; `harms`: the same of
@@ -64,10 +65,6 @@ class Explanation:
             rows = [row | dict.fromkeys(("effect", "q05", "q95", "khat"), np.nan) for row in rows]
         return pd.DataFrame(rows, columns=["kind", "what", "effect", "q05", "q95", "unit", "start", "stop", "khat"])
 
-    def to_dataframe(self):
-        """The same as `table`."""
-        return self.table
-
     @property
     def text(self) -> str:
         """For a reader: verdict first, then the outcome, what drives it, what would change it, and what it rests on."""
@@ -106,9 +103,6 @@ class Explanation:
         from hybridtwin.explain.paths import path_effect
 
         return path_effect(self.twin, other, self.outcome, through)
-
-    def __repr__(self):
-        return self.text
 
 
 def explain(

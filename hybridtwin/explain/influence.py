@@ -31,6 +31,7 @@ from hybridtwin.errors import InterventionError
 from hybridtwin.explain.anew import without as redraw
 from hybridtwin.explain.players import _window_text, windows_of
 from hybridtwin.explain.variance import outcome_at
+from hybridtwin.finding import Finding
 from hybridtwin.inference.psis import USABLE, kish, psis
 from hybridtwin.inference.readings import generator
 from hybridtwin.outcomes import Outcome, as_outcome, signed
@@ -90,8 +91,8 @@ class Reading:
         return f"k-hat {self.khat:.2g}" if self.effective >= _FEW else f"{self.effective:.0f} effective draws"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Influence:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Influence(Finding):
     """Influence of readings on the posterior of an outcome; `mean` and `sd` of the outcome with all of them, `draws` used."""
 
     outcome: Outcome
@@ -116,10 +117,6 @@ class Influence:
 
         return pd.DataFrame([dataclasses.asdict(r) | {"trusted": r.trusted} for r in self.readings])
 
-    def to_dataframe(self):
-        """The same as `table`."""
-        return self.table
-
     @property
     def text(self) -> str:
         """The ten of most influence in a line each."""
@@ -132,9 +129,6 @@ class Influence:
             follows = f", {signed(r.per_unit)}{unit} per {r.unit}" if np.isfinite(r.per_unit) else ""
             lines.append(f"  {r.label}: {told}{follows}")
         return "\n".join(lines)
-
-    def __repr__(self):
-        return self.text
 
 
 @functools.lru_cache(maxsize=16)

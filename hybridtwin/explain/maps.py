@@ -30,6 +30,7 @@ from hybridtwin.errors import InterventionError
 from hybridtwin.explain.players import Player, baselines, players_of, reach, scaled, settled
 from hybridtwin.explain.shapley import worth_of
 from hybridtwin.explain.tangents import Direction, derivatives
+from hybridtwin.finding import Finding
 from hybridtwin.fit import Fit
 from hybridtwin.inference.readings import generator
 from hybridtwin.keys import as_key
@@ -45,8 +46,8 @@ _SAME = 0.9  # rank correlation from which a map is said not to depend on what w
 _DRAWS = 40  # of each structure
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Maps:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Maps(Finding):
     """Maps of one outcome over players: `values[name]` (players, draws), in the outcome's unit.
 
     `sanity[name]`: mean rank correlation with the map under randomized learned arrays ({} where nothing is learned);
@@ -74,10 +75,6 @@ class Maps:
                              "unit": self.outcome.unit, "sanity": self.sanity.get(name, np.nan)})  # fmt: skip
         return pd.DataFrame(rows)
 
-    def to_dataframe(self):
-        """The same as `table`."""
-        return self.table
-
     @property
     def text(self) -> str:
         """The maps side by side, each under its own warning."""
@@ -94,9 +91,6 @@ class Maps:
             middle = np.nanmedian(self.values[name], axis=1)
             lines += [f"    {p.label}: {signed(m)}{unit}" for p, m in zip(self.players, middle, strict=True)]
         return "\n".join(lines)
-
-    def __repr__(self):
-        return self.text
 
 
 def learned(system) -> bool:

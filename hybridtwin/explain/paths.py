@@ -21,6 +21,7 @@ import numpy as np
 
 from hybridtwin.errors import InterventionError, UnrelatedTwins
 from hybridtwin.explain.players import settled
+from hybridtwin.finding import Finding
 from hybridtwin.fit import Verdict
 from hybridtwin.interventions import as_in
 from hybridtwin.outcomes import Outcome, as_outcome, signed
@@ -29,8 +30,8 @@ from hybridtwin.twin import simulate_worlds
 PARTS = ("total", "direct", "indirect", "alone")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class PathEffect:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class PathEffect(Finding):
     """Effects of world `a` against world `b` through a state and past it: `draws[part]` (n,) for each of `PARTS`.
 
     `through`: the states that are held; `ways`: paths of the graph from what was done through them to the outcome, in words
@@ -60,10 +61,6 @@ class PathEffect:
         found = pd.DataFrame(rows)
         return found.assign(median=np.nan, q05=np.nan, q95=np.nan) if self.verdict.headline == "DO NOT USE" else found
 
-    def to_dataframe(self):
-        """The same as `table`."""
-        return self.table
-
     @property
     def text(self) -> str:
         """The parts in words, verdict first."""
@@ -82,9 +79,6 @@ class PathEffect:
         lines.append(f"Rests on the structure of the model: {held} changed by other means is taken to act in the same way.")
         lines.append("Research use; not a medical device.")
         return "\n".join(lines)
-
-    def __repr__(self):
-        return self.text
 
 
 def path_effect(a, b, outcome: Outcome, through: str | Sequence[str]) -> PathEffect:

@@ -14,6 +14,7 @@ import numpy as np
 from hybridtwin.errors import InterventionError
 from hybridtwin.explain.players import reach, settled
 from hybridtwin.explain.tangents import Direction, Tangent, derivatives
+from hybridtwin.finding import Finding
 from hybridtwin.fit import unit_of
 from hybridtwin.outcomes import Outcome, as_outcome, signed
 from hybridtwin.signals import Signal
@@ -64,8 +65,8 @@ class Slope:
         return line
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Sensitivity:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Sensitivity(Finding):
     """Derivatives of one outcome, the parameters first, then doses and signals in the order of the day."""
 
     outcome: Outcome
@@ -98,18 +99,11 @@ class Sensitivity:
 
         return pd.DataFrame([row(s) for s in self.slopes])
 
-    def to_dataframe(self):
-        """The same as `table`."""
-        return self.table
-
     @property
     def text(self) -> str:
         """Every derivative in a line."""
         head = f"How {self.outcome.label} moves when something is a little more:"
         return "\n".join([head, *("  " + s.text for s in self.slopes)])
-
-    def __repr__(self):
-        return self.text
 
 
 def sensitivity(

@@ -20,6 +20,7 @@ import numpy as np
 
 from hybridtwin.errors import InterventionError
 from hybridtwin.explain.players import EXACT, Player, baselines, by_window, players_of, reach, scaled, settled
+from hybridtwin.finding import Finding
 from hybridtwin.inference.readings import generator
 from hybridtwin.keys import as_key
 from hybridtwin.outcomes import Outcome, as_outcome, signed
@@ -29,8 +30,8 @@ _CHUNK = 64  # worlds of one call of the simulator, beside those that bring all 
 _TURNS = 32  # permutations drawn where there are too many players
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Shares:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Shares(Finding):
     """What each player contributed to an outcome: `draws` (players, n), `error` (players,) of the sampled mean, 0 where exact.
 
     `everything` and `nothing` (n,): the outcome with all players and without any; `baseline`: what signals are without them.
@@ -73,10 +74,6 @@ class Shares:
         ]  # fmt: skip
         return pd.DataFrame(rows)
 
-    def to_dataframe(self):
-        """The same as `table`."""
-        return self.table
-
     @property
     def text(self) -> str:
         """Every share in a line, the largest first."""
@@ -86,9 +83,6 @@ class Shares:
         lines = [f"{self.players[i].label}: {told[i]}" for i in self.order]
         known = "" if self.exact else f", sampled (standard error at most {np.max(self.error, initial=0.0):.2g}{unit})"
         return "\n".join([f"Shares in {self.outcome.label}{known}:", *("  " + line for line in lines)])
-
-    def __repr__(self):
-        return self.text
 
 
 def shapley(value: Callable[[np.ndarray], np.ndarray], n: int, *, key=None, turns: int = _TURNS):

@@ -15,6 +15,7 @@ from hybridtwin.coordinates import at_ranks, normal_based
 from hybridtwin.engine import double
 from hybridtwin.explain import indices
 from hybridtwin.explain.players import settled
+from hybridtwin.finding import Finding
 from hybridtwin.fit import Fit
 from hybridtwin.inference.readings import values_of
 from hybridtwin.outcomes import Outcome, as_outcome
@@ -23,8 +24,8 @@ from hybridtwin.twin import simulate_worlds
 _ROWS = 8192  # draws of one simulation
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Variance:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Variance(Finding):
     """Indices of the factors of one structure; see `indices.Indices` for what they mean.
 
     `factors`: parameter names (a parameter of several occasions is one factor); `prior`: over the prior? `between`: share of the
@@ -52,10 +53,6 @@ class Variance:
             rows.append(row)
         return pd.DataFrame(rows)
 
-    def to_dataframe(self):
-        """The same as `table`."""
-        return self.table
-
     @property
     def main(self) -> np.ndarray:
         """The share of each factor that sums (nearly) to one: Shapley effect, or total index where factors are independent."""
@@ -82,9 +79,6 @@ class Variance:
         if self.between > 0.005:
             lines.append(f"  Between the structures: {100 * self.between:.0f} % of the whole variance.")
         return "\n".join(lines)
-
-    def __repr__(self):
-        return self.text
 
 
 def _percent(row) -> str:

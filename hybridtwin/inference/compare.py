@@ -15,6 +15,7 @@ import numpy as np
 
 from hybridtwin.engine import double
 from hybridtwin.errors import DeclarationError, NotTrustworthy, ParameterError
+from hybridtwin.finding import Finding
 from hybridtwin.fit import Fit
 from hybridtwin.inference.methods import SMC, AbstractMethod
 from hybridtwin.inference.personalize import personalize
@@ -62,8 +63,8 @@ class Rival:
         return not self.reason
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Finding):
     """Rival models on one record; made by `compare`. `twin` holds all of them, in the order of `rivals`."""
 
     twin: Twin
@@ -121,10 +122,6 @@ class Comparison:
         ]
         rows.append({"model": NONE, "candidate": self.answer == NONE, "base_rate": self.left, "why_not": ""})
         return pd.DataFrame(rows)
-
-    def to_dataframe(self):
-        """The same as `table`."""
-        return self.table
 
     @property
     def text(self) -> str:
@@ -203,9 +200,6 @@ class Comparison:
         twin = Twin.of(self.twin.record, fits, self.twin.key, self.twin.seed)
         shares = tuple(float(s) for s in shares / shares.sum())
         return dataclasses.replace(twin, shares=shares, root=f"{twin.root}|{shares}")
-
-    def __repr__(self):
-        return self.text
 
 
 def _p(probability):
