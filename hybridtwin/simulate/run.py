@@ -24,7 +24,7 @@ from hybridtwin.simulate.failures import FINE, LOOSE, NOT_FINITE, OVERFLOW, UNSE
 TILE = 64  # lanes of one call on one device; fixed, because the bits of a lane can change with the number of lanes
 _SMALL = 8  # states; the arrays of a tile of larger systems leave the first cache, which costs a third (`benchmarks.simglucose`)
 _FINEST = 64  # sub-steps of a segment at most
-_PATIENCE = 100_000  # evaluations of the rates of a lane beyond which steps are not halved further while there is another method
+_PATIENCE = 500_000  # evaluations of the rates of a lane beyond which steps are not halved further while there is another method
 _STATES = 0.01  # how much a difference of a state counts beside that of an output
 _HOPELESS = 8  # sub-steps of the second method after which a lane that is not finite is given up
 _LOST = 1e-2  # error, relative to the largest value anywhere, above which numbers are masked
