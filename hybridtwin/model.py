@@ -158,7 +158,7 @@ class Model:
     def key(self) -> str:
         """A fingerprint of everything static: two models with the same key share compiled programs."""
         leaves, tree = jax.tree.flatten((self.system, self.sensors, self.varies))
-        numbers = [repr(leaf) for leaf in leaves]
+        numbers = [repr(leaf) if np.ndim(leaf) == 0 else (leaf.shape, np.asarray(leaf).tobytes()) for leaf in leaves]
         made = (self.spec.name, id(type(self.system)), str(tree), numbers, self.start, fingerprint(self.pooling), self.solver)
         text = repr(made)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

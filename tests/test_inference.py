@@ -780,3 +780,30 @@ def test_a_learned_network_is_part_of_a_personalized_body():
     at = plain.simulate(at=[2.0, 10.0])["C"]
     np.testing.assert_allclose(at[:, 1] / at[:, 0], np.exp(-8.0 * closed), rtol=1e-4)
     assert not np.allclose(bent.simulate(at=[10.0])["C"], plain.simulate(at=[10.0])["C"], rtol=1e-3)
+
+
+def test_models_with_other_weights_share_no_programs():
+    """However large the network: NumPy prints only the edges of what has more than a thousand numbers."""
+    import equinox as eqx
+
+    class Wide(ht.System):
+        """dA/dt = -k net(A) A."""
+
+        time = "h"
+
+        class State(ht.State):
+            A: Scalar = ht.state("1")
+
+        k: Scalar = ht.parameter(ht.lognormal(1.0, 0.1), "1/h")
+        net: eqx.nn.Linear
+
+        def rates(self, t, x, u):
+            return self.State(A=-self.k * self.net(jnp.full(40, x.A))[0] * x.A)
+
+        def outputs(self, x, u):
+            return {"y": ht.output(x.A, "1")}
+
+    net = eqx.nn.Linear(40, 40, key=jax.random.key(0))
+    other = eqx.tree_at(lambda n: n.weight, net, net.weight.at[20, 20].add(1.0))
+    keys = {Model(Wide(net=n), y=sensors.Gaussian("y", sd=0.1)).key for n in (net, other, net)}
+    assert len(keys) == 2
