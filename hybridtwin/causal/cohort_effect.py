@@ -70,9 +70,7 @@ class CohortRow:
     @property
     def p_better(self) -> float:
         """Probability that the average effect is better in world a (below zero, or one, where neither way is better)."""
-        average, same = self.average[np.isfinite(self.average)], 0.0 if self.scale == "difference" else 1.0
-        sign = 1.0 if self.outcome.better == "higher" else -1.0
-        return float(np.mean(sign * (average - same) > 0) + 0.5 * np.mean(average == same))
+        return grounds.better(self.average, self.outcome.better, 0.0 if self.scale == "difference" else 1.0)
 
     @property
     def share_better(self) -> np.ndarray:

@@ -91,9 +91,7 @@ class Row:
     @property
     def p_better(self) -> float:
         """Probability that world a is better (of a difference below zero where neither way is); ties count half."""
-        d = self.difference[np.isfinite(self.difference)]
-        sign = 1.0 if self.better == "higher" else -1.0
-        return float(np.mean(sign * d > 0) + 0.5 * np.mean(d == 0)) if d.size else float("nan")
+        return grounds.better(self.difference, self.better)
 
     def p_benefit(self, at_least: float = 0.0) -> float:
         """Probability that world a is better by more than `at_least` (unit of the outcome; ties count half where it is 0).

@@ -37,9 +37,9 @@ def kept_reason(count: int) -> str:
     )
 
 
-def unseen(twin, worlds) -> list[str]:
-    """Ways in which these worlds leave what the record has seen."""
-    spec, lived, found = twin.fits[0].model.spec, twin.fits[0].problem.lived, []
+def unseen(twin, worlds, which: int = 0) -> list[str]:
+    """Ways in which these worlds of one structure leave the doses and the horizon that the record has seen."""
+    spec, lived, found = twin.fits[which].model.spec, twin.fits[which].problem.lived, []
     for name, field in spec.doses.items():
         known = [d.amount for d in lived.inputs[name].doses if d.amount]
         given = [d.amount for w in worlds for d in w.inputs[name].doses if d.amount]
@@ -50,7 +50,7 @@ def unseen(twin, worlds) -> list[str]:
                 f"{name} from {min(given):.3g} to {max(given):.3g} {field.unit}; "
                 f"the record holds {min(known):.3g} to {max(known):.3g}"
             )
-    if spec.horizon is not None and twin.stop - twin.start > spec.horizon:
+    if spec.horizon is not None and worlds[0].stop - worlds[0].start > spec.horizon * (1 + 1e-9):
         found.append(f"the day is longer than {spec.name} was declared for")
     return found
 
@@ -86,6 +86,12 @@ def effective(twin) -> float:
         known = [float(np.min(fit.stats[name])) for name in ("ess_bulk", "ess_tail", "ess") if name in fit.stats]
         total += max(min([float(count), *(k for k in known if np.isfinite(k))]), 1.0)
     return total
+
+
+def better(effect, way, same: float = 0.0) -> float:
+    """Share of an effect's draws (n,) that are better than `same` (lower, where neither way is better); ties count half."""
+    apart = (1.0 if way == "higher" else -1.0) * (effect[np.isfinite(effect)] - same)
+    return float(np.mean(apart > 0) + 0.5 * np.mean(apart == 0)) if apart.size else float("nan")
 
 
 def chance(p: float, n: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hybridtwin.causal import grounds
 from hybridtwin.errors import DeclarationError, UnrelatedTwins
 from hybridtwin.fit import Verdict
 from hybridtwin.outcomes import Outcome, as_outcome
@@ -67,7 +68,7 @@ class Scenarios(Mapping):
                 value = outcome.of(course)
                 row: dict[str, Any] = {"scenario": name, "outcome": told.label, "unit": told.unit, "better": told.better}
                 numbers = _summed("", value) | _summed("difference", value - first if name != self.reference else None)
-                numbers["p_better"] = _better(value - first, told.better) if name != self.reference else np.nan
+                numbers["p_better"] = grounds.better(value - first, told.better) if name != self.reference else np.nan
                 rows.append(row | (dict.fromkeys(numbers, np.nan) if refused else numbers) | {"verdict": self.verdict.headline})
         return pd.DataFrame(rows)
 
@@ -88,12 +89,6 @@ def _summed(word, values) -> dict[str, float]:
     if values is None or not np.isfinite(values).any():
         return dict.fromkeys(names, np.nan)
     return dict(zip(names, map(float, np.nanquantile(values, [0.05, 0.5, 0.95])), strict=True))
-
-
-def _better(difference, better) -> float:
-    d = difference[np.isfinite(difference)]
-    sign = 1.0 if better == "higher" else -1.0
-    return float(np.mean(sign * d > 0) + 0.5 * np.mean(d == 0)) if d.size else float("nan")
 
 
 def scenarios(worlds: Mapping[str, Twin] | None = None, **named: Twin) -> Scenarios:

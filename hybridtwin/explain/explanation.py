@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hybridtwin.causal import grounds
 from hybridtwin.errors import DeclarationError
 from hybridtwin.explain import support, wording
 from hybridtwin.explain.influence import Influence, influence, on_lived_day
@@ -19,7 +20,6 @@ from hybridtwin.outcomes import Outcome, as_outcome, harm_of
 from hybridtwin.twin import Twin, simulate_worlds
 
 _SHARED = 100  # draws of each structure behind the shares, which need many worlds, where nobody says how many
-_RESTS_ON_PRIOR = 0.9  # sd of the outcome over that of the prior's
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -164,7 +164,7 @@ def _judge(outcome, value, prior, beyond, readings) -> Verdict:
     """What this question adds to the verdict of the twin."""
     informed, supported, computed = Judgment(), Judgment(), Judgment()
     spread = float(np.nanstd(prior))
-    if spread > 0 and np.nanstd(value) > _RESTS_ON_PRIOR * spread:
+    if spread > 0 and np.nanstd(value) > grounds.RESTS_ON_PRIOR * spread:
         informed.say("CAUTION", f"{outcome.label}: the readings narrow this by less than a tenth; it rests on the prior")
     lost = float(np.mean(~np.isfinite(value)))
     computed.above(lost, 0.01, 0.2, f"{100 * lost:.0f} % of the draws could not be solved")

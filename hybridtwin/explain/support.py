@@ -4,10 +4,9 @@ import dataclasses
 
 import numpy as np
 
+from hybridtwin.causal import grounds
 from hybridtwin.clock import span
 from hybridtwin.outcomes import Outcome
-
-_BEYOND = 1.5  # a dose larger or smaller than what was lived by this factor has not been seen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,26 +34,17 @@ def unseen(twin) -> tuple[str, ...]:
     found = []
     for which, fit in enumerate(twin.fits):
         spec, lived, world = fit.model.spec, fit.problem.lived, twin.world(which)
-        for name, field in spec.doses.items():
-            known = [d.amount for d in lived.inputs[name].doses if d.amount]
-            given = [d.amount for d in world.inputs[name].doses if d.amount]
-            if given and not known:
-                found.append(f"the record holds no {name} to learn from")
-            elif given and (max(given) > _BEYOND * max(known) or min(given) < min(known) / _BEYOND):
-                found.append(f"{name} from {min(given):.3g} to {max(given):.3g} {field.unit}; "
-                             f"the record holds {min(known):.3g} to {max(known):.3g}")  # fmt: skip
+        found += grounds.unseen(twin, [world], which)
         for name, field in {**spec.signals, **spec.covariates}.items():
             low, high = _range(lived.inputs[name], lived)
             least, most = _range(world.inputs[name], world)
             slack = 0.5 * max(abs(low), abs(high))
             if least < low - slack or most > high + slack:
                 found.append(f"{name} from {least:.3g} to {most:.3g} {field.unit}; the record holds {low:.3g} to {high:.3g}")
-        for path in dict.fromkeys(o.path for o in world.overrides):
+        for path in dict.fromkeys([*(o.path for o in world.overrides), *(s.state for s in world.sets)]):
             found.append(f"{path} is set, which no record has seen")
         for state in dict.fromkeys(c.state for c in world.clamps):
             found.append(f"{state} is held, which no record has seen")
-        if spec.horizon is not None and world.stop - world.start > spec.horizon * (1 + 1e-9):
-            found.append(f"the day is longer than {spec.name} was declared for")
     return tuple(dict.fromkeys(found))
 
 
