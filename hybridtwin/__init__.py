@@ -16,7 +16,7 @@ _HOME = {
     "Signal": "signals", "Regimen": "signals", "Clock": "signals",
     "Person": "records", "Cohort": "records",
     "Rescue": "interventions", "When": "interventions", "Titrate": "interventions",
-    "once": "interventions", "as_in": "interventions",
+    "once": "changes", "as_in": "changes", "equation": "changes",
     "RK4": "simulate.steppers", "Exact": "simulate.steppers", "Adaptive": "simulate.steppers", "Rosenbrock": "simulate.stiff",
     "simulate": "simulate.verb", "glycemic": "glycemia",
     "Model": "model",
@@ -64,6 +64,9 @@ if _TYPING:  # what an editor sees; at run time names are loaded when first used
     from hybridtwin.causal.scm import scm as scm
     from hybridtwin.causal.track import TrackRecord as TrackRecord
     from hybridtwin.causal.track import track_record as track_record
+    from hybridtwin.changes import as_in as as_in
+    from hybridtwin.changes import equation as equation
+    from hybridtwin.changes import once as once
     from hybridtwin.explain.distill import distill as distill
     from hybridtwin.explain.explanation import Explanation as Explanation
     from hybridtwin.explain.explanation import explain as explain

@@ -336,6 +336,18 @@ def check(system, spec=None) -> Report:
     )
 
 
+def checked_equation(spec, state: str, rate) -> frozenset[str]:
+    """What another equation of a state depends on: "x.state", "u.input", parameters. Errors as in `check`."""
+    tracer, target = _Tracer(spec.example, spec), f"d {state}/dt"
+    unit = spec.states[state].unit
+    terms = tracer.trace(
+        "do",
+        lambda body, t, x, u: {target: rate(body, t, x, u)},
+        lambda: {target: (parse(unit) / parse(spec.time), f"{state} [{unit}] with time in {spec.time}")},
+    )
+    return terms[target].deps
+
+
 def is_linear(system) -> bool:
     """Whether the rates of a system (class or instance) are affine in its states, and the same at all times."""
     return check(system).linear

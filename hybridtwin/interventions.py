@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from hybridtwin.changes import Equation, Once, Stuck
 from hybridtwin.errors import AmbiguousDose, DeclarationError, InterventionError, PastHorizon, UnknownTarget
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.units import factor, time_factor
@@ -168,55 +169,6 @@ def _check_looks(kind, every, delay) -> None:
         raise DeclarationError(f"{kind}: delay={delay!r} is longer than every={every!r}, or negative. Look less often.")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Once:
-    """A state that is set at one moment and then goes on by its own equation: a transplant, a refill, a lost liter of blood.
-
-    **Arguments:** `value`: a number in the state's unit, (number, unit), an array of one number a draw, or a function of what
-    the state was, written with `jax.numpy` where it is more than arithmetic.
-
-    ```python
-    twin.do(volume=ht.once(lambda v: v - 500), start="07:30")
-    ```
-
-    It happens at `start`, before whatever else happens at that moment.
-    """
-
-    value: Any
-
-    def __str__(self):
-        if callable(self.value):
-            return "set once by a function of what it was"
-        if isinstance(self.value, tuple):
-            return f"set once to {self.value[0]:g} {self.value[1]}"
-        return f"set once to {self.value:g}" if np.ndim(self.value) == 0 else "set once, draw by draw"
-
-
-def once(value) -> Once:
-    """A state set at one moment; see `Once`."""
-    return Once(value)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class AsIn:
-    """A state that is held, draw by draw, to its course in another world of the same twin.
-
-    `twin.do(meal=..., insulin=ht.as_in(twin))`: what the meal does when insulin does not answer to it, the effect not through
-    insulin. The course is looked at 800 times (4,000 where doses arrive with a lag) and whenever something happens in either
-    world; in between it is a straight line (.2 % where the jump of a dose with a lag falls in between, else below 1e-4).
-    """
-
-    twin: Any
-
-    def __str__(self):
-        return f"as in: {self.twin.label}"
-
-
-def as_in(twin) -> AsIn:
-    """Hold a state to its course in another world; see `AsIn`."""
-    return AsIn(twin)
-
-
 _MOST = 256  # acts of one rule in one simulation that a compiled program can keep
 
 
@@ -347,6 +299,27 @@ class Setting:
 
 
 @dataclasses.dataclass(frozen=True)
+class Edit:
+    """A state that has another equation inside a window."""
+
+    state: str
+    rate: Callable[[Any, Any, Any, Any], Any]
+    start: float
+    stop: float
+    causes: frozenset[str] = frozenset()  # what the new rate depends on
+
+
+@dataclasses.dataclass(frozen=True)
+class Misread:
+    """A sensor that inside a window reads something else than it would: `change` of what it would read."""
+
+    sensor: str
+    change: Callable[[Any], Any]
+    start: float
+    stop: float
+
+
+@dataclasses.dataclass(frozen=True)
 class World:
     """The inputs of one world in the system's declared units and time, ready to be laid on a mesh.
 
@@ -361,16 +334,25 @@ class World:
     overrides: tuple[Override, ...] = ()
     clamps: tuple[Clamp, ...] = ()
     sets: tuple[Setting, ...] = ()
+    edits: tuple[Edit, ...] = ()
+    misread: tuple[Misread, ...] = ()
     rules: tuple[Rescue | When | Titrate, ...] = ()
     onset: float | None = None
     notes: tuple[str, ...] = ()
 
 
-def _unknown(name, spec):
-    known = [*spec.doses, *spec.signals, *spec.covariates, *spec.parameters, *spec.constants, *spec.states]
+def _unknown(name, spec, sensors):
+    read = [_reading_of(name, spec) for name in sensors]
+    known = [*spec.doses, *spec.signals, *spec.covariates, *spec.parameters, *spec.constants, *spec.states, *read]
     near = get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(near)}?" if near else f"Known targets: {', '.join(known)}."
-    return UnknownTarget(f"do: {name!r} is no input, parameter or state of this system. {hint}")
+    said = f"an output, which follows from states; what is read of it is {_reading_of(name, spec)!r}" if name in sensors else None
+    return UnknownTarget(f"do: {name!r} is {said or 'no input, parameter or state of this system'}. {hint}")
+
+
+def _reading_of(sensor, spec) -> str:
+    """What a sensor is called where an output or state may have its name."""
+    return f"reading of {sensor}" if sensor in spec.outputs or sensor in spec.states else sensor
 
 
 def _as_number(value, unit, name):
@@ -444,9 +426,9 @@ def _window(do, clock, world):
     return start, (stop if do.stop is not None else float("inf"))
 
 
-def _enact_one(world, do, spec, clock):
+def _enact_one(world, do, spec, clock, sensors):
     start, stop = _window(do, clock, world)
-    inputs, overrides, clamps, sets = dict(world.inputs), list(world.overrides), list(world.clamps), list(world.sets)
+    inputs, parts = dict(world.inputs), []
     onsets, notes = [] if do.targets else [start], list(world.notes)
     for name, value in do.targets.items():
         if name in spec.doses:
@@ -460,7 +442,9 @@ def _enact_one(world, do, spec, clock):
                 notes.append(
                     f"a {name} was moved before {clock.label(start)}: the intervention starts at {clock.label(moved)}"
                 )
-        elif name in spec.signals or name in spec.covariates:
+            continue
+        onsets.append(start)
+        if name in spec.signals or name in spec.covariates:
             field = spec.signals.get(name) or spec.covariates[name]
             lived = inputs[name]
             fresh = value(lived) if callable(value) and not isinstance(value, Signal) else value
@@ -470,33 +454,34 @@ def _enact_one(world, do, spec, clock):
                 fresh = Signal.constant(_as_number(fresh, field.unit, name), field.unit)
             end = world.stop if stop == float("inf") else stop
             inputs[name] = lived.within(start, end, fresh) if do.start is not None or do.stop is not None else fresh
-            onsets.append(start)
         elif name in spec.parameters or name in spec.constants:
             field = spec.parameters.get(name) or spec.constants[name]
-            change = value if callable(value) else _as_number(value, field.unit, name)
-            overrides.append(Override(name, change, start, stop))
-            onsets.append(start)
-        elif name in spec.states and isinstance(value, Once):
-            sets.append(_setting(name, value.value, spec.states[name].unit, do, start, clock))
-            onsets.append(start)
-        elif name in spec.states and isinstance(value, Course):
-            clamps.append(Clamp(name, value, start, stop))
-            onsets.append(start)
+            parts.append(Override(name, value if callable(value) else _as_number(value, field.unit, name), start, stop))
         elif name in spec.states:
-            field = spec.states[name]
-            signal = (
-                value.resolve(clock, clock.unit, field.unit)
-                if isinstance(value, Signal)
-                else Signal.constant(_as_number(value, field.unit, name), field.unit)
-            )
-            clamps.append(Clamp(name, signal, start, stop))
-            onsets.append(start)
+            parts.append(_of_state(name, value, spec, do, start, stop, clock))
+        elif (sensor := name.removeprefix("reading of ")) in sensors and (sensor != name or name == _reading_of(name, spec)):
+            of = sensors[sensor].of
+            unit = (spec.outputs.get(of) or spec.states[of]).unit
+            parts.append(Misread(sensor, value if callable(value) else Stuck(_as_number(value, unit, name)), start, stop))
         else:
-            raise _unknown(name, spec)
+            raise _unknown(name, spec, sensors)
     onset = min([t for t in (*onsets, world.onset) if t is not None], default=None)
-    return dataclasses.replace(
-        world, inputs=inputs, overrides=tuple(overrides), clamps=tuple(clamps), sets=tuple(sets), onset=onset, notes=tuple(notes)
-    )
+    kinds = {"overrides": Override, "clamps": Clamp, "sets": Setting, "edits": Edit, "misread": Misread}
+    fresh = {field: (*getattr(world, field), *(p for p in parts if isinstance(p, kind))) for field, kind in kinds.items()}
+    return dataclasses.replace(world, inputs=inputs, onset=onset, notes=tuple(notes), **fresh)
+
+
+def _of_state(name, value, spec, do, start, stop, clock) -> "Setting | Clamp | Edit":
+    """What becomes of a state: set once, moved by another equation, or held to a course, a signal or a number."""
+    unit = spec.states[name].unit
+    if isinstance(value, Once):
+        return _setting(name, value.value, unit, do, start, clock)
+    if isinstance(value, Equation):
+        return Edit(name, value.rate, start, stop, value.causes(spec, name))
+    if isinstance(value, Course):
+        return Clamp(name, value, start, stop)
+    signal = value.resolve(clock, clock.unit, unit) if isinstance(value, Signal) else None
+    return Clamp(name, signal or Signal.constant(_as_number(value, unit, name), unit), start, stop)
 
 
 def _setting(name, value, unit, do, start, clock) -> Setting:
@@ -524,19 +509,27 @@ def _setting(name, value, unit, do, start, clock) -> Setting:
 def enact(lived, dos, spec, clock, rules=(), sensors=None):
     """The world that results when `dos` are done, in order, in the lived world, under rules of care.
 
-    `sensors`: name -> sensor, which rules may read.
+    `sensors`: name -> sensor, which rules may read and `do` may change.
 
     **Raises:** UnknownTarget, AmbiguousDose, PastHorizon, InterventionError, UnitError; each says what to write instead.
     """
     world = lived
     for do in dos:
-        world = _enact_one(world, do, spec, clock)
+        world = _enact_one(world, do, spec, clock, sensors or {})
     rules = tuple(_reading(rule, spec, sensors or {}) for rule in rules)
     for rule in rules:
         _check_rule(rule, spec, sensors or {})
     if rules:
         world = dataclasses.replace(world, rules=tuple(rules), onset=lived.start if world.onset is None else world.onset)
     return world
+
+
+def misread(readings, world, sensor, times):
+    """Readings (draws, N) of a sensor at `times` (N,), in system time, as they come out in a world that changes them."""
+    for part in world.misread:
+        if part.sensor == sensor:
+            readings = np.where((times >= part.start) & (times < part.stop), np.asarray(part.change(readings)), readings)
+    return readings
 
 
 def _reading(rule, spec, sensors):

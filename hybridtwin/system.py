@@ -339,6 +339,7 @@ class Spec:
     step: float | None = None  # of a difference equation, in `time`
     restless: str | None = None  # why there is no rest
     forgotten: frozenset[str] = frozenset()  # parameters of the first row on which the rest does not depend
+    example: Any = dataclasses.field(default=None, repr=False, compare=False)  # a system of this kind, to try equations on
 
     @property
     def moving(self) -> tuple[str, ...]:
@@ -581,6 +582,7 @@ def _spec(system: System) -> Spec:
         switches=report.switches,
         noise=report.noise,
         routed=dict(report.routes),
+        example=system,
     )
 
 

@@ -16,7 +16,7 @@ from hybridtwin.clock import Clock
 from hybridtwin.engine import double, side_by_side
 from hybridtwin.errors import InterventionError, PastHorizon, SolveError
 from hybridtwin.fit import PARTS, Fit, Part, Verdict, common_outputs
-from hybridtwin.interventions import Do, Rescue, Titrate, When, World, enact
+from hybridtwin.interventions import Do, Rescue, Titrate, When, World, enact, misread
 from hybridtwin.keys import folded
 from hybridtwin.records import Person
 from hybridtwin.sensors import Seen
@@ -178,12 +178,13 @@ class Twin:
     def do(self, *, start=None, stop=None, respond: Any = None, **targets) -> "Twin":
         """The same body, the same day, with something done.
 
-        **Arguments:** `targets`: input, parameter or state by name -> what it becomes: a function of the old
-        (`bolus=lambda b: b.shift(-20, "min")`), a `Regimen` or `Signal`, a number where a number has one meaning, or
-        (number, unit). `start`, `stop`: window of lived time: numbers of the record's unit, "07:30" (the last such time in
-        the record), "2026-03-24 07:30", "day 2 07:30". `respond`: rules of care, a `When`, `Rescue` or `Titrate` or
-        several, which watch from the first difference on (from `start` where nothing else is done); without them later decisions
-        are kept as lived. For dotted names write `twin.do(**{"gut.ka": ...})`.
+        **Arguments:** `targets`: input, parameter, state or sensor by name -> what it becomes: a function of the old
+        (`bolus=lambda b: b.shift(-20, "min")`; of a sensor, of what it would read), a `Regimen` or `Signal`, a number where
+        a number has one meaning, or (number, unit); of a state also `ht.once`, `ht.as_in` or `ht.equation`. `start`, `stop`:
+        window of lived time: numbers of the record's unit, "07:30" (the last such time in the record), "2026-03-24 07:30",
+        "day 2 07:30". `respond`: rules of care, a `When`, `Rescue` or `Titrate` or several, which watch from the first
+        difference on (from `start` where nothing else is done); without them later decisions are kept as lived. For other
+        names than Python's write `twin.do(**{"gut.ka": ..., "reading of C": ...})`.
 
         **Raises:** UnknownTarget, AmbiguousDose, PastHorizon, InterventionError, UnitError.
         """
@@ -292,7 +293,7 @@ class Twin:
                 names = (fit.model.sensors[name].of,)
                 found = solve(fit, day, [self.world(i)], draws=draws, key=self.key, at=times, names=names)
                 mean = found.solved.values[0, :, :, 0]
-                return mean, _new_readings(fit, name, mean, times, day.bound, self.key)
+                return mean, misread(_new_readings(fit, name, mean, times, day.bound, self.key), self.world(i), name, times)
 
         calls = [functools.partial(predicted, i) for i in range(len(self.fits))]
         expectations, readings = zip(*side_by_side(calls), strict=True)
@@ -334,7 +335,8 @@ class Twin:
                 values = {s: np.asarray(fit.values[s])[index] for s in fit.kernel.sites_of(name)}
                 move = jax.vmap(lambda v, m, o, fit=fit: fit.kernel.sensor_of(name, v).moved(seen.value, m, o))
                 means.append(here)
-                readings.append(np.where(seen.censored == 0, np.asarray(move(values, lived, here)), np.nan))
+                moved = np.where(seen.censored == 0, np.asarray(move(values, lived, here)), np.nan)
+                readings.append(misread(moved, self.world(i), name, seen.time))
         unit = self.fits[0].model.unit_of(self.fits[0].model.sensors[name].of)
         return Predicted(name, seen.time, unit, np.concatenate(means), np.concatenate(readings), seen.time, seen.value,
                          seen.censored, self.clock)  # fmt: skip

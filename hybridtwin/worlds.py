@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.binding import Bound
+from hybridtwin.changes import AsIn, Once
 from hybridtwin.engine import Lanes, double
 from hybridtwin.errors import InterventionError, UnrelatedTwins
 from hybridtwin.fit import Fit
-from hybridtwin.interventions import AsIn, Course, Do, Once, World
+from hybridtwin.interventions import Course, Do, World
 from hybridtwin.keys import folded
 from hybridtwin.model import Data, Kernel, Model, lived_world
 from hybridtwin.rest import REMEDY
@@ -165,7 +166,7 @@ def kernel_of(fit: Fit, day: Day, worlds) -> tuple[Kernel, Choice]:
     if day.lived:
         groups = dict(fit.kernel.occasions)
     exact = model.spec.linear and all(world.inputs[n].stepwise for world in worlds for n in model.spec.signals)
-    exact = exact and not layout.clamped and not layout.noise
+    exact = exact and not layout.clamped and not layout.noise and not layout.edits
     amounts, times = (sum(getattr(e, name) > 0 for e in day.bound.latent) for name in ("amount_sd", "time_sd"))
     choice = _choice(fit, day, exact, bool(layout.triggered))
     return Kernel(model, layout, choice.stepper, tuple(sorted(groups.items())), amounts, times), choice

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from hybridtwin.changes import Stuck
 from hybridtwin.drawing import columns_svg
 from hybridtwin.errors import DeclarationError, UnknownTarget
 from hybridtwin.interventions import Titrate, When
@@ -301,9 +302,21 @@ def _of_twin(twin) -> Graph:
     known = _of_model(twin.fits[0].model)
     nodes, edges, moves = dict(known.nodes), list(known.edges), set(known.moves)
     world, spec = twin.world(), twin.fits[0].model.spec
-    changed = [name for do in twin.dos for name in do.targets]
-    for name in changed:
-        nodes[name] = dataclasses.replace(nodes[name], done=True)
+    for name in dict.fromkeys(name for do in twin.dos for name in do.targets):
+        label = next(n for n in (name, f"reading of {name}", name.removeprefix("reading of ")) if n in nodes)
+        nodes[label] = dataclasses.replace(nodes[label], done=True)
+    for edit in world.edits:
+        new = {(_plain(cause), edit.state) for cause in edit.causes} - {(edit.state, edit.state), ("t", edit.state)}
+        given = {(n, edit.state) for n, dose in spec.doses.items() if dose.into == edit.state}
+        if edit.start <= world.start and edit.stop >= world.stop:  # the old equation holds at no time
+            edges = [e for e in edges if e[1] != edit.state or e not in moves or e in given]
+            moves = {e for e in moves if e[1] != edit.state or e in given}
+        edges += [e for e in sorted(new) if e[0] in nodes and e not in edges]
+        moves |= {e for e in new if e[0] in nodes}
+    for part in world.misread:
+        label = f"reading of {part.sensor}" if f"reading of {part.sensor}" in nodes else part.sensor
+        if isinstance(part.change, Stuck) and part.start <= world.start and part.stop >= world.stop:
+            edges = [e for e in edges if e[1] != label]
     for clamp in world.clamps:
         if clamp.start <= world.start and clamp.stop >= world.stop:
             edges, moves = [e for e in edges if e[1] != clamp.state], {e for e in moves if e[1] != clamp.state}

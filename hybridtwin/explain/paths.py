@@ -19,11 +19,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hybridtwin.changes import as_in
 from hybridtwin.errors import InterventionError, UnrelatedTwins
 from hybridtwin.explain.players import settled
 from hybridtwin.finding import Finding
 from hybridtwin.fit import Verdict
-from hybridtwin.interventions import as_in
 from hybridtwin.outcomes import Outcome, as_outcome, signed
 from hybridtwin.twin import simulate_worlds
 
@@ -141,6 +141,7 @@ def _different(one, two, spec) -> list[str]:
     found += [o.path for o in (*one.overrides, *two.overrides) if (o in one.overrides) != (o in two.overrides)]
     parts = [(c.state, c in one.clamps, c in two.clamps) for c in (*one.clamps, *two.clamps)]
     parts += [(s.state, s in one.sets, s in two.sets) for s in (*one.sets, *two.sets)]
+    parts += [(e.state, e in one.edits, e in two.edits) for e in (*one.edits, *two.edits)]
     found += [f"x.{state}" for state, here, there in parts if here != there]
     return list(dict.fromkeys(found))
 

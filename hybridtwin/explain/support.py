@@ -43,6 +43,8 @@ def unseen(twin) -> tuple[str, ...]:
                 found.append(f"{name} from {least:.3g} to {most:.3g} {field.unit}; the record holds {low:.3g} to {high:.3g}")
         for path in dict.fromkeys([*(o.path for o in world.overrides), *(s.state for s in world.sets)]):
             found.append(f"{path} is set, which no record has seen")
+        for state in dict.fromkeys(e.state for e in world.edits):
+            found.append(f"{state} has another equation, which no record has seen")
         for state in dict.fromkeys(c.state for c in world.clamps):
             found.append(f"{state} is held, which no record has seen")
     return tuple(dict.fromkeys(found))

@@ -24,6 +24,8 @@ class Layout:
     varying: tuple[tuple[str, str], ...] = ()  # (parameter, group) that take one value an occasion
     clamped: tuple[str, ...] = ()
     sets: tuple[tuple[str, Callable | None], ...] = ()  # states set once; by a function of the old value, or to a lane's number
+    edits: tuple[tuple[str, Callable], ...] = ()  # states with another equation in a window
+    misread: tuple[tuple[str, Callable], ...] = ()  # sensors that read something else in a window: what of their reading
     resets: bool = False
     steady: int = 0  # number of steady-state declarations
     steady_pieces: int = 1
@@ -85,7 +87,7 @@ class Mesh(NamedTuple):
     occasion: np.ndarray  # (K, V) index of the occasion
     reset: np.ndarray  # (K,)
     set: np.ndarray  # (K, S) is the state set at this node, before what else happens there?
-    override: np.ndarray  # (K, P) inside the window?
+    override: np.ndarray  # (K, P + E + M) inside the window of the parameter, the equation, the sensor?
     clamp: np.ndarray  # (K, Q) inside the window?
     clamp_value: np.ndarray  # (K, Q)
     clamp_slope: np.ndarray  # (K, Q)

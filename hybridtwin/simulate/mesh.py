@@ -147,6 +147,8 @@ def layout_of(worlds, spec, *, varying=(), latents=0, noise=False):
         moving=tuple(n for n in spec.routes if n in moving),
         moving_infused=infused,
         overridden=_overridden(worlds),
+        edits=union([[(e.state, e.rate) for e in world.edits] for world in worlds]),
+        misread=union([[(m.sensor, m.change) for m in world.misread] for world in worlds]),
         varying=tuple(varying),
         clamped=tuple(dict.fromkeys(c.state for w in worlds for c in w.clamps)),
         sets=union([[(s.state, s.change) for s in world.sets] for world in worlds]),
@@ -173,6 +175,16 @@ def override_columns(world, layout):
 def set_columns(world, layout):
     """Column of `layout.sets` for each state that a world sets once."""
     return columns_among([(s.state, s.change) for s in world.sets], layout.sets)
+
+
+def _windows(world, layout):
+    """What has a window in a world, with its column of `Mesh.override`: parameters, then equations, then sensors."""
+    edits, misread = [(e.state, e.rate) for e in world.edits], [(m.sensor, m.change) for m in world.misread]
+    first = len(layout.overridden)
+    yield from zip(world.overrides, override_columns(world, layout), strict=True)
+    yield from zip(world.edits, (first + c for c in columns_among(edits, layout.edits)), strict=True)
+    first += len(layout.edits)
+    yield from zip(world.misread, (first + c for c in columns_among(misread, layout.misread)), strict=True)
 
 
 class _Nodes:
@@ -222,7 +234,7 @@ def _events(world, spec, entries, knots):
         events += [(end, FIRST, False) for end in ends if end < e.ceiling]
     for name in (*spec.signals, *spec.covariates):
         events += [(float(t), FIRST, False) for t in world.inputs[name].knots if world.start <= t <= world.stop]
-    for part in (*world.overrides, *world.clamps):
+    for part in (*world.overrides, *world.clamps, *world.edits, *world.misread):
         events += [(t, FIRST, False) for t in (part.start, part.stop) if world.start <= t <= world.stop]
     for clamp in world.clamps:
         events += [(float(t), FIRST, False) for t in clamp.signal.knots if world.start <= t <= world.stop]
@@ -293,10 +305,10 @@ def _whole_steps(t, start, spec):
         )
 
 
-def _spans(nodes, parts, columns, width, count):
-    """(K, P) booleans: is node k inside the window of the part in column p?"""
+def _spans(nodes, parts, width, count):
+    """(K, P) booleans: is node k inside the window of the part in column p? `parts`: (part, column)."""
     inside = np.zeros((width, count), bool)
-    for part, column in zip(parts, columns, strict=True):
+    for part, column in parts:
         inside[:, column] |= nodes.window(part.start, part.stop)
     return inside
 
@@ -444,10 +456,8 @@ def _lay_one(world, spec, layout, entries, nodes, read, occasions):
         occasion=columns(occasion, np.int32),
         reset=reset,
         set=once,
-        override=_spans(nodes, world.overrides, override_columns(world, layout), width, len(layout.overridden)),
-        clamp=_spans(
-            nodes, world.clamps, [layout.clamped.index(c.state) for c in world.clamps], width, len(layout.clamped)
-        ),
+        override=_spans(nodes, _windows(world, layout), width, len((*layout.overridden, *layout.edits, *layout.misread))),
+        clamp=_spans(nodes, ((c, layout.clamped.index(c.state)) for c in world.clamps), width, len(layout.clamped)),
         clamp_value=columns([held[n][0] for n in layout.clamped]),
         clamp_slope=columns([held[n][1] for n in layout.clamped]),
         watch=watch,

@@ -124,7 +124,7 @@ class _Day:
         mesh = lay([world], spec, layout, [], max_step=2 * span)[0]
         tree, self.leaves, paths, self.values = _bodies(_Same(system))
         self.overrides = np.zeros((len(self.values), len(layout.overridden)))
-        self._probe = _probe(tree, Layout(overridden=layout.overridden), start, paths)
+        self._probe = _probe(tree, Layout(overridden=layout.overridden, edits=layout.edits), start, paths)
         self._mesh, self.t, self._precision = mesh, mesh.t, jnp.result_type(float)  # a record may be bound outside any verb
         places = {path: i for i, path in enumerate(spec.states)}
         scales, count = _scales(spec), len(spec.states)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
+from hybridtwin.rest import rest_of
 from hybridtwin.simulate.events import Acts, Care, Segment, cross, left_by, look, settle
 from hybridtwin.simulate.failures import FINE, NOT_FINITE, OVERFLOW
 from hybridtwin.simulate.layout import Layout, Mesh
@@ -92,7 +93,31 @@ def _here(system, layout: Layout, node, extras):
         system = put(system, path, get(system, path)[node["occasion"][i]])
     for i, path in enumerate(layout.overridden):
         system = put(system, path, jnp.where(node["override"][i], extras.overrides[i], get(system, path)))
-    return system
+    first = len(layout.overridden)
+    on = tuple(node["override"][first + i] for i in range(len(layout.edits)))
+    return _Edited(system, layout.edits, on) if on else system
+
+
+class _Edited(eqx.Module):
+    """A system in which some states have other equations, where `on`; in all else it is the system."""
+
+    system: Any
+    edits: tuple = eqx.field(static=True)  # (state, rate)
+    on: tuple  # () each
+
+    def rates(self, t, x, u):
+        dx = self.system.rates(t, x, u)
+        for (path, rate), on in zip(self.edits, self.on, strict=True):
+            dx = put(dx, path, jnp.where(on, rate(self.system, t, x, u), get(dx, path)))
+        return dx
+
+    def steady(self, u):
+        """Where it rests; what the author wrote down is the rest of the old equations."""
+        edited = jnp.any(jnp.array(self.on, bool))
+        return jax.tree.map(lambda a, b: jnp.where(edited, a, b), rest_of(self, u), self.system.steady(u))
+
+    def __getattr__(self, name):
+        return getattr(self.system, name)
 
 
 _SEEN = ("t", "signal", "slope", "covariate", "occasion", "override")  # what a system sees of a node
@@ -360,7 +385,13 @@ def _segment(here, layout, node, mesh, share, flow, paths=None, readers=None):
 
     def read(r, value, t):
         name = layout.rules[r].reads
-        return readers[name](value, t) if name is not None and readers is not None else value
+        if name is None or readers is None:
+            return value
+        found, first = readers[name](value, t), len(layout.overridden) + len(layout.edits)
+        for i, (sensor, change) in enumerate(layout.misread):
+            if sensor == name:
+                found = jnp.where(node["override"][first + i], change(found), found)
+        return found
 
     def rates(t, y, left):
         dx = here.rates(t, y, inputs(t, left))
@@ -432,7 +463,7 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
     nodes, place = _nodes(system, layout, mesh, extras)
     if layout.steady:
         steady, unravel = _steady_states(system, layout, stepper, mesh, extras, x0)
-    if spec.unforced and not (layout.rates or layout.moving_infused or layout.clamped or layout.noise):
+    if spec.unforced and not (layout.rates or layout.moving_infused or layout.clamped or layout.noise or layout.edits):
         stepper = unforced(stepper)
     gaps = {"h": jnp.append(jnp.diff(nodes["t"]), 0.0)}
     packed = _Packed({name: a for name, a in {**nodes, **gaps}.items() if name not in _idle(layout)})

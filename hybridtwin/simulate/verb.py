@@ -216,7 +216,7 @@ def _choice(system, lived, world, solver, start, layout) -> Choice:
     if isinstance(solver, Adaptive):
         return Choice(solver, span / _WATCHED if watched else whole, "as asked")
     flat = all(world.inputs[name].stepwise for name in spec.signals) and all(c.signal.stepwise for c in world.clamps)
-    exact = spec.linear and flat and not layout.noise and (solver is None or isinstance(solver, Exact))
+    exact = spec.linear and flat and not layout.noise and not layout.edits and (solver is None or isinstance(solver, Exact))
     if isinstance(solver, Exact) and not exact:
         raise DeclarationError(
             f"{spec.name} is not linear with piecewise constant signals, so it has no exact steps. Leave solver= out."
