@@ -20,6 +20,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from hybridtwin.packing import Packed
+
 _LOOPS = "xla_cpu_small_while_loop_byte_threshold"
 _FLAGS = {"xla_backend_extra_options": f"{_LOOPS}=1000000000", "xla_backend_optimization_level": "1"}
 
@@ -186,11 +188,15 @@ class Lanes:
     """`f` over a batch of lanes: compiled once, and spread over all devices where their number divides that of the lanes.
 
     Every device runs the program of its own lanes and talks to no other, so a lane has the bits it would have alone on one
-    device with as many lanes beside it. `axes`: 0 for arguments with a leading axis of lanes, None for what all lanes share.
+    device with as many lanes beside it. `axes`: 0 for arguments with a leading axis of lanes, None for what all lanes share,
+    which may be `Packed`.
     """
 
     def __init__(self, f, axes):
-        self._f, self._axes, self._one = f, axes, jax.jit(jax.vmap(f, axes), compiler_options=batched())
+        def opened(*args):
+            return f(*(a.open() if isinstance(a, Packed) else a for a in args))
+
+        self._f, self._axes, self._one = opened, axes, jax.jit(jax.vmap(opened, axes), compiler_options=batched())
         self.called = False  # has it been compiled, for some shapes?
 
     @functools.cached_property

@@ -148,8 +148,9 @@ class Model:
             raise DeclarationError(f"solver={solver!r} is no stepper. Write ht.Rosenbrock(), ht.RK4(2), or leave it out.")
         self.system, self.sensors, self.start, self.solver = system, dict(sensors), start, solver
         self.name, self.fit_noiseless = name or spec.name, fit_noiseless
+        self.known_sites: dict[Any, tuple[Site, ...]] = {}  # what `sites` answered
 
-    @property
+    @functools.cached_property
     def spec(self):
         """What the system declares."""
         return self.system.spec
@@ -184,7 +185,12 @@ class Model:
     def medians(self) -> dict[str, float]:
         """Median of every prior of the system."""
         typical = self.system.typical().values()
-        return {path: typical[path] for path in self.system.priors()}
+        return {path: typical[path] for path in self.priors}
+
+    @functools.cached_property
+    def priors(self) -> dict[str, Any]:
+        """Every prior of the system."""
+        return self.system.priors()
 
     def unit_of(self, name: str) -> str:
         """Unit of an output or state."""
@@ -194,7 +200,7 @@ class Model:
     def sites(self, occasions: Mapping[str, int], amounts: int, times: int) -> tuple[Site, ...]:
         """The unknowns of one person: `occasions`: group -> number; `amounts`, `times`: uncertain events."""
         found = []
-        for path, prior in self.system.priors().items():
+        for path, prior in self.priors.items():
             field = self.spec.parameters.get(path)
             if self.start == "steady" and path in self.spec.forgotten:
                 continue
@@ -212,7 +218,7 @@ class Model:
         found += [Site("times", dist.Normal(0.0, 1.0), times, kind="time")] if times else []
         return tuple(found)
 
-    @property
+    @functools.cached_property
     def varying(self) -> tuple[tuple[str, str], ...]:
         """(parameter, group) of the parameters that take one value an occasion."""
         declared = ((path, self.varies[path][0] if path in self.varies else f.varies) for path, f in self.spec.parameters.items())
@@ -410,7 +416,10 @@ class Kernel:
 
     @functools.cached_property
     def sites(self) -> tuple[Site, ...]:
-        return self.model.sites(dict(self.occasions), self.amounts, self.times)
+        asked = (self.occasions, self.amounts, self.times)
+        if asked not in self.model.known_sites:  # every simulation makes a kernel
+            self.model.known_sites[asked] = self.model.sites(dict(self.occasions), self.amounts, self.times)
+        return self.model.known_sites[asked]
 
     @property
     def size(self) -> int:

@@ -13,7 +13,6 @@ Gradients are taken of the batch and not lane by lane, so that tangents of many 
 or backward by `backward`.
 """
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -23,51 +22,11 @@ import numpy as np
 from jax import lax
 
 from hybridtwin.engine import cores, double, fast_loops, side_by_side
-from hybridtwin.errors import ParameterError
+from hybridtwin.packing import Packing
 
 WIDTHS = (1, 4, 16, 64, 256)  # lanes of one call; a lane's bits belong to its width
 _BATCH = 1024  # lanes of one call that holds several tiles
 _ACCELERATED = 65_536  # widest call on an accelerator
-_EXACT = 2**53  # integers up to here are exact in float64
-
-
-@dataclasses.dataclass(frozen=True)
-class Packing:
-    """How a tree of arrays becomes one vector of float64, and the tree again inside a program. A static key of programs."""
-
-    tree: Any
-    kinds: tuple[tuple[tuple[int, ...], np.dtype], ...]
-
-    @classmethod
-    def of(cls, numbers) -> "Packing":
-        """The packing of trees like this one: real numbers, integers up to 2**53 and truth values."""
-        leaves, tree = jax.tree.flatten(numbers)
-        arrays = [np.asarray(leaf) for leaf in leaves]
-        for a in arrays:
-            if a.dtype.kind not in "fiub" or (a.dtype.kind in "iu" and a.size and np.abs(a.astype(float)).max() > _EXACT):
-                raise ParameterError(
-                    f"an array of {a.dtype} is not packed without loss. Pack real numbers, truth values, integers up to 2**53."
-                )
-        return cls(tree, tuple((a.shape, a.dtype) for a in arrays))
-
-    @property
-    def size(self) -> int:
-        """Length of the vector."""
-        return sum(int(np.prod(shape)) for shape, _ in self.kinds)
-
-    def pack(self, numbers) -> np.ndarray:
-        """One vector (size,), on the host."""
-        leaves = [np.asarray(leaf, float).ravel() for leaf in jax.tree.leaves(numbers)]
-        return np.concatenate(leaves) if leaves else np.zeros(0)
-
-    def open(self, vector):
-        """The tree of a vector (size,); traced."""
-        leaves, at = [], 0
-        for shape, kind in self.kinds:
-            size = int(np.prod(shape))
-            leaves.append(vector[at : at + size].reshape(shape).astype(kind))
-            at += size
-        return jax.tree.unflatten(self.tree, leaves)
 
 
 def backward(unknowns: int, lanes: int, stiff: bool = False) -> bool:

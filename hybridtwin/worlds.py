@@ -215,6 +215,8 @@ def overridden(worlds, layout, values, model):
     """(L, W, P) values of overridden parameters; a function sees the draws of the parameter it changes."""
     count = len(next(iter(values.values()))) if values else 1
     found = np.zeros((count, len(worlds), len(layout.overridden)))
+    if not layout.overridden:
+        return found
     fixed = model.system.values() | model.medians
     for w, world in enumerate(worlds):
         for o, column in zip(world.overrides, override_columns(world, layout), strict=True):
@@ -344,7 +346,7 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
             stable = _program(dataclasses.replace(kernel, stepper=Controlled()), names, given_start)
             return stable, data(meshes if held else laid(2.0 * span, ())[1])
 
-        how: dict[str, Any] = {"refine": refine, "tol": tol, "width": tile(len(spec.states)), "cost": cost}
+        how: dict[str, Any] = {"refine": refine, "tol": tol, "width": tile(len(spec.states), len(index)), "cost": cost}
         solved: Solved = solve_draws(program, each, data(meshes), instead=instead, **how)
     rows = failures(
         solved,
@@ -354,7 +356,7 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         names=names,
         states=tuple(spec.states),
         clock=day.bound.clock,
-        priors=fit.model.system.priors(),
+        priors=fit.model.priors,
         values=values,
         resting=[*meshes[0].steady.node, *([0] if kernel.model.start == "steady" and not given_start else [])],
     )

@@ -18,7 +18,8 @@ from hybridtwin.engine import double, side_by_side
 from hybridtwin.errors import ParameterError
 from hybridtwin.inference import personalize
 from hybridtwin.model import bind, lived_world
-from hybridtwin.program import WIDTHS, Packing, Program, backward, by_tangents
+from hybridtwin.packing import Packing
+from hybridtwin.program import WIDTHS, Program, backward, by_tangents
 from hybridtwin.simulate import pilot
 
 

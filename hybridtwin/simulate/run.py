@@ -17,11 +17,13 @@ import jax
 import numpy as np
 
 from hybridtwin.engine import devices, side_by_side
+from hybridtwin.packing import Packed
 from hybridtwin.simulate.course import Course
 from hybridtwin.simulate.events import Acts
 from hybridtwin.simulate.failures import FINE, LOOSE, NOT_FINITE, OVERFLOW, UNSETTLED
 
 TILE = 64  # lanes of one call on one device; fixed, because the bits of a lane can change with the number of lanes
+_TINY = 4
 _SMALL = 8  # states; the arrays of a tile of larger systems leave the first cache, which costs a third (`benchmarks.simglucose`)
 _FINEST = 64  # sub-steps of a segment at most
 _PATIENCE = 500_000  # evaluations of the rates of a lane beyond which steps are not halved further while there is another method
@@ -32,8 +34,10 @@ _ROUNDING = 1e-13  # share of a draw's largest number that is no more than round
 _TAIL = 1e-12  # share of that largest value below which what is read is nothing
 
 
-def tile(states: int) -> int:
-    """Lanes of one call on one device, for a system with so many states."""
+def tile(states: int, lanes: int = 0) -> int:
+    """Lanes of one call on one device, for a system with so many states and that many lanes in all."""
+    if states <= _TINY and lanes > 2 * TILE:  # there the fixed price of a call is most of it
+        return 4 * TILE
     return TILE if states <= _SMALL else TILE // 2
 
 
@@ -103,7 +107,7 @@ def solve_draws(
     """
     count = len(jax.tree.leaves(draws[0])[0])
 
-    here = jax.device_put(list(worlds))  # once, and not with every tile
+    here = jax.device_put([Packed.of(world) for world in worlds])  # once, and not with every tile
 
     def solved(program, draws, worlds, lanes, substeps) -> Course:
         """The courses (W, L, ...) of some lanes: tiles of one width, side by side on all cores."""
@@ -136,7 +140,7 @@ def solve_draws(
             stable, own = instead()
             sized = [tree | {"size": _sizes(best)} for tree in draws]
             other, told = jax.tree.map(np.copy, (best, check))
-            again = functools.partial(solved, stable, sized, jax.device_put(list(own)))
+            again = functools.partial(solved, stable, sized, jax.device_put([Packed.of(world) for world in own]))
             _settle(again, other, told, left, tol, hopeless=_HOPELESS)
             # A stable method can step across a pole: where the first left the finite numbers only a settled answer is taken.
             took = (told.error <= tol) | ((told.error < check.error) & np.isfinite(check.error))

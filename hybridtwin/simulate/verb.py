@@ -128,8 +128,8 @@ def _solved(system, bound, laid, choice, lanes, names, start, tol):
         return program(Controlled()), [body if held else body | {"mesh": mesh_of(2.0 * (bound.stop - bound.start), ())}]
 
     refine, size = choice.stepper.refined() is not None, len(spec.states)
-    solved = solve_draws(program(choice.stepper), [lanes], [body], refine=refine, tol=tol, instead=instead,
-                         width=tile(size), cost=len(mesh.t) * choice.stepper.cost(size))  # fmt: skip
+    how = {"width": tile(size, len(lanes["extras"].overrides)), "cost": len(mesh.t) * choice.stepper.cost(size)}
+    solved = solve_draws(program(choice.stepper), [lanes], [body], refine=refine, tol=tol, instead=instead, **how)
     return mesh, solved
 
 
