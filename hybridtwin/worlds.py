@@ -339,14 +339,14 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
             for own, world, mesh in zip(each, worlds, meshes, strict=True):
                 own["held"] = _held(fit, day, world, mesh, kernel.layout, len(index), how)
         program, refine = _program(kernel, names, given_start), kernel.stepper.refined() is not None
-        cost = len(nodes) * kernel.stepper.cost(len(spec.states))
+        size = len(spec.states), kernel.stepper.cost(len(spec.states))
 
         def instead():  # steps find their own length, but what is watched or random is looked at as often
             held = kernel.layout.rules or kernel.layout.noise or any("held" in own for own in each)
             stable = _program(dataclasses.replace(kernel, stepper=Controlled()), names, given_start)
             return stable, data(meshes if held else laid(2.0 * span, ())[1])
 
-        how: dict[str, Any] = {"refine": refine, "tol": tol, "width": tile(len(spec.states), len(index)), "cost": cost}
+        how: dict[str, Any] = {"refine": refine, "tol": tol, "width": tile(*size), "cost": len(nodes) * size[1]}
         solved: Solved = solve_draws(program, each, data(meshes), instead=instead, **how)
     rows = failures(
         solved,

@@ -119,7 +119,8 @@ def test_care_that_reads_a_stuck_sensor_is_deceived():
     """A meter that shows 99 mg/L from 12:00 on: the rescues that would have come do not."""
     lived = drip_twin()
     rule = ht.Rescue("reading of C", 50.0, "mg/L", "iv", 10.0, "mg", every="2 h", wait="2 h")  # always below: acts at each look
-    cared, stuck = lived.do(respond=rule), lived.do(**{"reading of C": (99.0, "mg/L")}, start=12.0).do(respond=rule)
+    cared = lived.do(respond=rule, start=0.0)
+    stuck = cared.do(**{"reading of C": (99.0, "mg/L")}, start=12.0)
     times = cared.simulate().acted()["time"].unique()
     fooled = stuck.simulate().acted()["time"].unique()
     np.testing.assert_array_equal(times, np.arange(0.0, 24.0, 2.0))
@@ -135,7 +136,7 @@ def test_numbers_of_a_stuck_sensor_share_programs():
 def test_names_of_sensors_that_nothing_else_has_need_no_prefix():
     model = Model(Drip(), meter=ht.sensors.Gaussian("C", sd=0.3))
     record = drip_person()
-    person = dataclasses.replace(record, readings={"meter": record.readings["C"]})
+    person = dataclasses.replace(record, series={"meter": record.series["C"]})
     twin = ht.personalize(model, person, ht.Laplace(), key=0)
     for name in ("meter", "reading of meter"):
         assert np.all(twin.do(**{name: (5.0, "mg/L")}).predict()["meter"].readings == 5.0)

@@ -155,8 +155,10 @@ def test_dowhy_attributes_an_anomaly_to_what_was_changed():
 
 @pytest.mark.heavy
 def test_dowhy_finds_what_changed_in_a_population_and_what_its_spread_rests_on():
-    """Clearance half as high again in everybody: `distribution_change` gives it nearly all of the fall, `intrinsic_causal_influence`
-    gives parts of the spread to parameters alone, and `falsify_graph` does not reject the graph that the equations gave."""
+    """Clearance half as high again in everybody: `distribution_change` gives it nearly all of the fall.
+
+    `intrinsic_causal_influence` gives parts of the spread to parameters alone, and `falsify_graph` does not reject the graph.
+    """
     from dowhy import gcm
     from dowhy.gcm.falsify import falsify_graph
 

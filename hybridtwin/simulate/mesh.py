@@ -204,7 +204,8 @@ class _Nodes:
             if not nodes or nodes[-1] != t or (has_read and not read):
                 if nodes and nodes[-1] < t:
                     pieces = int(np.ceil((t - nodes[-1]) / max_step - 1e-9))
-                    nodes.extend(np.linspace(nodes[-1], t, pieces + 1)[1:-1])
+                    step, last = (t - nodes[-1]) / max(pieces, 1), nodes[-1]
+                    nodes.extend(i * step + last for i in range(1, pieces))
                 nodes.append(t)
                 has_read = False
             has_read |= read

@@ -23,7 +23,7 @@ from hybridtwin.simulate.events import Acts
 from hybridtwin.simulate.failures import FINE, LOOSE, NOT_FINITE, OVERFLOW, UNSETTLED
 
 TILE = 64  # lanes of one call on one device; fixed, because the bits of a lane can change with the number of lanes
-_TINY = 4
+_TINY, _CHEAP = 4, 8.0
 _SMALL = 8  # states; the arrays of a tile of larger systems leave the first cache, which costs a third (`benchmarks.simglucose`)
 _FINEST = 64  # sub-steps of a segment at most
 _PATIENCE = 500_000  # evaluations of the rates of a lane beyond which steps are not halved further while there is another method
@@ -34,9 +34,9 @@ _ROUNDING = 1e-13  # share of a draw's largest number that is no more than round
 _TAIL = 1e-12  # share of that largest value below which what is read is nothing
 
 
-def tile(states: int, lanes: int = 0) -> int:
-    """Lanes of one call on one device, for a system with so many states and that many lanes in all."""
-    if states <= _TINY and lanes > 2 * TILE:  # there the fixed price of a call is most of it
+def tile(states: int, cost: float = np.inf) -> int:
+    """Lanes of one call on one device, for a system with so many states and steps that cost so many evaluations of its rates."""
+    if states <= _TINY and cost <= _CHEAP:  # there what a node costs beside the arithmetic is most of it
         return 4 * TILE
     return TILE if states <= _SMALL else TILE // 2
 

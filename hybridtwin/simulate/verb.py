@@ -127,8 +127,8 @@ def _solved(system, bound, laid, choice, lanes, names, start, tol):
         held = layout.rules or layout.noise
         return program(Controlled()), [body if held else body | {"mesh": mesh_of(2.0 * (bound.stop - bound.start), ())}]
 
-    refine, size = choice.stepper.refined() is not None, len(spec.states)
-    how = {"width": tile(size, len(lanes["extras"].overrides)), "cost": len(mesh.t) * choice.stepper.cost(size)}
+    refine, cost = choice.stepper.refined() is not None, choice.stepper.cost(len(spec.states))
+    how = {"width": tile(len(spec.states), cost), "cost": len(mesh.t) * cost}
     solved = solve_draws(program(choice.stepper), [lanes], [body], refine=refine, tol=tol, instead=instead, **how)
     return mesh, solved
 
