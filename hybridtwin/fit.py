@@ -195,10 +195,10 @@ def unit_of(model: Model, site: str) -> str:
 
 
 def common_outputs(fits) -> tuple[str, ...]:
-    """Outputs that every structure has in one unit."""
-    shared = set.intersection(*[set(f.model.spec.outputs) for f in fits])
-    return tuple(
-        n
-        for n, o in fits[0].model.spec.outputs.items()
-        if n in shared and all(f.model.spec.outputs[n].unit == o.unit for f in fits)
-    )
+    """Outputs that every structure has in one unit; the states of a system that declares no outputs."""
+
+    def seen(fit):
+        return fit.model.spec.outputs or fit.model.spec.states
+
+    shared = set.intersection(*[set(seen(f)) for f in fits])
+    return tuple(n for n, o in seen(fits[0]).items() if n in shared and all(seen(f)[n].unit == o.unit for f in fits))

@@ -89,7 +89,7 @@ def reading_times(worlds, spec, span, at=None) -> list[tuple[float, int]]:
     if at is not None:
         return [t if isinstance(t, tuple) else (float(t), LAST) for t in at]
     start, stop = span
-    step = spec.grid or (stop - start) / 400
+    step = spec.grid or spec.step or (stop - start) / 400
     reads = {(float(t), LAST) for t in np.arange(start, stop, step)} | {(float(stop), LAST)}
     for world in worlds:
         for name in spec.doses:
@@ -282,7 +282,10 @@ def dos_of(twin, which: int) -> tuple[Do, ...]:
                 raise UnrelatedTwins("as_in: the other world is not of the same twin on the same day. Make it by twin.do(...).")
             other, day = value.twin.world(which), twin.days[which]
             spec = twin.fits[which].model.spec
-            regular = np.linspace(day.bound.start, day.bound.stop, _LOOKS * (5 if spec.moving else 1))
+            start, stop = day.bound.start, day.bound.stop
+            regular = np.linspace(start, stop, _LOOKS * (5 if spec.moving else 1))
+            if spec.step is not None:  # a difference equation is nowhere else
+                regular = start + spec.step * np.arange(round((stop - start) / spec.step) + 1)
             return Course(other, tuple(sorted({*map(float, regular), *moments(other, spec), *moments(day.world, spec)})))
         if isinstance(value, Once) and np.ndim(value.value) == 1 and len(twin.fits) > 1 and len(value.value) == sum(counts):
             at = sum(counts[:which])
@@ -323,7 +326,7 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         def data(meshes):
             return [Data(mesh, {}, {}, sds[0], places[0], sds[1], places[1]) for mesh in meshes]
 
-        names = tuple(names or spec.outputs)
+        names = tuple(names or spec.outputs or spec.states)
         lanes: dict[str, Any] = {"values": values, "x0": x0}
         if kernel.layout.noise:
             lanes["noise"], tol = _noise_keys(fit, index, prior, key), max(tol, NOISY)
