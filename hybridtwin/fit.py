@@ -155,9 +155,15 @@ class Fit:
         return "\n".join(lines)
 
     def table(self) -> list[dict[str, Any]]:
-        """One row a coordinate: prior and posterior quantiles, their ratio of standard deviations, diagnostics."""
+        """One row a coordinate: prior and posterior quantiles, their ratio of standard deviations, diagnostics.
+
+        Left out are increments of the paths of process noise, of which there are many; `values["noise of ..."]` has them.
+        """
         rows, at = [], 0
         for site in self.kernel.sites:
+            if site.kind == "path":
+                at += site.size
+                continue
             post, prior = (np.asarray(v[site.name]).reshape(-1, site.size) for v in (self.values, self.prior_values))
             for i in range(site.size):
                 quantiles = [*np.quantile(prior[:, i], (0.05, 0.5, 0.95)), *np.quantile(post[:, i], (0.05, 0.5, 0.95))]

@@ -160,14 +160,15 @@ def kernel_of(fit: Fit, day: Day, worlds) -> tuple[Kernel, Choice]:
     model = fit.model
     if isinstance(day.start, str) and day.start != "model":
         model = model.starting(day.start)
-    layout = layout_of(worlds, model.spec, varying=model.varying, latents=len(day.bound.latent), noise=True)
+    drive = fit.problem.choice.drive if day.lived else ()  # the path of the noise of a lived day is an unknown of the fit
+    layout = layout_of(worlds, model.spec, varying=model.varying, latents=len(day.bound.latent), noise=True, drive=drive)
     groups = {g: 1 + len(day.bound.occasion_edges(g)) for _, g in model.varying}
     if day.lived:
         groups = dict(fit.kernel.occasions)
     exact = model.spec.linear and all(world.inputs[n].stepwise for world in worlds for n in model.spec.signals)
-    exact = exact and not layout.clamped and not layout.noise
+    exact = exact and not (layout.clamped or layout.noise or layout.stretches)
     amounts, times = (sum(getattr(e, name) > 0 for e in day.bound.latent) for name in ("amount_sd", "time_sd"))
-    choice = _choice(fit, day, exact, bool(layout.triggered))
+    choice = dataclasses.replace(_choice(fit, day, exact, bool(layout.triggered)), drive=drive)
     return Kernel(model, layout, choice.stepper, tuple(sorted(groups.items())), amounts, times), choice
 
 
@@ -176,7 +177,7 @@ def values_of(fit, day, kernel, index, prior, key):
     source = fit.prior_values if prior else fit.values
     found = {}
     for i, site in enumerate(kernel.sites):
-        of_day = site.kind in ("deviation", "amount", "time")
+        of_day = site.kind in ("deviation", "amount", "time", "path")
         if site.name in source and (day.lived or not of_day):
             found[site.name] = np.asarray(source[site.name])[index]
         else:  # another day: its occasions and uncertain events are new, the same in all of its worlds
@@ -310,11 +311,11 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         values = values_of(fit, day, kernel, index, prior, key)
         reads = reading_times(worlds, spec, (day.bound.start, day.bound.stop), at)
         edges = {g: np.asarray(day.bound.occasion_edges(g), float) for _, g in kernel.model.varying}
-        span = day.bound.stop - day.bound.start
+        span, drive = day.bound.stop - day.bound.start, choice.drive
         step = min(choice.step, span / NOISY_STEPS if kernel.layout.noise else span + 1.0)
 
         def laid(step, knots):
-            meshes = lay(worlds, spec, kernel.layout, reads, max_step=step, occasions=edges, knots=knots)
+            meshes = lay(worlds, spec, kernel.layout, reads, max_step=step, occasions=edges, knots=knots, drive=drive)
             # Other interventions on this day have a few more or fewer nodes: one padded shape, one compiled program.
             return meshes[0].t, [pad(m, bucket(len(m.t)), bucket(len(reads)), len(m.moving.time)) for m in meshes]
 

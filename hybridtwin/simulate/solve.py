@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from hybridtwin.simulate.events import Acts, Care, Segment, cross, left_by, look, settle
 from hybridtwin.simulate.failures import FINE, NOT_FINITE, OVERFLOW
 from hybridtwin.simulate.layout import Layout, Mesh
-from hybridtwin.simulate.noise import milstein, wander, wiener
+from hybridtwin.simulate.noise import floored, milstein, pushed, pushes, wander, wiener
 from hybridtwin.simulate.steppers import unforced
 from hybridtwin.units import factor
 
@@ -28,6 +28,7 @@ class Extras(NamedTuple):
     overrides: jax.Array  # (P,) values of the parameters that `do` sets
     noise: Any = None  # (2,) data of the key of the process noise
     sets: Any = None  # (S,) numbers that states are set to once
+    path: Any = None  # (D, G) increments of the inferred paths of the process noise, in standard deviations
     held: Any = None  # (2, K, Q) values and slopes of clamps, where a state follows its course in another world
 
 
@@ -98,7 +99,7 @@ def _here(system, layout: Layout, node, extras):
 _SEEN = ("t", "signal", "slope", "covariate", "occasion", "override")  # what a system sees of a node
 
 
-_WHOLE = ("steady", "moving", "read", "rule", "cells")  # what of a mesh is not one entry a node
+_WHOLE = ("steady", "moving", "read", "rule", "cells", "drive")  # what of a mesh is not one entry a node
 
 
 def first(system, layout: Layout, mesh: Mesh, extras: Extras):
@@ -367,6 +368,8 @@ def _segment(here, layout, node, mesh, share, flow, paths=None, readers=None):
         for name, rate in flow.items():
             into = spec.doses[name].into
             dx = put(dx, into, get(dx, into) + _left(layout, name, left, rate))
+        if layout.stretches:
+            dx = pushed(here, t, y, inputs(t, left), dx, node["push"], get, put)
         for i, name in enumerate(layout.clamped):
             dx = put(dx, name, jnp.where(node["clamp"][i], node["clamp_slope"][i], get(dx, name)))
         return dx
@@ -432,16 +435,17 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
     nodes, place = _nodes(system, layout, mesh, extras)
     if layout.steady:
         steady, unravel = _steady_states(system, layout, stepper, mesh, extras, x0)
-    if spec.unforced and not (layout.rates or layout.moving_infused or layout.clamped or layout.noise):
+    if spec.unforced and not (layout.rates or layout.moving_infused or layout.clamped or layout.noise or layout.stretches):
         stepper = unforced(stepper)
-    gaps = {"h": jnp.append(jnp.diff(nodes["t"]), 0.0)}
+    push = {"push": pushes(mesh.drive, nodes["t"], extras.path)} if layout.stretches else {}
+    gaps = {"h": jnp.append(jnp.diff(nodes["t"]), 0.0), **push}
     packed = _Packed({name: a for name, a in {**nodes, **gaps}.items() if name not in _idle(layout)})
 
     paths = wiener(layout, mesh, extras.noise) if layout.noise else None
     w0 = jnp.zeros(0) if paths is None else paths.at(mesh.t[0])
 
     def visit(carry, row):
-        x, care, w = carry
+        x, care, w = (floored(spec, carry[0], get, put), *carry[1:]) if layout.stretches else carry
         node = packed.node(row)
         here = _here(system, layout, node, extras)
         u = _inputs(here, node)
