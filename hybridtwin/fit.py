@@ -197,7 +197,7 @@ def unit_of(model: Model, site: str) -> str:
     if sensor is None:
         return "1"
     unit = {p: f.unit for p, f, _ in sensor.fields()}[path]
-    return model.unit_of(sensor.of) if unit == "1" and path in ("sd", "add", "early") else unit
+    return model.unit_of(sensor.of) if unit == "1" and path in ("sd", "add", "early", "level", "error") else unit
 
 
 def common_outputs(fits) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from hybridtwin.coordinates import conditional, from_coordinate, log_prior, mixe
 from hybridtwin.coordinates import to_coordinate as to_coordinate
 from hybridtwin.errors import DeclarationError, NoReadings
 from hybridtwin.interventions import World, span_of
+from hybridtwin.policies import decided
 from hybridtwin.pooling import Pooling, check, correlated, fingerprint, personal, pooling_of
 from hybridtwin.program import Program, backward
 from hybridtwin.rest import checked_start
@@ -136,6 +137,7 @@ class Model:
                     f"sensor {key!r} reads {sensor.of!r}, which is no output of {spec.name}. "
                     f"{nearest(sensor.of, [*spec.outputs, *spec.states])}"
                 )
+            sensor.suits(spec, key)
             rate = sensor.follows
             if rate and (rate not in {**spec.parameters, **spec.constants} or rate in self.varies):
                 raise DeclarationError(
@@ -357,7 +359,7 @@ def bind(model, person, *, max_step=None, padded=False, pooled=False) -> Problem
             "noise=False), or give the population as priors and personalize everybody alone."
         )
     minutes = time_factor(spec.time, "min")
-    bound = person.bind(spec, {name: model.unit_of(s.of) for name, s in model.sensors.items()})
+    bound = decided(person.bind(spec, {name: model.unit_of(s.of) for name, s in model.sensors.items()}), model)
     used, world = _read_by(model, bound), lived_world(bound)
     edges = {g: np.asarray(bound.occasion_edges(g), float) for _, g in model.varying}
     span = bound.stop - bound.start
