@@ -495,7 +495,7 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
         path, given = jax.tree.map(lambda leaf: leaf[place], (path, given))
     bad = ~jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(path)]))
     code = jnp.where(care.over(rules) if rules else False, OVERFLOW, jnp.where(bad, NOT_FINITE, FINE))
-    return path, Acts(given, care.times, code.astype(jnp.int32))
+    return path, Acts(given, care.times, code.astype(jnp.int32), care.ends)
 
 
 def observer(names):
