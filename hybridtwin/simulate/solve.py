@@ -133,6 +133,17 @@ def _lasting(amount, duration, given, modelled, own):
     )
 
 
+def arrivals(system, layout, mesh, extras):
+    """When the moving doses arrive (M,) if nothing cuts them short, and fraction, modelled rate and duration of their routes."""
+    m = mesh.moving
+    own = jnp.arange(m.route.shape[0])
+    lag, *others = (part[own, m.route] for part in _routes_at(system, layout, mesh, extras, m.node))
+    start = m.time + lag
+    if layout.latents:
+        start = start + jnp.where(m.shift >= 0, extras.shifts[m.shift], 0.0)
+    return start, others
+
+
 def _insert_moving(system, layout, mesh, extras):
     """Nodes with the moving doses inserted at their rank. Returns node arrays and where the old nodes went.
 
@@ -140,13 +151,10 @@ def _insert_moving(system, layout, mesh, extras):
     it), but a dose without lag keeps its own place in the record's order: it is given at its own node.
     """
     m = mesh.moving
-    own = jnp.arange(m.route.shape[0])
-    lag, fraction, rate, duration = (part[own, m.route] for part in _routes_at(system, layout, mesh, extras, m.node))
+    start, (fraction, rate, duration) = arrivals(system, layout, mesh, extras)
     amount = m.amount
-    start = m.time + lag
     if layout.latents:
         amount = amount * jnp.where(m.latent >= 0, extras.amounts[m.latent], 1.0)
-        start = start + jnp.where(m.shift >= 0, extras.shifts[m.shift], 0.0)
     lasts = _lasting(amount, m.duration, m.rate, m.modelled, (fraction, rate, duration))
     infused = lasts > 0
     speed = jnp.where(infused, fraction * amount / jnp.where(infused, lasts, 1.0), 0.0)
