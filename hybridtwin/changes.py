@@ -48,8 +48,8 @@ class AsIn:
     """A state that is held, draw by draw, to its course in another world of the same twin.
 
     `twin.do(meal=..., insulin=ht.as_in(twin))`: what the meal does when insulin does not answer to it, the effect not through
-    insulin. The course is looked at 800 times (4,000 where doses arrive with a lag) and whenever something happens in either
-    world; in between it is a straight line (.2 % where the jump of a dose with a lag falls in between, else below 1e-4).
+    insulin. The course is looked at 800 times (2,400 where doses have a lag), whenever something happens in either
+    world, and right in front of and behind each draw's own arrivals of doses; in between it is a straight line (about 1e-4).
     """
 
     twin: Any

@@ -155,9 +155,15 @@ class Fit:
         return "\n".join(lines)
 
     def table(self) -> list[dict[str, Any]]:
-        """One row a coordinate: prior and posterior quantiles, their ratio of standard deviations, diagnostics."""
+        """One row a coordinate: prior and posterior quantiles, their ratio of standard deviations, diagnostics.
+
+        Left out are increments of the paths of process noise, of which there are many; `values["noise of ..."]` has them.
+        """
         rows, at = [], 0
         for site in self.kernel.sites:
+            if site.kind == "path":
+                at += site.size
+                continue
             post, prior = (np.asarray(v[site.name]).reshape(-1, site.size) for v in (self.values, self.prior_values))
             for i in range(site.size):
                 quantiles = [*np.quantile(prior[:, i], (0.05, 0.5, 0.95)), *np.quantile(post[:, i], (0.05, 0.5, 0.95))]
@@ -191,14 +197,14 @@ def unit_of(model: Model, site: str) -> str:
     if sensor is None:
         return "1"
     unit = {p: f.unit for p, f, _ in sensor.fields()}[path]
-    return model.unit_of(sensor.of) if unit == "1" and path in ("sd", "add", "early") else unit
+    return model.unit_of(sensor.of) if unit == "1" and path in ("sd", "add", "early", "level", "error") else unit
 
 
 def common_outputs(fits) -> tuple[str, ...]:
-    """Outputs that every structure has in one unit."""
-    shared = set.intersection(*[set(f.model.spec.outputs) for f in fits])
-    return tuple(
-        n
-        for n, o in fits[0].model.spec.outputs.items()
-        if n in shared and all(f.model.spec.outputs[n].unit == o.unit for f in fits)
-    )
+    """Outputs that every structure has in one unit; the states of a system that declares no outputs."""
+
+    def seen(fit):
+        return fit.model.spec.outputs or fit.model.spec.states
+
+    shared = set.intersection(*[set(seen(f)) for f in fits])
+    return tuple(n for n, o in seen(fits[0]).items() if n in shared and all(seen(f)[n].unit == o.unit for f in fits))

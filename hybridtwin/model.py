@@ -24,14 +24,16 @@ from hybridtwin.binding import Bound
 from hybridtwin.coordinates import conditional, from_coordinate, log_prior, mixed, normal_based
 from hybridtwin.coordinates import to_coordinate as to_coordinate
 from hybridtwin.errors import DeclarationError, NoReadings
-from hybridtwin.interventions import World
+from hybridtwin.interventions import World, span_of
+from hybridtwin.policies import decided
 from hybridtwin.pooling import Pooling, check, correlated, fingerprint, personal, pooling_of
 from hybridtwin.program import Program, backward
 from hybridtwin.rest import checked_start
 from hybridtwin.sensors import AbstractSensor, Seen
 from hybridtwin.simulate.layout import Layout, Mesh, bucket, pad
 from hybridtwin.simulate.mesh import lay, layout_of
-from hybridtwin.simulate.pilot import Choice, choose, graded
+from hybridtwin.simulate.noise import knots_of
+from hybridtwin.simulate.pilot import Choice, Pilot, choose, graded
 from hybridtwin.simulate.solve import Extras, first, observer, states
 from hybridtwin.simulate.steppers import AbstractStepper, Adaptive
 from hybridtwin.simulate.stiff import Rosenbrock
@@ -41,7 +43,9 @@ from hybridtwin.units import time_factor
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-    """One block of unknowns: `size` numbers with the same prior. `kind`: system, sensor, deviation, spread, amount or time."""
+    """One block of unknowns: `size` numbers with the same prior. `kind`: system, sensor, deviation, spread, amount,
+    time or path.
+    """
 
     name: str
     prior: Any
@@ -89,8 +93,9 @@ class Model:
     `varies`: parameter -> (group, spread) for parameters that take one value each "day" or "occasion" here though the system
     does not say so, as in `varies={"SI": ("day", 0.2)}`; the spread is the sd of log-normal deviations, a number or a prior;
     `varies={"SI": ht.drift("day", 0.2)}` for one that walks from day to day instead;
-    `fit_noiseless`: a system with process noise (`diffusion`) is personalized by its equations without that noise, which then
-    enters only what the twin simulates; its verdict says so. Without this word such a system is not personalized.
+    `noise`: of a system with process noise (`diffusion`) the path that it took on the lived day is inferred with the parameters:
+    a straight line between knots at every reading and, in between, none further apart than a fifth of the fastest time constant,
+    or than said here ("15 min"). False: fitted without noise, which then enters only what is simulated; the verdict says so.
     `pooling`: what a cohort has in common (`Pooling`): typical values and between-person spread are then inferred by
     `personalize`; `omega=...` is short for `pooling=ht.Pooling(omega=...)`.
     `solver`: a stepper such as `ht.Rosenbrock()`, by default what a pilot solve of each person's day finds (`Problem.choice`).
@@ -106,7 +111,7 @@ class Model:
         start: str = "free",
         name: str | None = None,
         varies: Mapping[str, tuple[str, Any]] | None = None,
-        fit_noiseless: bool = False,
+        noise: str | bool = True,
         pooling: Pooling | None = None,
         omega: Any = None,
         solver: AbstractStepper | None = None,
@@ -132,6 +137,7 @@ class Model:
                     f"sensor {key!r} reads {sensor.of!r}, which is no output of {spec.name}. "
                     f"{nearest(sensor.of, [*spec.outputs, *spec.states])}"
                 )
+            sensor.suits(spec, key)
             rate = sensor.follows
             if rate and (rate not in {**spec.parameters, **spec.constants} or rate in self.varies):
                 raise DeclarationError(
@@ -147,7 +153,7 @@ class Model:
         if solver is not None and not isinstance(solver, AbstractStepper):
             raise DeclarationError(f"solver={solver!r} is no stepper. Write ht.Rosenbrock(), ht.RK4(2), or leave it out.")
         self.system, self.sensors, self.start, self.solver = system, dict(sensors), start, solver
-        self.name, self.fit_noiseless = name or spec.name, fit_noiseless
+        self.name, self.noise, self.every = name or spec.name, noise, _every(noise, spec)
         self.known_sites: dict[Any, tuple[Site, ...]] = {}  # what `sites` answered
 
     @functools.cached_property
@@ -161,8 +167,13 @@ class Model:
         leaves, tree = jax.tree.flatten((self.system, self.sensors, self.varies))
         numbers = [repr(leaf) if np.ndim(leaf) == 0 else (leaf.shape, np.asarray(leaf).tobytes()) for leaf in leaves]
         made = (self.spec.name, id(type(self.system)), str(tree), numbers, self.start, fingerprint(self.pooling), self.solver)
-        text = repr(made)
+        text = repr((*made, self.noise))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def driven(self) -> bool:
+        """Is the path of the system's process noise among the unknowns of a record?"""
+        return bool(self.spec.noise) and self.noise is not False
 
     @property
     def pools(self) -> bool:
@@ -178,7 +189,7 @@ class Model:
         """The same model with another way to begin."""
         if start == self.start:
             return self
-        same: dict[str, Any] = {"name": self.name, "varies": self.varies, "fit_noiseless": self.fit_noiseless}
+        same: dict[str, Any] = {"name": self.name, "varies": self.varies, "noise": self.noise}
         return Model(self.system, start=start, pooling=self.pooling, solver=self.solver, **same, **self.sensors)
 
     @functools.cached_property
@@ -197,8 +208,8 @@ class Model:
         spec = self.spec
         return (spec.outputs.get(name) or spec.states[name]).unit
 
-    def sites(self, occasions: Mapping[str, int], amounts: int, times: int) -> tuple[Site, ...]:
-        """The unknowns of one person: `occasions`: group -> number; `amounts`, `times`: uncertain events."""
+    def sites(self, occasions: Mapping[str, int], amounts: int, times: int, stretches: int) -> tuple[Site, ...]:
+        """One person's unknowns. `occasions`: group -> number; `amounts`, `times`: uncertain events; `stretches` of noise."""
         found = []
         for path, prior in self.priors.items():
             field = self.spec.parameters.get(path)
@@ -216,6 +227,8 @@ class Model:
                 found.append(Site(f"{name}.{path}", prior, kind="sensor", shared=True))
         found += [Site("amounts", dist.Normal(0.0, 1.0), amounts, kind="amount")] if amounts else []
         found += [Site("times", dist.Normal(0.0, 1.0), times, kind="time")] if times else []
+        for path, _ in self.spec.noise if stretches else ():
+            found.append(Site(f"noise of {path}", dist.Normal(0.0, 1.0), stretches, kind="path"))
         return tuple(found)
 
     @functools.cached_property
@@ -256,6 +269,13 @@ class Model:
                 + (f", {told}" if told else "")
             )
         return "\n".join([*lines, *("  " + line for line in repr(self.system).splitlines())])
+
+
+def _every(noise, spec) -> float | None:
+    """How far apart knots of an inferred path may be, in system time. **Raises:** DeclarationError."""
+    if not isinstance(noise, str | bool) or (isinstance(noise, str) and not span_of(noise, "s") > 0):
+        raise DeclarationError(f'noise={noise!r}: give a stretch of time like "15 min", True or False.')
+    return span_of(noise, spec.time) if isinstance(noise, str) else None
 
 
 def _say(prior):
@@ -332,31 +352,35 @@ def _read_by(model, bound):
 
 
 def bind(model, person, *, max_step=None, padded=False, pooled=False) -> Problem:
-    """See `Model.bind`. **Raises:** NoReadings, DeclarationError (process noise), and whatever binding a record raises.
+    """See `Model.bind`. **Raises:** NoReadings, DeclarationError (`knots_of`), and whatever binding a record raises.
 
     `padded`: lengths are rounded up to few distinct shapes, so that people of a cohort share compiled programs. Nothing
     here looks at anybody else: a person's bits must not depend on who else is in the cohort. `pooled`: shorter steps after doses
     (`graded`), for what is not corrected draw by draw.
     """
     spec = model.spec
-    if spec.noise and not model.fit_noiseless:
+    if pooled and model.driven:  # a person's effects are straightened together, in a program that grows as their square
         raise DeclarationError(
-            f"{model.name} has process noise in {', '.join(path for path, _ in spec.noise)}, which the likelihood does not "
-            "integrate over. Simulate it with ht.simulate(system, person, draws=..., key=...), or say "
-            "ht.Model(..., fit_noiseless=True): fitted by its equations without noise, simulated with it."
+            f"{model.name} has process noise, and a population is not inferred together with everybody's path. Say ht.Model(..., "
+            "noise=False), or give the population as priors and personalize everybody alone."
         )
     minutes = time_factor(spec.time, "min")
-    bound = person.bind(spec, {name: model.unit_of(s.of) for name, s in model.sensors.items()})
+    bound = decided(person.bind(spec, {name: model.unit_of(s.of) for name, s in model.sensors.items()}), model)
     used, world = _read_by(model, bound), lived_world(bound)
     edges = {g: np.asarray(bound.occasion_edges(g), float) for _, g in model.varying}
-    layout = layout_of([world], spec, varying=model.varying, latents=len(bound.latent))
     span = bound.stop - bound.start
     choice = graded(choose(model, world), world, spec) if pooled else choose(model, world)
     reads = [
         (float(bound.readings[n].time[i]), int(bound.readings[n].order[i])) for n, rows in used.items() for i in rows
     ]
+    if model.driven:
+        rate = choice.rate or Pilot(model.system, world, model.start).rate
+        knots = knots_of(spec, model.every, (world.start, world.stop), [t for t, _ in reads], rate)
+        choice = dataclasses.replace(choice, drive=knots)
+    layout = layout_of([world], spec, varying=model.varying, latents=len(bound.latent), drive=choice.drive)
     longest = min(max_step or choice.step, span + 1.0)
-    mesh = lay([world], spec, layout, reads, max_step=longest, occasions=edges, knots=choice.knots)[0]
+    how = {"max_step": longest, "occasions": edges, "knots": choice.knots, "drive": choice.drive}
+    mesh = lay([world], spec, layout, reads, **how)[0]
     data = _data(mesh, bound, used, minutes)
     data = _padded(data) if padded else data
     groups = {g: 1 + len(edges[g]) for _, g in model.varying}
@@ -416,9 +440,9 @@ class Kernel:
 
     @functools.cached_property
     def sites(self) -> tuple[Site, ...]:
-        asked = (self.occasions, self.amounts, self.times)
+        asked = (self.occasions, self.amounts, self.times, self.layout.stretches)
         if asked not in self.model.known_sites:  # every simulation makes a kernel
-            self.model.known_sites[asked] = self.model.sites(dict(self.occasions), self.amounts, self.times)
+            self.model.known_sites[asked] = self.model.sites(dict(self.occasions), *asked[1:])
         return self.model.known_sites[asked]
 
     @property
@@ -505,7 +529,10 @@ class Kernel:
             else jnp.ones(self.layout.latents)
         )
         shifts = placed("times", data.time_sd, data.time_at) if self.times else jnp.zeros(self.layout.latents)
-        return Extras(amounts, shifts, jnp.zeros(0) if overrides is None else overrides)
+        found = Extras(amounts, shifts, jnp.zeros(0) if overrides is None else overrides)
+        if not self.layout.stretches:
+            return found
+        return found._replace(path=jnp.stack([jnp.atleast_1d(values[f"noise of {p}"]) for p, _ in self.model.spec.noise]))
 
     def start_state(self, system, mesh, extras):
         """The state in front of the first node."""

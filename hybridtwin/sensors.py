@@ -64,6 +64,11 @@ def _gaussian_terms(mean, sd, seen):
     return Terms(jnp.where(plain, gaussian, jnp.where(seen.mask, tail, 0.0)), residual, log_sd)
 
 
+def keyed(key, time):
+    """Standard normals (N,) keyed by clock time, the same in every world."""
+    return _noise(key, time)[:, 0]
+
+
 def _noise(key, time, count=1):
     """Standard normals keyed by clock time (to the second), so that worlds with other reading times share them: (N, count)."""
 
@@ -83,6 +88,7 @@ class AbstractSensor(Parametric):
 
     of: eqx.AbstractVar[str]
     follows = ""  # a rate of the system whose own time this sensor keeps
+    decides = ""  # an input: the readings are decisions on it, see `policies`
 
     @abc.abstractmethod
     def terms(self, mean, seen: Seen) -> Terms:
@@ -99,6 +105,9 @@ class AbstractSensor(Parametric):
     def thin(self) -> float:
         """Smallest time in minutes between readings that are used; 0 uses all."""
         return 0.0
+
+    def suits(self, spec, name: str) -> None:
+        """**Raises:** DeclarationError where this sensor, called `name`, cannot be one of a system."""
 
 
 class Gaussian(AbstractSensor):

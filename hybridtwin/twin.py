@@ -275,7 +275,9 @@ class Twin:
     def predict(self) -> dict[str, Predicted]:
         """What each sensor was expected to read over the day, beside what it read."""
         found = {}
-        for name in self.fits[0].model.sensors:
+        for name, sensor in self.fits[0].model.sensors.items():
+            if sensor.decides:
+                continue
             bound = self.days[0].bound
             seen = bound.readings.get(name)
             times = np.unique(
@@ -322,7 +324,8 @@ class Twin:
         """
         if not all(day.lived for day in self.days):
             raise InterventionError("counterfactual: nobody has lived this day, so it has no errors to keep. Use predict().")
-        return {name: self._kept_errors(name, seen) for name, seen in self.days[0].bound.readings.items() if len(seen)}
+        read = {n: seen for n, seen in self.days[0].bound.readings.items() if not self.fits[0].model.sensors[n].decides}
+        return {name: self._kept_errors(name, seen) for name, seen in read.items() if len(seen)}
 
     def _kept_errors(self, name, seen) -> Predicted:
         base = dataclasses.replace(self, dos=(), rules=())

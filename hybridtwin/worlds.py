@@ -28,7 +28,7 @@ from hybridtwin.simulate.noise import NOISY, NOISY_STEPS, keys_of
 from hybridtwin.simulate.pilot import Choice, Pilot, choose
 from hybridtwin.simulate.rules import FIRST, acts_of
 from hybridtwin.simulate.run import Solved, solve_draws, tile
-from hybridtwin.simulate.solve import states
+from hybridtwin.simulate.solve import arrivals, states
 from hybridtwin.simulate.steppers import RK4, Difference, Exact, Repeated
 from hybridtwin.simulate.stiff import Controlled, Rosenbrock, sized
 from hybridtwin.simulate.trajectory import Act
@@ -90,7 +90,7 @@ def reading_times(worlds, spec, span, at=None) -> list[tuple[float, int]]:
     if at is not None:
         return [t if isinstance(t, tuple) else (float(t), LAST) for t in at]
     start, stop = span
-    step = spec.grid or (stop - start) / 400
+    step = spec.grid or spec.step or (stop - start) / 400
     reads = {(float(t), LAST) for t in np.arange(start, stop, step)} | {(float(stop), LAST)}
     for world in worlds:
         for name in spec.doses:
@@ -161,14 +161,15 @@ def kernel_of(fit: Fit, day: Day, worlds) -> tuple[Kernel, Choice]:
     model = fit.model
     if isinstance(day.start, str) and day.start != "model":
         model = model.starting(day.start)
-    layout = layout_of(worlds, model.spec, varying=model.varying, latents=len(day.bound.latent), noise=True)
+    drive = fit.problem.choice.drive if day.lived else ()  # the path of the noise of a lived day is an unknown of the fit
+    layout = layout_of(worlds, model.spec, varying=model.varying, latents=len(day.bound.latent), noise=True, drive=drive)
     groups = {g: 1 + len(day.bound.occasion_edges(g)) for _, g in model.varying}
     if day.lived:
         groups = dict(fit.kernel.occasions)
     exact = model.spec.linear and all(world.inputs[n].stepwise for world in worlds for n in model.spec.signals)
-    exact = exact and not layout.clamped and not layout.noise and not layout.edits
+    exact = exact and not (layout.clamped or layout.noise or layout.stretches or layout.edits)
     amounts, times = (sum(getattr(e, name) > 0 for e in day.bound.latent) for name in ("amount_sd", "time_sd"))
-    choice = _choice(fit, day, exact, bool(layout.triggered))
+    choice = dataclasses.replace(_choice(fit, day, exact, bool(layout.triggered)), drive=drive)
     return Kernel(model, layout, choice.stepper, tuple(sorted(groups.items())), amounts, times), choice
 
 
@@ -177,7 +178,7 @@ def values_of(fit, day, kernel, index, prior, key):
     source = fit.prior_values if prior else fit.values
     found = {}
     for i, site in enumerate(kernel.sites):
-        of_day = site.kind in ("deviation", "amount", "time")
+        of_day = site.kind in ("deviation", "amount", "time", "path")
         if site.name in source and (day.lived or not of_day):
             found[site.name] = np.asarray(source[site.name])[index]
         else:  # another day: its occasions and uncertain events are new, the same in all of its worlds
@@ -269,7 +270,40 @@ def _held(fit, day, world, mesh, layout, count, how) -> np.ndarray:
     return held
 
 
-_LOOKS = 800  # times at which the course of a state in another world is looked at; five times as many where doses have a lag
+def _looking(fit, day, kernel, world, values):
+    """A world whose courses in other worlds are looked at right in front of and behind doses that arrive at a draw's own time."""
+    if not any(isinstance(clamp.signal, Course) for clamp in world.clamps):
+        return world
+    (start, stop), clamps = (day.bound.start, day.bound.stop), []
+    for clamp in world.clamps:
+        if isinstance(clamp.signal, Course):
+            late = _arriving(fit, day, kernel, clamp.signal.world, values)
+            apart = max(1e-7 * (stop - start), 1e-8 * max(abs(start), abs(stop), 1.0))
+            more = np.concatenate([late - apart, late + apart]) if 2 * late.size < _MOST else np.linspace(start, stop, _MOST)
+            inside = (more > start + 2 * apart) & (more < stop - 2 * apart) & (late.size > 0)
+            knots = np.unique(np.concatenate([clamp.signal.knots, more[inside]]))
+            knots = knots[np.append(True, np.diff(knots) > 0.1 * apart)]  # nodes that are nearly one would be made one
+            clamp = dataclasses.replace(clamp, signal=Course(clamp.signal.world, tuple(map(float, knots))))
+        clamps.append(clamp)
+    return dataclasses.replace(world, clamps=tuple(clamps))
+
+
+def _arriving(fit, day, kernel, world, values) -> np.ndarray:
+    """All times at which doses of a world arrive in some draw, of those whose time is the draw's own."""
+    spec, bound = fit.model.spec, day.bound
+    layout = layout_of([world], spec, varying=kernel.model.varying, latents=len(bound.latent))
+    if not layout.moving:
+        return np.zeros(0)
+    edges = {g: np.asarray(bound.occasion_edges(g), float) for _, g in kernel.model.varying}
+    mesh = lay([world], spec, layout, [], max_step=np.inf, occasions=edges)[0]
+    own, data = dataclasses.replace(kernel, layout=layout), jax.tree.map(jnp.asarray, _data(mesh, bound))
+    over = overridden([world], layout, values, fit.model)[:, 0]
+    times = jax.vmap(lambda v, o: arrivals(own.system_of(v), layout, data.mesh, own.extras(v, data, o))[0])(values, over)
+    return np.unique(np.asarray(times))
+
+
+_LOOKS = 800  # times at which the course of a state in another world is looked at; three times as many where doses have a lag
+_MOST = 4000  # at most, where doses arrive in each draw at a time of its own; if these are more, they lie between looks
 
 
 def dos_of(twin, which: int) -> tuple[Do, ...]:
@@ -285,7 +319,10 @@ def dos_of(twin, which: int) -> tuple[Do, ...]:
                 raise UnrelatedTwins("as_in: the other world is not of the same twin on the same day. Make it by twin.do(...).")
             other, day = value.twin.world(which), twin.days[which]
             spec = twin.fits[which].model.spec
-            regular = np.linspace(day.bound.start, day.bound.stop, _LOOKS * (5 if spec.moving else 1))
+            start, stop = day.bound.start, day.bound.stop
+            regular = np.linspace(start, stop, _LOOKS * (3 if spec.moving else 1))
+            if spec.step is not None:  # a difference equation is nowhere else
+                regular = start + spec.step * np.arange(round((stop - start) / spec.step) + 1)
             return Course(other, tuple(sorted({*map(float, regular), *moments(other, spec), *moments(day.world, spec)})))
         if isinstance(value, Once) and np.ndim(value.value) == 1 and len(twin.fits) > 1 and len(value.value) == sum(counts):
             at = sum(counts[:which])
@@ -308,25 +345,23 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         x0 = day.prior_start if prior and day.prior_start is not None else day.start
         index, x0 = _paired(x0, total, draws) if given_start else (thinned(total, draws), {})
         values = values_of(fit, day, kernel, index, prior, key)
+        worlds = [_looking(fit, day, kernel, world, values) for world in worlds]
         reads = reading_times(worlds, spec, (day.bound.start, day.bound.stop), at)
         edges = {g: np.asarray(day.bound.occasion_edges(g), float) for _, g in kernel.model.varying}
-        span = day.bound.stop - day.bound.start
+        span, drive = day.bound.stop - day.bound.start, choice.drive
         step = min(choice.step, span / NOISY_STEPS if kernel.layout.noise else span + 1.0)
 
         def laid(step, knots):
-            meshes = lay(worlds, spec, kernel.layout, reads, max_step=step, occasions=edges, knots=knots)
+            meshes = lay(worlds, spec, kernel.layout, reads, max_step=step, occasions=edges, knots=knots, drive=drive)
             # Other interventions on this day have a few more or fewer nodes: one padded shape, one compiled program.
             return meshes[0].t, [pad(m, bucket(len(m.t)), bucket(len(reads)), len(m.moving.time)) for m in meshes]
 
         nodes, meshes = laid(step, choice.knots)  # nodes are the same in every world
-        latent = day.bound.latent
-        sds = [np.array([getattr(e, name) for e in latent], float) for name in ("amount_sd", "time_sd")]
-        places = [np.where(sd > 0, np.cumsum(sd > 0) - 1, -1).astype(np.int32) for sd in sds]
 
         def data(meshes):
-            return [Data(mesh, {}, {}, sds[0], places[0], sds[1], places[1]) for mesh in meshes]
+            return [_data(mesh, day.bound) for mesh in meshes]
 
-        names = tuple(names or spec.outputs)
+        names = tuple(names or spec.outputs or spec.states)
         lanes: dict[str, Any] = {"values": values, "x0": x0}
         if kernel.layout.noise:
             lanes["noise"], tol = _noise_keys(fit, index, prior, key), max(tol, NOISY)
@@ -365,6 +400,13 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
     ]
     solved = solved._replace(values=solved.values[:, :, : len(reads)])
     return Answer(reads, names, solved, acts, rows.of(fit.model.name), choice)
+
+
+def _data(mesh, bound) -> Data:
+    """What a world's mesh and the uncertain events of its day tell a kernel."""
+    sds = [np.array([getattr(e, name) for e in bound.latent], float) for name in ("amount_sd", "time_sd")]
+    places = [np.where(sd > 0, np.cumsum(sd > 0) - 1, -1).astype(np.int32) for sd in sds]
+    return Data(mesh, {}, {}, sds[0], places[0], sds[1], places[1])
 
 
 def _noise_keys(fit, index, prior, key):

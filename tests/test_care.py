@@ -97,6 +97,26 @@ def test_how_much_was_given_counts_what_care_did():
         plain.given("oral")
 
 
+def test_what_a_stop_left_off_is_known_when_it_goes_on():
+    """A pump suspended above a level until another: what it gave closes the balance of the drug, draw by draw."""
+    lived = drip_twin()
+    rule = ht.When("C", above=(5.0, "mg/L"), stop="push", until=(4.6, "mg/L"), at_most=16)
+    found = lived.do(respond=rule, start=0).simulate(at=np.linspace(0.0, 24.0, 9601))
+    body, index = lived.fits[0].values, np.linspace(0, lived.fits[0].count - 1, len(found.failed)).round().astype(int)
+    CL, V = body["CL"][index], body["V"][index]
+    left = (found["C"][:, -1] - found["C"][:, 0]) * V
+    gone = CL * np.trapezoid(found["C"], found.time, axis=1)
+    act = found.acts[0]
+    assert act.count.max() > 1 and np.isfinite(act.ends).any()
+    assert np.all(np.isnan(act.ends) | (act.ends > act.times))
+    np.testing.assert_allclose(found.given("push"), left + gone - 360.0, rtol=5e-3)
+    assert np.all(found.given("push") < lived.simulate().given("push"))
+    doses = lived.do(respond=ht.When("C", above=(5.0, "mg/L"), stop="iv", until=(4.6, "mg/L"), at_most=16), start=0).simulate()
+    begin, end = doses.acts[0].off()
+    on = sum(1 - ((begin <= t) & (t < end)).any(axis=1) for t in (1.0, 9.0, 17.0))
+    np.testing.assert_allclose(doses.given("iv"), 120.0 * on)
+
+
 def test_lived_frozen_and_reactive_care_side_by_side():
     """Half the boluses: with frozen care the level falls, with a protocol the dose comes back instead."""
     lived = drip_twin()

@@ -228,9 +228,7 @@ def test_twins_share_the_path_between_worlds():
     person = Person.of("p", start=0.0, stop=4.0, doses={"iv": Regimen.bolus(20.0, "mg", at=0.0)},
                        readings={"C": (times, values, "mg/L")})  # fmt: skip
     sensor = ht.sensors.Gaussian("C", sd=0.3)
-    with pytest.raises(DeclarationError, match="fit_noiseless"):
-        ht.personalize(ht.Model(Wanders(), C=sensor), person, Laplace(draws=50, starts=2), key=0, progress=False)
-    model = ht.Model(Wanders(), fit_noiseless=True, C=sensor)
+    model = ht.Model(Wanders(), noise=False, C=sensor)
     twin = ht.personalize(model, person, Laplace(draws=50, starts=2), key=0, progress=False)
     assert "process noise" in str(twin.verdict) + repr(twin)
     later = twin.do(iv=lambda d: d.shift(1, "h"))

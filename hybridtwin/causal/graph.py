@@ -137,7 +137,7 @@ class Graph:
                     add(name, k)
         slow = [n for n in self.nodes if self.nodes[n].kind == "state"]
         for k in range(last + 1):
-            for name in (n for n in self.nodes if self.nodes[n].kind in ("output", "reading", "policy")):
+            for name in (n for n in self.nodes if self.nodes[n].kind in ("output", "reading", "policy", "input")):
                 for cause in self.parents(name):
                     source = cause if self.nodes[cause].kind == "parameter" else f"{cause}[{k}]"
                     if source in nodes and f"{name}[{k}]" in nodes:
@@ -288,8 +288,10 @@ def _of_model(model) -> Graph:
     added = list(edges)
     for name, sensor in model.sensors.items():
         label = name if name not in nodes else f"reading of {name}"
-        nodes[label] = Node(label, "reading", model.unit_of(sensor.of), f"{type(sensor).__name__} of {sensor.of}")
+        kind, unit = ("policy", "") if sensor.decides else ("reading", model.unit_of(sensor.of))
+        nodes[label] = Node(label, kind, unit, f"{type(sensor).__name__} of {sensor.of}")
         nodes[f"error of {name}"] = Node(f"error of {name}", "noise", "1", f"what {name} reads beside {sensor.of}")
+        added += [(label, sensor.decides)] if sensor.decides else []
         added += [(sensor.of, label), (f"error of {name}", label)]
         for path, field, _ in sensor.fields():
             nodes[f"{name}.{path}"] = Node(f"{name}.{path}", "parameter", field.unit, field.doc)

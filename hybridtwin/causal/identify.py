@@ -43,10 +43,14 @@ class Identification:
             given = ", ".join(self.adjust_for)
             return f"{what} is identified given {given}. A twin is personalized to what is recorded of these."
         path = " - ".join(self.open_paths[0]) if self.open_paths else "through what is not recorded"
-        return (
-            f"{what} is NOT identified: {path} stays open whatever is recorded. A comparison then mixes the treatment with its "
-            "reason, unless the model holds that reason."
-        )
+        open_ = f"{what} is NOT identified: {path} stays open whatever is recorded."
+        nodes = [self.graph.nodes[n] for n in (self.open_paths[0] if self.open_paths else ())]
+        if held := [node.of for node in nodes if node.kind == "policy"]:
+            return (
+                f"{open_} A comparison of people mixes the treatment with its reason. The model holds that reason as the policy "
+                f"{held[0]!r}: a twin personalized with it answers by its mechanism, and rests on that policy being right."
+            )
+        return f"{open_} A comparison then mixes the treatment with its reason, unless the model holds that reason."
 
     def __repr__(self):
         return self.text

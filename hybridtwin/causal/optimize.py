@@ -429,6 +429,6 @@ def _together(worlds, outputs, prior) -> int:
     spec = twin.fits[0].model.spec
     span = twin.stop - twin.start
     given = {d.time for w in worlds for name in spec.doses for d in w.world().inputs[name].doses}
-    times = span / (spec.grid or span / 400) + 2 * len(given)
+    times = span / (spec.grid or spec.step or span / 400) + 2 * len(given)
     draws = sum(twin.draws_of(i) for i in range(len(twin.fits))) // (2 if prior else 1)
     return max(1, int(_NUMBERS / (times * max(draws, 1) * outputs)))

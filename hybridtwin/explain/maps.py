@@ -135,7 +135,7 @@ def randomized(system, rng):
 def _with_system(fit: Fit, system) -> Fit:
     """The same draws in a model of another system of the same fields."""
     old = fit.model
-    model = Model(system, start=old.start, name=old.name, varies=old.varies, fit_noiseless=old.fit_noiseless, pooling=old.pooling,
+    model = Model(system, start=old.start, name=old.name, varies=old.varies, noise=old.noise, pooling=old.pooling,
                   solver=old.solver, **old.sensors)  # fmt: skip
     problem = dataclasses.replace(fit.problem, model=model, kernel=dataclasses.replace(fit.kernel, model=model))
     return dataclasses.replace(fit, problem=problem)

@@ -182,11 +182,12 @@ def _parameters(fit) -> list[Direction]:
 
 def _inputs(twin, which, names, within) -> list[Direction]:
     spec, world, clock = twin.fits[which].model.spec, twin.world(which), twin.days[which].bound.clock
+    drawn = spec.noise and not (twin.days[which].lived and twin.fits[which].kernel.layout.stretches)
     found = []
     for name, field in spec.doses.items():
         if names is None or name in names:
             moved = _doses(name, field.unit, world.inputs[name], spec.time, clock, (world, *within))
-            found += [d for d in moved if not (spec.noise and d.kind == "time")]  # a path of noise has no slope
+            found += [d for d in moved if not (drawn and d.kind == "time")]  # a path that is drawn has no slope
     for name, field in {**spec.signals, **spec.covariates}.items():
         if names is None or name in names:
             signal = world.inputs[name]

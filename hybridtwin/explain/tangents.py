@@ -136,7 +136,8 @@ def _laid(day: _Day, world, kernel, choice, longest):
     bound, spec = day.day.bound, day.fit.model.spec
     reads = house.reading_times([world], spec, (bound.start, bound.stop))
     edges = {g: np.asarray(bound.occasion_edges(g), float) for _, g in kernel.model.varying}
-    mesh = house.lay([world], spec, kernel.layout, reads, max_step=longest, occasions=edges, knots=choice.knots)[0]
+    how = {"max_step": longest, "occasions": edges, "knots": choice.knots, "drive": choice.drive}
+    mesh = house.lay([world], spec, kernel.layout, reads, **how)[0]
     return mesh, np.array([t for t, _ in reads])
 
 

@@ -135,7 +135,9 @@ class _Function:
         self.center = np.median(fit.z.reshape(-1, fit.z.shape[-1]), axis=0)
         self.twin = dataclasses.replace(twin, fits=(fit,), days=(twin.days[structure],), shares=())
         of_day = any(s.kind in ("deviation", "amount", "time") for s in fit.kernel.sites)
-        self.noisy = bool(fit.model.spec.noise) or (of_day and not self.twin.days[0].lived)
+        lived = self.twin.days[0].lived
+        drawn = fit.model.spec.noise and not (lived and fit.kernel.layout.stretches)
+        self.noisy = bool(drawn) or (of_day and not lived)
 
     def __call__(self, points, block):
         """Blocks of rows share their chance row by row, so each is solved by itself where there is any."""

@@ -349,7 +349,7 @@ def person_model(pool: Pool, u, draws=None) -> Model:
     fixed = {p: float(s) for p, s in zip(omegas, sds, strict=True) if p not in blocked}
     known = Pooling([*blocks, fixed], {p: float(natural(pool.personal[p], typical[p])) for p in omegas})
     system = model.system.with_values(leaves)
-    same: dict[str, Any] = {"name": model.name, "varies": varies, "fit_noiseless": model.fit_noiseless}
+    same: dict[str, Any] = {"name": model.name, "varies": varies, "noise": model.noise}
     return Model(system, start=model.start, pooling=known, **same, **sensors)
 
 

@@ -131,7 +131,7 @@ def supported(problem) -> Part:
     few = problem.n_readings
     if few < 2:
         judge.say("CAUTION", f"only {few} reading")
-    if problem.model.spec.noise:
+    if problem.model.spec.noise and not problem.model.driven:
         judge.say("CAUTION", "the process noise of the system was left out of the fit; the sensor's error took its place")
     horizon = problem.model.spec.horizon
     span = problem.bound.stop - problem.bound.start

@@ -34,11 +34,13 @@ class Care(NamedTuple):
     recovered: jax.Array  # (R,) has it seen its level of recovery since it last acted?
     factor: jax.Array  # (R,) by what it multiplies what it scales
     seen: jax.Array  # (R,) what it measured last, where it sees late
+    ends: jax.Array  # (R, M) when what an act stopped went on, NaN where it did not; (R, 0) where nothing can go on
 
     @classmethod
     def fresh(cls, rules):
         """Nothing done yet."""
         count, most = len(rules), max((rule.at_most for rule in rules), default=0)
+        resumed = any(rule.stop is not None and rule.recovers for rule in rules)
         return cls(
             jnp.zeros(count, jnp.int32),
             jnp.full((count, most), jnp.nan),
@@ -46,6 +48,7 @@ class Care(NamedTuple):
             jnp.ones(count, bool),
             jnp.ones(count),
             jnp.full(count, jnp.nan),
+            jnp.full((count, most if resumed else 0), jnp.nan),
         )
 
     def over(self, rules):
@@ -59,6 +62,7 @@ class Acts(NamedTuple):
     given: jax.Array  # (K, Q) doses given by the rules that look at nodes, in dose units
     times: jax.Array  # (R, M) times at which the others acted, NaN where they did not
     code: jax.Array  # () FINE, NOT_FINITE or OVERFLOW
+    ends: jax.Array  # (R, M) see `Care`
 
 
 class Segment(NamedTuple):
@@ -219,7 +223,9 @@ def _arrive(rules, segment, here, x1, now):
         if rule.looks:
             continue
         mine = here.who == r
+        back = mine & (here.kind == _RECOVER) & (jnp.arange(care.ends.shape[1]) == care.count[r] - 1)
         care = care._replace(
+            ends=care.ends.at[r].set(jnp.where(back, now, care.ends[r])),
             ready=care.ready.at[r].set(jnp.where(mine & (here.kind == _TIMED), -jnp.inf, care.ready[r])),
             recovered=care.recovered.at[r].set(care.recovered[r] | (mine & (here.kind == _RECOVER))),
         )

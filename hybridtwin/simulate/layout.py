@@ -32,7 +32,8 @@ class Layout:
     latents: int = 0  # events with an uncertain amount or time
     portions: tuple[str, ...] = ()  # dose routes given in portions whose beginnings change the state
     rules: tuple[Rule, ...] = ()
-    noise: tuple[tuple[str, bool], ...] = ()  # states with process noise, see `Spec.noise`
+    noise: tuple[tuple[str, bool], ...] = ()  # states whose process noise is drawn by a key, see `Spec.noise`
+    stretches: int = 0  # of the inferred paths of the process noise, which are then unknowns
 
     @property
     def looking(self) -> tuple[int, ...]:
@@ -93,6 +94,7 @@ class Mesh(NamedTuple):
     clamp_slope: np.ndarray  # (K, Q)
     watch: np.ndarray  # (K, R) does the rule look at this node, or watch from it on?
     cells: np.ndarray  # (G,) whole units of time that the mesh touches, where there is process noise
+    drive: np.ndarray  # (G + 1,) knots of the inferred paths of the process noise, else none
     measure: np.ndarray  # (K, R) does the rule measure here what it will see later? (K, 0) where none sees late
     rule: np.ndarray  # (R, 6) level, level of recovery, amount (dose unit), wait (time); or low, high, up, down, least, most
     steady: Steady

@@ -116,10 +116,11 @@ def _entries(world, spec):
     return found
 
 
-def layout_of(worlds, spec, *, varying=(), latents=0, noise=False):
+def layout_of(worlds, spec, *, varying=(), latents=0, noise=False, drive=()):
     """The layout that holds every one of these worlds.
 
-    `latents`: number of events with an uncertain amount or time; `noise`: is the system's process noise simulated?
+    `latents`: number of events with an uncertain amount or time; `noise`: is the system's process noise drawn? `drive`: knots
+    of its inferred paths, which are not drawn.
     """
     jumps, rates, moving, infused, steady = set(), set(), set(), False, 0
     pieces = 1
@@ -158,7 +159,8 @@ def layout_of(worlds, spec, *, varying=(), latents=0, noise=False):
         latents=latents,
         portions=tuple(n for n in marked if n in eaten or any(rule.give == n for rule in rules)),
         rules=rules,
-        noise=spec.noise if noise else (),
+        noise=spec.noise if noise and not drive else (),
+        stretches=max(len(drive) - 1, 0),
     )
 
 
@@ -261,12 +263,12 @@ def _matters(entry, start):
     return entry.time >= start or not entry.fixed or (not entry.steady and entry.end > start)
 
 
-def lay(worlds, spec, layout, reads, *, max_step, occasions=None, knots=()):
+def lay(worlds, spec, layout, reads, *, max_step, occasions=None, knots=(), drive=()):
     """One mesh a world, all on the union of their nodes.
 
     **Arguments:** `reads`: (time, rank) of every reading wanted, in any order (rank `LAST`: after everything at that
     time); `max_step`: longest segment, in system time; `occasions`: group -> sorted edges between occasions;
-    `knots`: further node times.
+    `knots`: further node times; `drive`: knots of the inferred paths of the process noise.
 
     **Returns:** list of `Mesh`, all of the same shapes.
     """
@@ -278,7 +280,7 @@ def lay(worlds, spec, layout, reads, *, max_step, occasions=None, knots=()):
     events = [
         event
         for world, entries in zip(worlds, tables, strict=True)
-        for event in _events(world, spec, entries, [*knots, *checks, *edges])
+        for event in _events(world, spec, entries, [*knots, *drive, *checks, *edges])
     ]
     events += [(float(t), int(rank), True) for t, rank in reads]
     nodes = _Nodes([e for e in events if e[0] >= start], max_step)
@@ -286,7 +288,7 @@ def lay(worlds, spec, layout, reads, *, max_step, occasions=None, knots=()):
         _whole_steps(nodes.t, start, spec)
     read = np.array([nodes.at(float(t), int(rank), True) for t, rank in reads], dtype=np.int32)
     meshes = [
-        _lay_one(world, spec, layout, entries, nodes, read, occasions)
+        _lay_one(world, spec, layout, entries, nodes, read, occasions, drive)
         for world, entries in zip(worlds, tables, strict=True)
     ]
     width, most = len(nodes.t), max(len(m.moving.time) for m in meshes)
@@ -422,7 +424,7 @@ def _moving_of(entries, nodes, start):
     )
 
 
-def _lay_one(world, spec, layout, entries, nodes, read, occasions):
+def _lay_one(world, spec, layout, entries, nodes, read, occasions, drive):
     width = len(nodes.t)
     jump, rate = np.zeros((width, len(layout.jumps))), np.zeros((width, len(layout.rates)))
     latent_jump, latent_rate = _doses(layout, entries, nodes, width, jump, rate)
@@ -464,6 +466,7 @@ def _lay_one(world, spec, layout, entries, nodes, read, occasions):
         watch=watch,
         measure=measure,
         cells=np.arange(*(math.floor(nodes.t[0]), math.floor(nodes.t[-1]) + 1) if layout.noise else (0,), dtype=np.int32),
+        drive=np.array(drive, float),
         rule=numbers,
         steady=_steady_of(layout, entries, nodes),
         moving=_moving_of(entries, nodes, world.start),

@@ -8,18 +8,91 @@ W is a function of time (`paths.Wiener`), so finer steps, other worlds and other
 
 *States that are declared positive* are set to zero where noise would take them below it: in the limit of small steps the
 boundary reflects. A state that may be negative is declared with `positive=False`.
+
+*An inferred path* is a straight line between its knots: every reading is one, and between two of them there are as many as the
+dynamics ask for. Its increments are unknowns of the density, standard normal a priori. Then dx/dt = f + g dW/dt - g g' / 2, an
+ordinary equation that any stepper crosses; the last term is Ito's (Wong and Zakai 1965, doi:10.1214/aoms/1177699916), and
+a difference equation, which is moved by g dW in each of its steps, is without it.
 """
+
+import itertools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from hybridtwin.errors import DeclarationError
 from hybridtwin.paths import Wiener, path_key
 from hybridtwin.simulate.steppers import Repeated
 
 NOISY_STEPS = 200  # least number of first steps in a record, since a drift at rest says nothing about its noise
 NOISY = 1e-2  # tolerance where there is process noise: a path is met with order 1, not 4
+
+
+_FINE = 0.2  # longest stretch of an inferred path, in time constants of the fastest state
+_MOST = 400  # unknowns of the inferred paths of one record
+
+
+def knots_of(spec, every: float | None, span: tuple[float, float], reads, rate: float) -> tuple[float, ...]:
+    """Knots of the inferred paths over the `span` of a record: its ends, every reading, and in between none more than `every`
+    apart.
+
+    `every`: in system time; None: a fifth of the shortest time constant, 1 / `rate`; a difference equation has one a step.
+
+    **Raises:** DeclarationError where that makes too many unknowns, and for `every` in a difference equation.
+    """
+    start, stop = span
+    if spec.step is not None:
+        if every is not None:
+            raise DeclarationError(f"the noise of {spec.name} falls on its steps of {spec.step:g} {spec.time}. Leave noise= out.")
+        return tuple(start + spec.step * k for k in range(round((stop - start) / spec.step) + 1))
+    longest = _FINE / rate if every is None else every
+    ends, found = sorted({start, stop, *(t for t in reads if start < t < stop)}), [start]
+    for a, b in itertools.pairwise(ends):
+        if b - a > 1e-9 * max(1.0, abs(b)):
+            found += np.linspace(a, b, math.ceil((b - a) / longest - 1e-9) + 1)[1:].tolist()
+    count = (len(found) - 1) * len(spec.noise)
+    if count > _MOST:
+        raise DeclarationError(
+            f"the path of the noise of {spec.name}, with knots every {longest:.3g} {spec.time} and at each reading, is {count} "
+            f"unknowns; up to {_MOST} are carried. Say how far apart its knots may be, as in ht.Model(..., noise="
+            f'"{2 * longest * count / _MOST:.2g} {spec.time}"), cut the record, or fit without noise (noise=False).'
+        )
+    return tuple(found)
+
+
+def pushes(knots, t, path):
+    """Slopes (K, D) of the inferred paths behind nodes at times t (K,); `path` (D, G): increments, in standard deviations."""
+    long = jnp.diff(knots)
+    at = jnp.searchsorted(knots - 2e-9 * jnp.maximum(1.0, jnp.abs(knots)), t, side="right") - 1  # nodes may differ by rounding
+    return (path / jnp.sqrt(long)[None]).T[jnp.clip(at, 0, len(long) - 1)]
+
+
+def pushed(here, t, x, u, dx, push, get, put):
+    """The rates with what the paths add to them, of slopes `push` (D,)."""
+    spec, inside = here.spec, floored(here.spec, x, get, put)
+
+    def size(y, path):
+        return jnp.asarray(get(here.diffusion(t, y, u), path), float)
+
+    for i, (path, own) in enumerate(spec.noise):
+        g, value = size(inside, path), get(inside, path)
+        gained = g * push[i]
+        if own and spec.step is None:
+            slope = jax.jvp(lambda v, p=path: size(put(inside, p, v), p), (value,), (jnp.ones_like(value),))[1]
+            gained = gained - jnp.where(g == 0, 0.0, 0.5 * g * jnp.where(g == 0, 0.0, slope))
+        dx = put(dx, path, get(dx, path) + gained)
+    return dx
+
+
+def floored(spec, x, get, put):
+    """The state with no noisy state below what it may be."""
+    for path, _ in spec.noise:
+        if (low := spec.states[path].low) is not None:
+            x = put(x, path, jnp.maximum(get(x, path), low))
+    return x
 
 
 def keys_of(key, draws):

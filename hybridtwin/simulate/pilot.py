@@ -39,7 +39,7 @@ _QUICK = {"xla_backend_optimization_level": 0}  # called a hundred times: compil
 @dataclasses.dataclass(frozen=True)
 class Choice:
     """How to integrate: the stepper, the longest segment (system time), why, further nodes; fastest rate of the typical body,
-    and of bodies far from it (0: unknown).
+    and of bodies far from it (0: unknown); knots of the inferred paths of the process noise.
     """
 
     stepper: AbstractStepper
@@ -48,6 +48,7 @@ class Choice:
     knots: tuple[float, ...] = ()
     rate: float = 0.0
     far: float = 0.0
+    drive: tuple[float, ...] = ()
 
     def told(self, unit: str) -> str:
         """In words."""
@@ -321,13 +322,14 @@ def choose(model, world) -> Choice:
     if law := by_law(spec, solver):
         return law
     stepwise = all(world.inputs[name].stepwise for name in spec.signals)
-    if isinstance(solver, Exact) and not (spec.linear and stepwise):
+    if isinstance(solver, Exact) and (model.driven or not (spec.linear and stepwise)):
         raise DeclarationError(
-            f"{spec.name} is not linear with piecewise constant signals, so it has no exact steps. Leave solver= out."
+            f"{spec.name} is not linear with piecewise constant signals and without noise, so it has no exact steps. "
+            "Leave solver= out."
         )
     if isinstance(solver, Adaptive | Exact):
         return Choice(solver, math.inf, "as asked")
-    if spec.linear and stepwise and solver is None:
+    if spec.linear and stepwise and solver is None and not model.driven:
         return Choice(Exact.of(spec), math.inf, "linear, under inputs that hold still in between")
     pilot = Pilot(model.system, world, model.start)
     rate, said = pilot.rate, f"fastest rate {pilot.rate:.3g}/{spec.time}"

@@ -138,7 +138,7 @@ def acts_of(world, layout, acts, time) -> tuple[Act, ...]:
     """
     found = []
     for rule, place in zip(world.rules, rule_columns(world, layout), strict=True):
-        values = None
+        values = ends = None
         if not isinstance(rule, When):
             given = acts.given[:, : len(time), layout.looking.index(place)]
             times = np.full((len(given), max(int((given > 0).sum(axis=1).max(initial=0)), 1)), np.nan)
@@ -154,7 +154,8 @@ def acts_of(world, layout, acts, time) -> tuple[Act, ...]:
         else:
             times = acts.times[:, place, : layout.rules[place].at_most]
             does, (name, amount, unit) = ("give", rule.give) if rule.give else ("stop", (str(rule.stop), np.nan, ""))
-        found.append(Act(str(rule), does, name, float(amount), unit, times, values))
+            ends = acts.ends[:, place, : times.shape[1]] if rule.stop and rule.until else None
+        found.append(Act(str(rule), does, name, float(amount), unit, times, values, ends))
     for place, rule in enumerate(layout.rules):
         if rule.sets:
             times = acts.times[:, place, : rule.at_most]
@@ -175,7 +176,8 @@ def joined(structures, draws) -> tuple[Act, ...]:
             rows = [np.full((n, 0), np.nan) if act is None else getattr(act, part) for act, n in zip(own, draws, strict=True)]
             return np.concatenate([np.pad(r, ((0, 0), (0, most - r.shape[1])), constant_values=np.nan) for r in rows])
 
-        found.append(dataclasses.replace(like, times=joint("times"), values=None if like.values is None else joint("values")))
+        more = {part: joint(part) for part in ("values", "ends") if getattr(like, part) is not None}
+        found.append(dataclasses.replace(like, times=joint("times"), **more))
     return tuple(found)
 
 

@@ -16,7 +16,7 @@ from hybridtwin.rest import rest_of
 from hybridtwin.simulate.events import Acts, Care, Segment, cross, left_by, look, settle
 from hybridtwin.simulate.failures import FINE, NOT_FINITE, OVERFLOW
 from hybridtwin.simulate.layout import Layout, Mesh
-from hybridtwin.simulate.noise import milstein, wander, wiener
+from hybridtwin.simulate.noise import floored, milstein, pushed, pushes, wander, wiener
 from hybridtwin.simulate.steppers import unforced
 from hybridtwin.units import factor
 
@@ -29,6 +29,7 @@ class Extras(NamedTuple):
     overrides: jax.Array  # (P,) values of the parameters that `do` sets
     noise: Any = None  # (2,) data of the key of the process noise
     sets: Any = None  # (S,) numbers that states are set to once
+    path: Any = None  # (D, G) increments of the inferred paths of the process noise, in standard deviations
     held: Any = None  # (2, K, Q) values and slopes of clamps, where a state follows its course in another world
 
 
@@ -123,7 +124,7 @@ class _Edited(eqx.Module):
 _SEEN = ("t", "signal", "slope", "covariate", "occasion", "override")  # what a system sees of a node
 
 
-_WHOLE = ("steady", "moving", "read", "rule", "cells")  # what of a mesh is not one entry a node
+_WHOLE = ("steady", "moving", "read", "rule", "cells", "drive")  # what of a mesh is not one entry a node
 
 
 def first(system, layout: Layout, mesh: Mesh, extras: Extras):
@@ -157,6 +158,17 @@ def _lasting(amount, duration, given, modelled, own):
     )
 
 
+def arrivals(system, layout, mesh, extras):
+    """When the moving doses arrive (M,) if nothing cuts them short, and fraction, modelled rate and duration of their routes."""
+    m = mesh.moving
+    own = jnp.arange(m.route.shape[0])
+    lag, *others = (part[own, m.route] for part in _routes_at(system, layout, mesh, extras, m.node))
+    start = m.time + lag
+    if layout.latents:
+        start = start + jnp.where(m.shift >= 0, extras.shifts[m.shift], 0.0)
+    return start, others
+
+
 def _insert_moving(system, layout, mesh, extras):
     """Nodes with the moving doses inserted at their rank. Returns node arrays and where the old nodes went.
 
@@ -164,13 +176,10 @@ def _insert_moving(system, layout, mesh, extras):
     it), but a dose without lag keeps its own place in the record's order: it is given at its own node.
     """
     m = mesh.moving
-    own = jnp.arange(m.route.shape[0])
-    lag, fraction, rate, duration = (part[own, m.route] for part in _routes_at(system, layout, mesh, extras, m.node))
+    start, (fraction, rate, duration) = arrivals(system, layout, mesh, extras)
     amount = m.amount
-    start = m.time + lag
     if layout.latents:
         amount = amount * jnp.where(m.latent >= 0, extras.amounts[m.latent], 1.0)
-        start = start + jnp.where(m.shift >= 0, extras.shifts[m.shift], 0.0)
     lasts = _lasting(amount, m.duration, m.rate, m.modelled, (fraction, rate, duration))
     infused = lasts > 0
     speed = jnp.where(infused, fraction * amount / jnp.where(infused, lasts, 1.0), 0.0)
@@ -398,6 +407,8 @@ def _segment(here, layout, node, mesh, share, flow, paths=None, readers=None):
         for name, rate in flow.items():
             into = spec.doses[name].into
             dx = put(dx, into, get(dx, into) + _left(layout, name, left, rate))
+        if layout.stretches:
+            dx = pushed(here, t, y, inputs(t, left), dx, node["push"], get, put)
         for i, name in enumerate(layout.clamped):
             dx = put(dx, name, jnp.where(node["clamp"][i], node["clamp_slope"][i], get(dx, name)))
         return dx
@@ -463,16 +474,18 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
     nodes, place = _nodes(system, layout, mesh, extras)
     if layout.steady:
         steady, unravel = _steady_states(system, layout, stepper, mesh, extras, x0)
-    if spec.unforced and not (layout.rates or layout.moving_infused or layout.clamped or layout.noise or layout.edits):
+    other = layout.rates or layout.moving_infused or layout.clamped or layout.noise or layout.stretches or layout.edits
+    if spec.unforced and not other:
         stepper = unforced(stepper)
-    gaps = {"h": jnp.append(jnp.diff(nodes["t"]), 0.0)}
+    push = {"push": pushes(mesh.drive, nodes["t"], extras.path)} if layout.stretches else {}
+    gaps = {"h": jnp.append(jnp.diff(nodes["t"]), 0.0), **push}
     packed = _Packed({name: a for name, a in {**nodes, **gaps}.items() if name not in _idle(layout)})
 
     paths = wiener(layout, mesh, extras.noise) if layout.noise else None
     w0 = jnp.zeros(0) if paths is None else paths.at(mesh.t[0])
 
     def visit(carry, row):
-        x, care, w = carry
+        x, care, w = (floored(spec, carry[0], get, put), *carry[1:]) if layout.stretches else carry
         node = packed.node(row)
         here = _here(system, layout, node, extras)
         u = _inputs(here, node)
@@ -522,7 +535,7 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
         path, given = jax.tree.map(lambda leaf: leaf[place], (path, given))
     bad = ~jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(path)]))
     code = jnp.where(care.over(rules) if rules else False, OVERFLOW, jnp.where(bad, NOT_FINITE, FINE))
-    return path, Acts(given, care.times, code.astype(jnp.int32))
+    return path, Acts(given, care.times, code.astype(jnp.int32), care.ends)
 
 
 def observer(names):

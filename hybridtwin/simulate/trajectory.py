@@ -26,12 +26,18 @@ class Act:
     unit: str
     times: np.ndarray
     values: np.ndarray | None = None  # (draws, m) of a titration: by what all later doses were multiplied from then on
+    ends: np.ndarray | None = None  # (draws, m) of a stop with `until`: when what it stopped went on, NaN where it did not
 
     def factor_at(self, t: float) -> np.ndarray:
         """(draws,) by what a titration multiplies a dose at time t; 1 before it first acted."""
         values = np.ones_like(self.times) if self.values is None else self.values
         done = np.sum(self.times <= t, axis=1)  # NaN is no time
         return np.where(done > 0, values[np.arange(len(values)), np.maximum(done - 1, 0)], 1.0)
+
+    def off(self) -> tuple[np.ndarray, np.ndarray]:
+        """Begin and end (draws, m) of the stretches that a stop keeps off; (inf, inf) where it did not act so often."""
+        begin = np.where(np.isfinite(self.times), self.times, np.inf)
+        return begin, np.full(begin.shape, np.inf) if self.ends is None else np.where(np.isfinite(self.ends), self.ends, np.inf)
 
     @property
     def count(self) -> np.ndarray:
@@ -69,8 +75,7 @@ class Trajectory:
         """(draws,) how much of a dose was given in [start, stop): as decided, as rules of care changed it, and by the rules.
 
         In the dose's unit; of a signal its integral. An infusion counts whole where it begins, a dose with a lag as it was when
-        it was taken; uncertain amounts count as recorded. What a rule stopped with `until=` goes on at a moment that is not kept:
-        then this is NaN.
+        it was taken; uncertain amounts count as recorded. What a rule stopped counts again from the moment at which it went on.
         """
         if name not in self.inputs:
             raise KeyError(f"no dose or signal {name!r} in this world. There are: {', '.join(self.inputs) or 'none'}.")
@@ -78,14 +83,15 @@ class Trajectory:
         last = float(self.time[-1]) if stop is None else stop
         acts = [act for act in self.acts if act.name == name]
         scales = [act for act in acts if act.does == "titrate"]
-        stops = [act for act in acts if act.does == "stop"]
+        stops = [act.off() for act in acts if act.does == "stop"]
         total = np.zeros(len(self.failed))
         decided = self.inputs[name]
         if isinstance(decided, Regimen):
             for dose in decided.doses:
                 if first <= dose.time < last and dose.amount is not None:
                     left = np.prod([act.factor_at(dose.time) for act in scales], axis=0) if scales else 1.0
-                    stopped = np.any([act.times[:, 0] <= dose.time for act in stops], axis=0) if stops else False
+                    off = [((begin <= dose.time) & (dose.time < end)).any(axis=1) for begin, end in stops]
+                    stopped = np.any(off, axis=0) if off else False
                     total = total + np.where(stopped, 0.0, dose.amount * left)
         else:
             total = total + self._flowed(decided, scales, stops, first, last)
@@ -93,19 +99,18 @@ class Trajectory:
             if act.does == "give":
                 inside = (act.times >= first) & (act.times < last)
                 total = total + act.amount * factor(act.unit, decided.unit) * inside.sum(axis=1)
-        again = [act for act in stops if "until" in act.rule]
-        unknown = np.any([act.count > 0 for act in again], axis=0) if again else False
-        return np.where(self.failed | unknown, np.nan, total)
+        return np.where(self.failed, np.nan, total)
 
     def _flowed(self, signal, scales, stops, first, last) -> np.ndarray:
         """(draws,) the integral of a signal, cut where rules changed it."""
         found = np.zeros(len(self.failed))
         for i in range(len(found)):
-            off = min([t for act in stops for t in act.times[i, :1] if np.isfinite(t)], default=np.inf)
-            moments = sorted({t for act in scales for t in act.times[i] if first < t < min(last, off)})
-            edges = [first, *moments, min(last, max(off, first))]
+            off = [pair for begin, end in stops for pair in zip(begin[i], end[i], strict=True)]
+            changes = [*(t for act in scales for t in act.times[i]), *itertools.chain.from_iterable(off)]
+            edges = [first, *sorted({float(t) for t in changes if first < t < last}), last]
             for a, b in itertools.pairwise(edges):
-                found[i] += signal.integral(a, b) * float(np.prod([act.factor_at(a)[i] for act in scales]))
+                if not any(begin <= a < end for begin, end in off):
+                    found[i] += signal.integral(a, b) * float(np.prod([act.factor_at(a)[i] for act in scales]))
         return found
 
     def acted(self):
