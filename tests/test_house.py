@@ -20,7 +20,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     "errors", "finding", "keys", "engine", "program", "paths", "progress", "versions", "units", "terms", "fields", "dimensions",
     "priors",
-    "drawing", "rest", "system", "clock", "signals", "records", "record_text", "binding", "io", "interventions", "simulate",
+    "drawing", "rest", "system", "clock", "signals", "records", "record_text", "binding", "io", "dosing", "interventions",
+    "simulate",
     "sensors",
     "coordinates", "pooling", "varying", "model",
     "fit", "worlds", "measures", "asked", "aims", "outcomes", "glycemia", "twins", "twin", "inference", "causal", "explain",

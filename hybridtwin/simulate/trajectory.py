@@ -22,16 +22,22 @@ class Act:
     rule: str
     does: str  # "give", "stop", "titrate" or "switch"
     name: str  # of the dose or signal, or of the switch
-    amount: float  # of each dose; NaN where something is stopped
+    amount: float  # of each dose; NaN where something is stopped or where doses differ (`values`)
     unit: str
     times: np.ndarray
-    values: np.ndarray | None = None  # (draws, m) of a titration: by what all later doses were multiplied from then on
+    values: np.ndarray | None = None  # (draws, m) of a titration: by what all later doses were multiplied from then on; of a
+    # correction: what was given
 
     def factor_at(self, t: float) -> np.ndarray:
         """(draws,) by what a titration multiplies a dose at time t; 1 before it first acted."""
         values = np.ones_like(self.times) if self.values is None else self.values
         done = np.sum(self.times <= t, axis=1)  # NaN is no time
         return np.where(done > 0, values[np.arange(len(values)), np.maximum(done - 1, 0)], 1.0)
+
+    def total(self, start: float, stop: float) -> np.ndarray:
+        """(draws,) how much it gave in [start, stop), in `unit`."""
+        inside = (self.times >= start) & (self.times < stop)
+        return np.sum(np.where(inside, self.amount if self.values is None else self.values, 0.0), axis=1)
 
     @property
     def count(self) -> np.ndarray:
@@ -91,8 +97,7 @@ class Trajectory:
             total = total + self._flowed(decided, scales, stops, first, last)
         for act in acts:
             if act.does == "give":
-                inside = (act.times >= first) & (act.times < last)
-                total = total + act.amount * factor(act.unit, decided.unit) * inside.sum(axis=1)
+                total = total + act.total(first, last) * factor(act.unit, decided.unit)
         again = [act for act in stops if "until" in act.rule]
         unknown = np.any([act.count > 0 for act in again], axis=0) if again else False
         return np.where(self.failed | unknown, np.nan, total)
