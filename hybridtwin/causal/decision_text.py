@@ -5,7 +5,7 @@ import numpy as np
 from hybridtwin.causal import grounds
 
 _SHOWN = 5
-_SURE = ("With these draws", "It is told", "Regret", "Prior alone")  # how lines begin that tell how sure an answer is
+_SURE = ("With these draws", "Told apart:", "Regret", "Prior alone")  # how lines begin that tell how sure an answer is
 
 
 def text(found) -> str:
@@ -42,7 +42,10 @@ def _answer(found):
     lines += [f"  {_line(found, int(i))}" for i in found.order[:_SHOWN]]
     lines += _distinct(found)
     lowest = int(found.order[0])
-    lines.append(f"Regret of {found.options[lowest].label}: {found.regret[lowest]:.3g} in expected loss, against full knowledge.")
+    lines.append(
+        f"Regret of {found.options[lowest].label}: {found.regret[lowest]:.3g} in expected loss, what whoever knew this body "
+        "exactly and chose for it would save."
+    )
     here = found.reference
     lines.append(
         f"{here.label[:1].upper()}{here.label[1:]}: {_shares(found, here)}, "
@@ -66,7 +69,8 @@ def _distinct(found):
     if len(found.order) > 1:
         second = int(found.order[1])
         gap = found.risks[second] - found.risks[lowest]
-        return [f"It is told from the next by {gap:.3g}, more than 2 Monte Carlo errors of the paired difference."]
+        names = f"{found.options[lowest].label} and the next, {found.options[second].label}"
+        return [f"Told apart: {names}, by {gap:.3g} in {found.risk}, more than 2 Monte Carlo errors of the paired difference."]
     return []
 
 
@@ -82,6 +86,7 @@ def findings(found) -> list[str]:
     if found.order.size:  # the lowest alone; the others stand in the table
         lead, first = lines[: 1 + bool(found.limits)], lines[1 + bool(found.limits)]
         lines = [*lead[:-1], f"{lead[-1]} {first}", lines[-1]]
+    lines.append(f"Candidates are ordered by {found.risk}; the loss is {found.aim.loss_text}.")
     return lines
 
 
@@ -113,19 +118,18 @@ def held(found) -> list[str]:
     base, worlds = found.reference.world.world(), [option.world.world() for option in found.options]
     lines = []
     for name, given in base.inputs.items():
-        if any(world.inputs[name] is not given and world.inputs[name] != given for world in worlds):
-            continue
-        if name in unit and given.doses:
-            inside = [d for d in given.doses if found.twin.start <= d.time <= found.twin.stop]
+        if name in unit:
+            common = set.intersection(*({(d.time, d.amount) for d in world.inputs[name].doses} for world in worlds))
+            inside = [d for d in given.doses if (d.time, d.amount) in common and found.twin.start <= d.time <= found.twin.stop]
             told = [f"{d.amount:g} {unit[name]} at {clock.label(d.time)}" + (" (uncertain)" if d.latent is not None else "")
                     for d in inside[:4]]  # fmt: skip
             lines += [f"{name}: {', '.join(told)}" + (f" and {len(inside) - 4} more" if len(inside) > 4 else "")] if told else []
-        elif name not in unit:
-            lines.append(f"{name} as in {found.reference.label}")
+        elif all(world.inputs[name] is given or world.inputs[name] == given for world in worlds):
+            lines.append(f"{name} as in the day itself")
     shared = [str(rule) for rule in worlds[0].rules if all(rule in world.rules for world in worlds)]
     lines += [f"care in every candidate: {rule}" for rule in shared]
     lines += [f"kept as lived: {each}" for each in found.kept]
-    return lines or ["nothing: every input of the day differs between candidates"]
+    return lines or ["no dose or signal of the day: candidates differ in all of them"]
 
 
 def never(found) -> list[str]:
