@@ -60,7 +60,8 @@ def test_a_slip_of_the_pen_names_its_remedy(text, error, told):
 
 def test_aims_and_limits_in_one_line():
     aim = grammar.aim("auc(C) within 400-600 mg*h/L @08:00..20:00")
-    assert (aim.low, aim.high, aim.unit) == (400.0, 600.0, "mg*h/L") and (aim.outcome.start, aim.outcome.stop) == ("08:00", "20:00")
+    assert (aim.low, aim.high, aim.unit) == (400.0, 600.0, "mg*h/L")
+    assert (aim.outcome.start, aim.outcome.stop) == ("08:00", "20:00")
     assert grammar.aim("peak(C) at most 20 mg/L").high == 20.0 and np.isinf(grammar.aim("nadir(C) at least 2 mg/L").high)
     assert grammar.aim("time_in_range(G, 70-180 mg/dL)").outcome.better == "higher"
     limit = grammar.chance("P(time_below(G, 54 mg/dL) > 1 %) <= 0.05")
