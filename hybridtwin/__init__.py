@@ -15,6 +15,7 @@ _HOME = {
     "switch": "system",
     "Signal": "signals", "Regimen": "signals", "Clock": "signals",
     "Person": "records", "Cohort": "records",
+    "Ratio": "dosing", "Correct": "dosing",
     "Rescue": "interventions", "When": "interventions", "Titrate": "interventions",
     "once": "changes", "as_in": "changes", "equation": "changes",
     "RK4": "simulate.steppers", "Exact": "simulate.steppers", "Adaptive": "simulate.steppers", "Rosenbrock": "simulate.stiff",

@@ -1,8 +1,8 @@
-"""The command line: personalize a record, compare treatments, list the systems, look at the installation.
+"""The command line: personalize a record, compare treatments, choose among them, list the systems, look at the installation.
 
 Heavy parts load inside the commands, so that `hybridtwin --help` answers at once. Exit codes: 0 done, 1 a mistake in
-what was asked (told on stderr, without a traceback), 2 a mistake in the command line, 3 DO NOT USE (no numbers of a
-comparison are printed), 130 interrupted, 141 the reader of the answer has gone.
+what was asked (told on stderr, without a traceback), 2 a mistake in the command line, 3 DO NOT USE, or CAUTION on a choice
+without an accepted risk (no numbers are printed), 130 interrupted, 141 the reader of the answer has gone.
 """
 
 import argparse
@@ -18,12 +18,15 @@ _EPILOG = """examples:
   hybridtwin systems
   hybridtwin twin anna.csv --system T1D --units "cgm=mg/dL,meal=g,bolus=[IU],basal=[IU]/h" \\
       --tz Europe/Rome --set weight=70kg --key 0 --report anna.html
+  hybridtwin optimize anna.csv --system T1D --units "cgm=mg/dL,meal=g,bolus=[IU],basal=[IU]/h" \\
+      --tz Europe/Rome --set weight=70kg --key 0 --dose "bolus: 2..8 [IU] step 0.5 at 12:10 @12:00..13:00" \\
+      --target "time_in_range(G, 70-180 mg/dL)" --limit "nadir(G) < 54 mg/dL at most 1 %" --report choice.html
   hybridtwin compare anna.csv --system T1D --units "cgm=mg/dL,meal=g,bolus=[IU],basal=[IU]/h" \\
       --tz Europe/Rome --set weight=70kg --key 0 \\
       --do "bolus=shift(-20 min)" --do "meal=*0.5 @07:00..12:00" --report compare.html
 
 exit codes: 0 done; 1 a mistake in the record or the question; 2 a mistake in the command line;
-            3 DO NOT USE (no numbers of the comparison are printed); 130 interrupted
+            3 DO NOT USE, or CAUTION on a choice without --accept-risk (no numbers are printed); 130 interrupted
 """ + NOTICE + "."
 _RECORD = """The record is a table (.csv, .tsv, .gz) with a column of times and one column per quantity,
 or with columns time, variable, value; an empty cell is nothing, "?" an event of unknown amount,
@@ -44,8 +47,13 @@ def _parser() -> argparse.ArgumentParser:
                                   formatter_class=raw, epilog=_EPILOG, description=(
                                       "Personalize a model to a record, then compare other treatments of the same days "
                                       "with the lived one.\n\n" + _RECORD))
-    for command in (twin, compare):
+    optimize = commands.add_parser("optimize", help="personalize, then choose among treatments that can be delivered",
+                                   formatter_class=raw, epilog=_EPILOG, description=(
+                                       "Personalize a model to a record, then lay every treatment that is offered on the "
+                                       "posterior: all of them in one table, harm beside benefit.\n\n" + _RECORD))
+    for command in (twin, compare, optimize):
         _add_record(command)
+    _add_choice(optimize)
     compare.add_argument("--do", action="append", required=True, metavar="WORLD", help=_DO)
     compare.add_argument("--outcome", action="append", metavar="OUTCOME", help=(
         'what is compared: "peak(G)", "time_in_range(G, 70-180 mg/dL)" or "auc(C) @08:00..20:00"; repeat it for more. '
@@ -80,6 +88,29 @@ def _add_table(command) -> None:
     add("--id", metavar="ID", help="the person to read, where the table has an id column")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="a covariate with its unit: weight=70kg")
     add("--covariates", choices=("LOCF", "NOCB"), help="how a covariate that changes holds between its rows")
+
+
+def _add_choice(command) -> None:
+    """What may be chosen, and for what."""
+    add = command.add_argument
+    add("--dose", action="append", default=[], metavar="OFFER", help=(
+        'deliverable doses of one input: "bolus: 2..8 [IU] step 0.5 at 07:00, 07:20 @07:00..10:00" (in place of the doses of '
+        'that window), "iv: 500, 750, 1000 mg at 22:00 every 8 h, 12 h max 1 g/h", or a ratio, "bolus: 1 [IU] per 6..12 g of '
+        'meal step 1 before 0 min, 20 min"; repeat it to combine inputs'))
+    add("--do", action="append", default=[], metavar="WORLD", help="a candidate more, as in compare; repeat it for more")
+    add("--target", required=True, metavar="AIM", help=(
+        '"auc(C) within 400-600 mg*h/L", "peak(G) at most 180 mg/dL", or an outcome that says which way is better, such as '
+        '"time_in_range(G, 70-180 mg/dL)"'))
+    add("--limit", action="append", default=[], metavar="CHANCE", help=(
+        'a chance that must stay small, "nadir(G) < 54 mg/dL at most 1 %%"; repeat it for more'))
+    add("--also", action="append", default=[], metavar="OUTCOME", help="a further harm to show beside the target")
+    add("--window", metavar="FROM..TO", help="window of target, limits and harm; default: from the first difference to the end")
+    add("--until", metavar="WHEN", help='choose for the time to come instead of the lived days: "24 h", or a time')
+    add("--plan", action="append", default=[], metavar="INPUT", help=(
+        'with --until: what else will be given, "meal=bolus(60 g at 07:30)"; a signal that is not said goes on, a dose is none'))
+    add("--worst", type=float, metavar="SHARE", help="judge by the mean of this worst share of the losses, 0.1; default: by all")
+    add("--accept-risk", metavar="REASON", help=(
+        "why an answer under CAUTION is wanted all the same, in words; it then stands in every output"))
 
 
 def _add_record(command) -> None:
@@ -229,10 +260,11 @@ def _default_sensor(name: str, spec) -> str | None:
     return f"Combined2:{name}" if name in spec.outputs else None
 
 
-def _twin(args, worlds=(), windows=()) -> Any:
-    """Read and personalize: a `Twin`. Worlds and windows that will be asked for are checked against the record first."""
+def _twin(args, worlds=(), windows=(), check=None) -> Any:
+    """Read and personalize: a `Twin`. Worlds, windows and what `check` (of a system's spec) looks at are checked first."""
     prepare()
     from hybridtwin import grammar
+    from hybridtwin.errors import PastHorizon
     from hybridtwin.inference.methods import NUTS, Auto, Importance, Laplace
     from hybridtwin.inference.personalize import personalize
 
@@ -241,8 +273,12 @@ def _twin(args, worlds=(), windows=()) -> Any:
     models = _models(args, person)
     for asked in worlds:
         windows = [*windows, *((each.start, each.stop) for each, _ in grammar.suited(models[0].spec, asked))]
+    if check is not None:
+        check(models[0].spec)
     for start, stop in windows:
-        person.clock.window(start, stop, person.clock.start, person.clock.stop)
+        begins, ends = person.clock.window(start, stop, person.clock.start, person.clock.stop)
+        if begins > person.clock.stop or ends < person.clock.start:
+            raise PastHorizon(f"the window {start}..{stop} lies outside the record. Choose a time inside it.")
     temper = args.temper or (3.0 if len(models) > 1 else 1.0)
     draws = args.draws or 1000
     if args.method == "nuts":
@@ -288,6 +324,53 @@ def _do_compare(args) -> int:
             _tell(str(effect.text))
     if args.report:
         _tell(f"\nreport: {lived.report(args.report, effects)}")
+    return 3 if refused else 0
+
+
+def _do_optimize(args) -> int:
+    from hybridtwin import grammar
+    from hybridtwin.aims import CVaR, Expected
+    from hybridtwin.causal.optimize import optimize
+    from hybridtwin.errors import DeclarationError
+
+    if args.accept_risk is not None and len(args.accept_risk.strip()) < 8:
+        raise DeclarationError(f"--accept-risk {args.accept_risk!r} is no reason. Write why this risk is taken, in words.")
+    offers, worlds = [grammar.offer(text) for text in args.dose], {text: grammar.world(text) for text in args.do}
+    if not offers and not worlds:
+        raise DeclarationError('what may be chosen? Give --dose "bolus: 2..8 [IU] step 0.5 at 07:00", --do, or both.')
+    planned = [each for text in args.plan for each in grammar.world(text)]
+    if planned and not args.until:
+        raise DeclarationError('--plan is for the time to come. Add --until "24 h", or change the lived day with --do.')
+    for each in offers:
+        if not args.until and each.start is None and each.stop is None:
+            raise DeclarationError(f"which lived doses of {each.name} do these replace? Add a window, @07:00..10:00, or choose "
+                                   'for the time to come with --until "24 h".')  # fmt: skip
+    window = grammar.windowed(f"x @{args.window}")[1:] if args.window else (None, None)
+    for read, texts in ((grammar.aim, [args.target]), (grammar.chance, args.limit), (grammar.outcome, args.also)):
+        [read(text) for text in texts]  # a slip of the pen is told before minutes of work
+    risk = Expected() if args.worst is None else CVaR(args.worst)
+    windows = [] if args.until else [window, *((each.start, each.stop) for each in offers)]
+    lived = _twin(args, [] if args.until else worlds.values(), windows, lambda spec: grammar.known_doses(spec, offers, planned))
+    _tell("\n" + repr(lived))
+    if lived.verdict.headline == "DO NOT USE":
+        _tell("\nDO NOT USE: no treatment is shown.")
+        _tell(f"\nreport: {lived.report(args.report)}" if args.report else "")
+        return 3
+    base = grammar.forecast(lived, args.until, planned) if args.until else lived
+    chosen = grammar.candidates(base, offers, worlds)
+    if window == (None, None):
+        onsets = [w.onset for w in (twin.world() for twin in chosen.values()) if w.onset is not None]
+        window = (min(onsets), None) if onsets and min(onsets) < base.stop else window
+    asked = {"target": grammar.aim(args.target, *window), "limits": [grammar.chance(text, *window) for text in args.limit]}
+    try:
+        found = optimize(base, chosen, **asked, risk=risk, accept=args.accept_risk,
+                         also=[grammar.outcome(text, *window) for text in args.also])  # fmt: skip
+    except NotTrustworthy as error:
+        raise NotTrustworthy(str(error).replace('accept="why"', '--accept-risk "why"')) from None
+    refused = found.verdict.headline == "DO NOT USE"
+    _tell(f"\n{found.verdict!r}\nDO NOT USE: no treatment is shown." if refused else f"\n{found.text}")
+    if args.report:
+        _tell(f"\nreport: {lived.report(args.report, found)}")
     return 3 if refused else 0
 
 
@@ -391,7 +474,7 @@ def _do_doctor(args) -> int:
     return 0
 
 
-_COMMANDS = {"twin": _do_twin, "compare": _do_compare, "systems": _do_systems, "glycemia": _do_glycemia,
+_COMMANDS = {"twin": _do_twin, "compare": _do_compare, "optimize": _do_optimize, "systems": _do_systems, "glycemia": _do_glycemia,
              "doctor": _do_doctor}
 
 
@@ -413,7 +496,7 @@ def main(argv=None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("hybridtwin: interrupted\n")
         return 130
-    if args.command in ("twin", "compare", "glycemia"):
+    if args.command in ("twin", "compare", "optimize", "glycemia"):
         _tell(f"\n{NOTICE}.")
     return code
 

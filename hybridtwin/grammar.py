@@ -6,21 +6,27 @@
     bolus=bolus(6 [IU] at 12:10)    this bolus in place of those of the window; +bolus(...) adds it
     iv=infusion(500 mg at 08:00 over 1 h)
     basal=0.8 [IU]/h                a constant rate; SI=*1.2 a parameter
+    bolus: 2..8 [IU] step 0.5 at 07:00, 07:20 @07:00..10:00         what may be chosen, in place of the doses of the window
 
 Nothing here is evaluated as code: every form is matched, and what matches none is refused with the forms there are.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hybridtwin import outcomes, sensors
+from hybridtwin.aims import Aim, Chance, as_aim
+from hybridtwin.causal.candidates import Candidates
+from hybridtwin.causal.candidates import candidates as offered
+from hybridtwin.dosing import Ratio
 from hybridtwin.errors import AmbiguousDose, DeclarationError, InterventionError, UnitError, UnknownTarget
 from hybridtwin.outcomes import Outcome
 from hybridtwin.priors import lognormal
 from hybridtwin.signals import Regimen
 from hybridtwin.system import nearest
+from hybridtwin.units import factor
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _CHANGE = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*=\s*(.+?)\s*$")
@@ -284,3 +290,151 @@ def systems(text: str, registry) -> list[Any]:
                                     "All of them: hybridtwin systems.")
             found.append(registry[each])
     return found
+
+
+# ------------------------------------------------------------------------------------------------------- decisions
+
+_OFFER = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*:\s*(.+?)\s*$")
+_WORDS = re.compile(r"\s+(step|at|every|over|before|max|total)\s+")
+_SPREAD = re.compile(rf"^({_NUMBER})\s*\.\.\s*({_NUMBER})\s*(.*)$")
+_PER = re.compile(rf"^({_NUMBER})\s*(\S+)\s+per\s+(.+?)\s+of\s+([A-Za-z_][\w.]*)$")
+_WITHIN = re.compile(rf"^(.*\))\s*(?:within\s+({_NUMBER})\s*(?:-|to|\.\.)\s*({_NUMBER})|at (most|least)\s+({_NUMBER}))\s+(\S+)$")
+_LIMIT = re.compile(rf"^(?:P\()?\s*(\w+\(.*?\))\s*([<>])\s*({_NUMBER})\s+(\S+?)\s*\)?\s*(?:at most|<=)\s*({_NUMBER})\s*(%?)$")
+_OFFERS = ('Write "bolus: 2..8 [IU] step 0.5 at 07:00, 07:20 @07:00..10:00", "iv: 500, 750 mg at 22:00 every 8 h, 12 h max 1 g/h '
+           'total 4 g/d", or "bolus: 1 [IU] per 6..12 g of meal step 1 before 0 min, 20 min"')  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What is offered for one dose: its name, a grid (`Regimen.grid`, `Ratio.grid`), and the window of the doses it replaces."""
+
+    name: str
+    grid: Any
+    start: str | float | None = None
+    stop: str | float | None = None
+
+
+def offer(text: str) -> Offer:
+    """An offer from "bolus: 2..8 [IU] step 0.5 at 07:00, 07:20 @07:00..10:00". Errors: DeclarationError with all forms."""
+    plain, start, stop = windowed(text)
+    found = _OFFER.match(plain)
+    if found is None:
+        raise DeclarationError(f"cannot read the offer {text!r}. {_OFFERS}.")
+    name, (amounts, *rest) = found[1], _WORDS.split(found[2])
+    said = dict(zip(rest[::2], rest[1::2], strict=True))
+    if len(said) < len(rest) // 2:
+        raise DeclarationError(f"cannot read the offer {text!r}: a word is said twice. {_OFFERS}.")
+    if ratio := _PER.match(amounts):
+        return Offer(name, _ratios(text, ratio, said), start, stop)
+    if "at" not in said:
+        raise AmbiguousDose(f"{text!r} says how much of {name} but not when. Add a time or several: at 07:00, 07:20.")
+    numbers, unit = _amounts(amounts, said.pop("step", None), text)
+    if "before" in said:
+        raise DeclarationError(f"{text!r}: before is for ratios, 1 [IU] per 10 g of meal. Say when with at.")
+    every = parts(said["every"]) if "every" in said else None
+    return Offer(name, Regimen.grid(numbers, unit, first=[_moment(t) for t in parts(said["at"])], every=every,
+                                    over=said.get("over"), max_rate=said.get("max"), max_total=said.get("total")),
+                 start, stop)  # fmt: skip
+
+
+def _ratios(text, found, said):
+    numbers, unit = _amounts(found[3], said.pop("step", None), text)
+    before = parts(said.pop("before", "0 min"))
+    if said:
+        wrong = f"{next(iter(said))} does not go with a ratio, which follows the doses of {found[4]}"
+        raise DeclarationError(f"{text!r}: {wrong}. {_OFFERS}.")
+    return Ratio.grid(found[4], per=numbers, unit=unit, give=(float(found[1]), found[2]), before=before)
+
+
+def _amounts(text, step, whole) -> tuple[list[float], str]:
+    """([2, 2.5, ... 8], "[IU]") from "2..8 [IU]" and a step, or from "4, 6, 8 [IU]"."""
+    if found := _SPREAD.match(text):
+        low, high, unit = float(found[1]), float(found[2]), found[3]
+        size = _step(step, whole)
+        count = (high - low) / size if size else -1.0
+        if not unit or count < 0 or count > 1000:
+            why = "the unit is missing" if not unit else "say step, as in step 0.5"
+            why = f"no steps of {size:g} from {low:g} to {high:g}" if unit and size else why
+            raise DeclarationError(f"cannot read the amounts of {whole!r}: {why}. {_OFFERS}.")
+        return [float(f"{low + k * size:.10g}") for k in range(int(count + 1e-9) + 1)], unit
+    *first, last = parts(text)
+    found = _VALUE.match(last)
+    if found is None or not found[2] or step is not None:
+        raise DeclarationError(f"cannot read the amounts of {whole!r}. {_OFFERS}.")
+    try:
+        return [*(float(each) for each in first), float(found[1])], found[2]
+    except ValueError:
+        raise DeclarationError(f"cannot read the amounts of {whole!r}: one unit stands behind the last. {_OFFERS}.") from None
+
+
+def _step(text, whole) -> float | None:
+    if text is None:
+        return None
+    found = _VALUE.match(text)
+    if found is None or not float(found[1]) > 0:
+        raise DeclarationError(f"{whole!r}: step {text} is no step above 0. Write step 0.5.")
+    return float(found[1])
+
+
+def aim(text: str, start=None, stop=None) -> Aim:
+    """An aim from "auc(C) within 400-600 mg*h/L", "peak(G) at most 180 mg/dL" or an outcome that says which way is better."""
+    plain, own_start, own_stop = windowed(text)
+    start, stop = (start, stop) if own_start is None and own_stop is None else (own_start, own_stop)
+    if found := _WITHIN.match(plain):
+        low, high = (found[2], found[3]) if found[4] is None else (found[5], None) if found[4] == "least" else (None, found[5])
+        low, high = (None if x is None else float(x) for x in (low, high))
+        return outcomes.within(outcome(found[1], start, stop), low, high, found[6])
+    return as_aim(outcome(plain, start, stop))
+
+
+def chance(text: str, start=None, stop=None) -> Chance:
+    """A limit from "nadir(G) < 54 mg/dL at most 1 %" or "P(peak(C) > 20 mg/L) <= 0.05"."""
+    plain, own_start, own_stop = windowed(text)
+    start, stop = (start, stop) if own_start is None and own_stop is None else (own_start, own_stop)
+    found = _LIMIT.match(plain)
+    if found is None:
+        raise DeclarationError(f'cannot read the limit {text!r}. Write "nadir(G) < 54 mg/dL at most 1 %" or the like.')
+    level, most = (float(found[3]), found[4]), float(found[5]) / (100.0 if found[6] else 1.0)
+    side = {"below": level} if found[2] == "<" else {"above": level}
+    return Chance(outcome(found[1], start, stop), at_most=most, **side)
+
+
+def candidates(twin, offers: list[Offer], worlds: Mapping[str, list[Asked]]) -> Candidates:
+    """Worlds to choose among: every combination of what is offered for each dose, and worlds of `world` texts by name.
+
+    **Raises:** what `candidates` and `Twin.do` raise; InterventionError where offers of one choice have different windows.
+    """
+    found, numbers, left = {}, {}, ()
+    if offers:
+        if len({(each.start, each.stop) for each in offers}) > 1:
+            raise InterventionError("offers that are combined replace the doses of one window. Give all the same @FROM..TO.")
+        made = offered(twin, start=offers[0].start, stop=offers[0].stop, **{each.name: each.grid for each in offers})
+        found, numbers, left = dict(made), dict(made.numbers), made.left_out
+    return Candidates(found | {text: enact(twin, asked) for text, asked in worlds.items()}, numbers, left)
+
+
+def known_doses(spec, offers: list[Offer], planned: list[Asked]) -> None:
+    """Whether a system has the doses that are offered, and the inputs that are planned. **Raises:** UnknownTarget, UnitError."""
+    for each in offers:
+        if each.name not in spec.doses:
+            raise UnknownTarget(f"{each.name!r} is no dose of {spec.name}. {nearest(each.name, list(spec.doses))}")
+        ratio = next(iter(getattr(each.grid, "ratios", ())), None)
+        factor(ratio.give[1] if ratio else each.grid.unit, spec.doses[each.name].unit)
+        if ratio and ratio.of not in spec.doses:
+            raise UnknownTarget(f"{ratio.of!r} is no dose of {spec.name}. {nearest(ratio.of, list(spec.doses))}")
+        if ratio:
+            factor(ratio.per[1], spec.doses[ratio.of].unit)
+    inputs = [*spec.doses, *spec.signals]
+    for each, _ in suited(spec, planned):
+        if each.name not in inputs:
+            raise UnknownTarget(f"--plan: {each.name!r} is no dose or signal. {nearest(each.name, inputs)}")
+
+
+def forecast(twin, until: str, planned: list[Asked]):
+    """The twin on the time to come, with what is planned. **Raises:** what `Twin.forecast` raises."""
+    spec, inputs = twin.fits[0].model.spec, {}
+    for each, value in suited(spec, planned):
+        none = Regimen.none(spec.doses[each.name].unit) if each.name in spec.doses else None
+        fresh = value if isinstance(value, Amount) else value(inputs.get(each.name, none))
+        inputs[each.name] = tuple(fresh) if isinstance(fresh, Amount) else fresh
+    return twin.forecast(until, **inputs)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hybridtwin.changes import Equation, Once, Stuck
+from hybridtwin.dosing import Correct, Ratio
 from hybridtwin.errors import AmbiguousDose, DeclarationError, InterventionError, PastHorizon, UnknownTarget
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.units import factor, time_factor
@@ -336,7 +337,7 @@ class World:
     sets: tuple[Setting, ...] = ()
     edits: tuple[Edit, ...] = ()
     misread: tuple[Misread, ...] = ()
-    rules: tuple[Rescue | When | Titrate, ...] = ()
+    rules: tuple[Rescue | When | Titrate | Correct, ...] = ()
     onset: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -430,9 +431,10 @@ def _enact_one(world, do, spec, clock, sensors):
     start, stop = _window(do, clock, world)
     inputs, parts = dict(world.inputs), []
     onsets, notes = [] if do.targets else [start], list(world.notes)
-    for name, value in do.targets.items():
+    for name, value in sorted(do.targets.items(), key=lambda item: isinstance(item[1], Ratio)):  # what it answers is known first
         if name in spec.doses:
             lived = inputs[name]
+            value = value.of_day(inputs, spec, start, stop, world.start, clock) if isinstance(value, Ratio) else value
             inputs[name], _, fresh = _new_regimen(name, spec, lived, value, start, stop, clock, world.stop)
             change = _first_difference(lived, inputs[name])
             if change is not None:
@@ -532,9 +534,16 @@ def misread(readings, world, sensor, times):
     return readings
 
 
+def _looked(rule):
+    """Levels, dose and its unit of a rule that looks and gives."""
+    if isinstance(rule, Correct):
+        return [rule.above, rule.per], rule.dose, rule.give[1]
+    return [(rule.below, rule.unit)], rule.give, rule.amount_unit
+
+
 def _reading(rule, spec, sensors):
     """The same rule with its sensor's output named, where it reads a sensor ("reading of C" where an output has that name)."""
-    if not isinstance(rule, Rescue | Titrate) or rule.when in spec.outputs or rule.when in spec.states:
+    if not isinstance(rule, Rescue | Titrate | Correct) or rule.when in spec.outputs or rule.when in spec.states:
         return rule
     name = rule.when.removeprefix("reading of ")
     return dataclasses.replace(rule, when=sensors[name].of, reads=name) if name in sensors else rule
@@ -542,7 +551,7 @@ def _reading(rule, spec, sensors):
 
 def _check_rule(rule, spec, sensors):
     """**Raises:** UnknownTarget, InterventionError, UnitError where a rule does not suit a system."""
-    if not isinstance(rule, Rescue | When | Titrate):
+    if not isinstance(rule, Rescue | When | Titrate | Correct):
         raise InterventionError(
             f"respond: {rule!r} is no rule of care. "
             'Write ht.When("G", below=(70, "mg/dL"), give=("meal", 15, "g"), wait="15 min").'
@@ -563,7 +572,7 @@ def _check_rule(rule, spec, sensors):
         levels = [rule.level, *([rule.until] if rule.until else [])]
         give, _, amount_unit = rule.give or (None, 0.0, "1")
     else:
-        levels, give, amount_unit = [(rule.below, rule.unit)], rule.give, rule.amount_unit
+        levels, give, amount_unit = _looked(rule)
     for _, unit in levels:
         factor(unit, field.unit)
     if give is not None:

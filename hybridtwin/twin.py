@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from hybridtwin.clock import Clock
+from hybridtwin.dosing import Correct
 from hybridtwin.engine import double, side_by_side
 from hybridtwin.errors import InterventionError, PastHorizon, SolveError
 from hybridtwin.fit import PARTS, Fit, Part, Verdict, common_outputs
@@ -91,7 +92,7 @@ class Twin:
     seed: str
     root: str
     dos: tuple[Do, ...] = ()
-    rules: tuple[Rescue | When | Titrate, ...] = ()
+    rules: tuple[Rescue | When | Titrate | Correct, ...] = ()
     draws: int = DRAWS
     shares: tuple[float, ...] = ()  # of each structure in what is simulated; all alike where empty
 
@@ -179,12 +180,12 @@ class Twin:
         """The same body, the same day, with something done.
 
         **Arguments:** `targets`: input, parameter, state or sensor by name -> what it becomes: a function of the old
-        (`bolus=lambda b: b.shift(-20, "min")`; of a sensor, of what it would read), a `Regimen` or `Signal`, a number where
-        a number has one meaning, or (number, unit); of a state also `ht.once`, `ht.as_in` or `ht.equation`. `start`, `stop`:
-        window of lived time: numbers of the record's unit, "07:30" (the last such time in the record), "2026-03-24 07:30",
-        "day 2 07:30". `respond`: rules of care, a `When`, `Rescue` or `Titrate` or several, which watch from the first
-        difference on (from `start` where nothing else is done); without them later decisions are kept as lived. For other
-        names than Python's write `twin.do(**{"gut.ka": ..., "reading of C": ...})`.
+        (`bolus=lambda b: b.shift(-20, "min")`; of a sensor, of what it would read), a `Regimen`, `Ratio` or `Signal`, a number
+        where a number has one meaning, or (number, unit); of a state also `ht.once`, `ht.as_in` or `ht.equation`. `start`,
+        `stop`: window of lived time: numbers of the record's unit, "07:30" (the last such time in the record), "2026-03-24
+        07:30", "day 2 07:30". `respond`: rules of care, a `When`, `Rescue`, `Correct` or `Titrate` or several, which watch from
+        the first difference on (from `start` where nothing else is done); without them later decisions are kept as lived. For
+        other names than Python's write `twin.do(**{"gut.ka": ..., "reading of C": ...})`.
 
         **Raises:** UnknownTarget, AmbiguousDose, PastHorizon, InterventionError, UnitError.
         """

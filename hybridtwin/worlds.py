@@ -395,8 +395,10 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         values=values,
         resting=[*meshes[0].steady.node, *([0] if kernel.model.start == "steady" and not given_start else [])],
     )
+    given = {name: field.unit for name, field in fit.model.spec.doses.items()}
     acts = [
-        acts_of(world, kernel.layout, jax.tree.map(lambda a, w=w: a[w], solved.acts), nodes) for w, world in enumerate(worlds)
+        acts_of(world, kernel.layout, jax.tree.map(lambda a, w=w: a[w], solved.acts), nodes, given)
+        for w, world in enumerate(worlds)
     ]
     solved = solved._replace(values=solved.values[:, :, : len(reads)])
     return Answer(reads, names, solved, acts, rows.of(fit.model.name), choice)

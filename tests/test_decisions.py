@@ -495,3 +495,32 @@ def test_a_calibrated_track_record_is_ok():
     ranks = [0.5 + 0.5 * np.sign(rng.normal()) * rng.random(8) ** 0.05 for _ in range(40)]
     bad = [dataclasses.replace(made(rank), start=float(i)) for i, rank in enumerate(ranks)]
     assert TrackRecord(tuple(bad), (), (), Clock(unit="h"), drip_twin()).verdict.parts["fits"].level == "DO NOT USE"
+
+
+def test_a_further_reading_of_a_calibrated_sensor_is_taken_given_the_readings_so_far():
+    """p(new | so far, draw) = p(so far, new | draw) / p(so far | draw), by the sensor's own likelihood (Kalman and regression)."""
+    import jax.numpy as jnp
+
+    from hybridtwin.causal import information
+    from hybridtwin.sensors import CGM, Seen
+
+    sensor = CGM("C", white=1.0, drift=4.0, tau=40.0, offset_sd=20.0, gain_sd=0.1, every=0.0)
+    rng, minutes, new = np.random.default_rng(0), np.arange(0.0, 300.0, 30.0), np.array([310.0, 325.0])
+    before, mean = 120 + 10 * rng.normal(size=(3, 10)), 130 + 10 * rng.normal(size=(3, 2))
+    value = 140 + 5 * rng.normal(size=10)
+    past = information._Past(minutes, value, np.full(10, 5), before)
+    part = information._Part(mean, {}, lambda v: sensor)
+    with jax.enable_x64(True):
+        middle, factor = information._given_the_past(part, past, new)
+        y = np.array([150.0, 143.0])
+        ours = [float(information._normal(jnp.asarray(y), middle[d], factor[d])) for d in range(3)]
+
+        def loglik(time, values, m):
+            n = len(time)
+            seen = Seen(jnp.asarray(values), time, np.ones(n, bool), np.zeros(n, np.int32), np.zeros(n, np.int32))
+            return float(sensor.terms(jnp.asarray(m), seen).loglik.sum())
+
+        whole = [loglik(np.append(minutes, new), np.append(value, y), np.append(before[d], mean[d])) for d in range(3)]
+        known = [loglik(minutes, value, before[d]) for d in range(3)]
+    np.testing.assert_allclose(ours, np.subtract(whole, known), rtol=1e-9)
+    assert np.all(np.asarray(factor)[:, 0, 0] < 6.0), "an offset of 20 mg/dL is known from ten readings"

@@ -20,8 +20,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     "errors", "finding", "keys", "packing", "engine", "program", "paths", "progress", "versions", "units", "terms", "fields",
     "dimensions", "priors",
-    "drawing", "rest", "system", "clock", "signals", "records", "record_text", "binding", "io", "changes", "interventions",
-    "simulate", "sensors", "policies",
+    "drawing", "rest", "system", "clock", "signals", "records", "record_text", "binding", "io", "changes", "dosing",
+    "interventions", "simulate", "sensors", "policies",
     "coordinates", "pooling", "varying", "model",
     "fit", "worlds", "measures", "asked", "aims", "outcomes", "glycemia", "twins", "twin", "inference", "causal", "explain",
     "physiology", "datasets", "plots",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hybridtwin.clock import Clock, Moment, is_real, span
+from hybridtwin.dosing import Ratio
 from hybridtwin.errors import DeclarationError
 from hybridtwin.interventions import Do
 from hybridtwin.signals import Regimen
@@ -107,6 +108,20 @@ class Grid:
         return len(self.doses) * len(self.first) * len(self.every)
 
 
+@dataclasses.dataclass(frozen=True)
+class RatioGrid:
+    """Ratios of one dose to another, to choose among; see `Ratio.grid`."""
+
+    ratios: tuple[Ratio, ...]
+
+    def within(self, clock: Clock, start: float, stop: float):
+        """(label, numbers, value of `do`) of each, and what was left out (nothing); a ratio does not depend on the day."""
+        return [(str(ratio), ratio.numbers, ratio) for ratio in self.ratios], []
+
+    def __len__(self) -> int:
+        return len(self.ratios)
+
+
 def _quantity(text, what) -> tuple[float, tuple[str, str]]:
     """"1 g/h" as (1.0, ("g", "h")); without a time "" stands for it."""
     number, _, unit = str(text).strip().partition(" ")
@@ -155,9 +170,9 @@ class Candidates(Mapping):
 def candidates(twin: Twin, *, start=None, stop=None, respond=None, **targets) -> Candidates:
     """Worlds of a twin to choose among: every combination of what is offered for each target, under each policy.
 
-    **Arguments:** `targets`: name -> a `Regimen.grid`, a list of what it may become (as in `Twin.do`), label -> that, or one
-    value that all candidates share. `start`, `stop`: window, as in `Twin.do`. `respond`: policies: a list, or label -> policy,
-    each a rule of care (`When`, `Rescue`), a list of rules, or None for no rule; one rule alone is shared by all.
+    **Arguments:** `targets`: name -> a `Regimen.grid` or `Ratio.grid`, a list of what it may become (as in `Twin.do`), label ->
+    that, or one value that all candidates share. `start`, `stop`: window, as in `Twin.do`. `respond`: policies: a list, or label
+    -> policy, each a rule of care (`When`, `Rescue`, `Correct`), a list of rules, or None for no rule; one alone is for all.
 
     **Raises:** DeclarationError where nothing can be delivered or two candidates have one name; the errors of `Twin.do`.
     """
@@ -191,10 +206,10 @@ def candidates(twin: Twin, *, start=None, stop=None, respond=None, **targets) ->
 
 def _options(twin, name, given):
     """(label, numbers, value) of each value offered for a target, and what cannot be delivered."""
-    if isinstance(given, Grid):
+    if isinstance(given, Grid | RatioGrid):
         return given.within(twin.clock, twin.start, twin.stop)
     if isinstance(given, Mapping):
-        return [(str(label), None, value) for label, value in given.items()], []
+        return [(str(label), getattr(value, "numbers", None), value) for label, value in given.items()], []
     if isinstance(given, list):
         return [(str(Do({name: value})), None, value) for value in given], []
     return [("", None, given)], []
@@ -220,12 +235,12 @@ def gathered(twin: Twin, given) -> Candidates:
     """
     if isinstance(given, Candidates):
         return given
-    if isinstance(given, Grid):
+    if isinstance(given, Grid | RatioGrid):
         doses = list(twin.fits[0].model.spec.doses)
         if len(doses) != 1:
             raise DeclarationError(f"a grid of which dose? {', '.join(doses)}. Write {{{doses[0]!r}: grid}}.")
         return candidates(twin, **{doses[0]: given})
-    if isinstance(given, Mapping) and any(isinstance(value, Grid) for value in given.values()):
+    if isinstance(given, Mapping) and any(isinstance(value, Grid | RatioGrid) for value in given.values()):
         return candidates(twin, **given)
     named = isinstance(given, Mapping)
     pairs = list(given.items()) if named else [(None, one) for one in given]

@@ -5,6 +5,7 @@ import numpy as np
 from hybridtwin.causal import grounds
 
 _SHOWN = 5
+_SURE = ("With these draws", "Told apart:", "Regret", "Prior alone")  # how lines begin that tell how sure an answer is
 
 
 def text(found) -> str:
@@ -17,8 +18,7 @@ def text(found) -> str:
     if found.left_out:
         more = f"; and {len(found.left_out) - 3} more" if len(found.left_out) > 3 else ""
         lines.append(f"Left out, not deliverable: {'; '.join(found.left_out[:3])}{more}.")
-    if found.kept:
-        lines.append("Kept as lived: " + "; ".join(found.kept) + ".")
+    lines.append("Held fixed: " + "; ".join(held(found)) + ".")
     lines += [f"Note: {note}." for note in found.notes]
     lines.append(f"Monte Carlo: {int(found.good.sum())} draws, worth {found.worth:.0f} independent ones.")
     lines.append("Rests on: " + "; ".join(found.assumptions) + ".")
@@ -35,18 +35,17 @@ def _verdict(found):
 def _answer(found):
     count = int(found.feasible.sum())
     if found.limits and not count:
-        worst = np.max(found.chances / np.array([limit.at_most for limit in found.limits]), axis=1)
-        nearest = int(np.argmin(worst))
-        return [
-            f"None of the {len(found)} candidates meets every limit. Nearest to them:",
-            f"  {_line(found, nearest)}",
-        ]
+        none = f"None of the {len(found)} candidates meets every limit. Nearest to them:"
+        return [none, f"  {_line(found, nearest(found))}"]
     lines = [f"{count} of {len(found)} candidates meet{'s' if count == 1 else ''} every limit."] if found.limits else []
     lines.append(f"Lowest {found.risk}" + (" among them" if found.limits else "") + ":")
     lines += [f"  {_line(found, int(i))}" for i in found.order[:_SHOWN]]
     lines += _distinct(found)
     lowest = int(found.order[0])
-    lines.append(f"Regret of {found.options[lowest].label}: {found.regret[lowest]:.3g} in expected loss, against full knowledge.")
+    lines.append(
+        f"Regret of {found.options[lowest].label}: {found.regret[lowest]:.3g} in expected loss, what whoever knew this body "
+        "exactly and chose for it would save."
+    )
     here = found.reference
     lines.append(
         f"{here.label[:1].upper()}{here.label[1:]}: {_shares(found, here)}, "
@@ -70,15 +69,101 @@ def _distinct(found):
     if len(found.order) > 1:
         second = int(found.order[1])
         gap = found.risks[second] - found.risks[lowest]
-        return [f"It is told from the next by {gap:.3g}, more than 2 Monte Carlo errors of the paired difference."]
+        names = f"{found.options[lowest].label} and the next, {found.options[second].label}"
+        return [f"Told apart: {names}, by {gap:.3g} in {found.risk}, more than 2 Monte Carlo errors of the paired difference."]
     return []
+
+
+def day(found) -> str:
+    """The day that the candidates are about: "06:00 to 12:00"."""
+    clock, twin = found.twin.clock, found.twin
+    return f"{clock.label(twin.start)} to {clock.label(twin.stop)}"
+
+
+def findings(found) -> list[str]:
+    """What was found: how many meet the limits, the lowest, and what stands without any of them."""
+    lines = [line.strip() for line in _answer(found) if not line.startswith(_SURE)]
+    if found.order.size:  # the lowest alone; the others stand in the table
+        lead, first = lines[: 1 + bool(found.limits)], lines[1 + bool(found.limits)]
+        lines = [*lead[:-1], f"{lead[-1]} {first}", lines[-1]]
+    lines.append(f"Candidates are ordered by {found.risk}; the loss is {found.aim.loss_text}.")
+    return lines
+
+
+def sureness(found) -> list[str]:
+    """How sure it is: ties, chances at their limit, draws, what full knowledge would save, and the prior's own answer."""
+    lines = [line for line in _answer(found) if line.startswith(_SURE)]
+    if found.order.size and not found.sure[found.order[0]]:
+        lines.append(f"Whether {found.lowest.label} meets every limit these draws cannot tell for sure.")
+    lines.append(f"{int(found.good.sum())} draws of the body, worth {found.worth:.0f} independent ones.")
+    return [*lines, "All of this is inside the model; that the model may be wrong is what the verdict speaks of."]
+
+
+def harm(found) -> list[str]:
+    """Harm of the lowest (or of the one nearest to the limits) beside that without any candidate."""
+    i = int(found.order[0]) if found.order.size else nearest(found)
+    here, lines = found.options[i], []
+    for name, values, other in zip(found.harms, here.harms, found.reference.harms, strict=True):
+        told, before = (_spread(v, name.unit) for v in (values, other))
+        lines.append(f"{found.short(name)}: {told} under {here.label}; {before} {found.reference.label}.")
+    for limit, p, bound in zip(found.limits, found.chances[i], found.bounds[i], strict=True):
+        lines.append(f"{found.short(limit)}: {percent(p)} under {here.label}, up to {percent(bound)} by the draws; "
+                     f"the limit asked for is {100 * limit.at_most:g} %.")  # fmt: skip
+    return lines
+
+
+def held(found) -> list[str]:
+    """What no candidate changes: inputs of the day, rules that all share, and decisions that were kept as lived."""
+    clock, unit = found.twin.clock, {n: f.unit for n, f in found.twin.fits[0].model.spec.doses.items()}
+    base, worlds = found.reference.world.world(), [option.world.world() for option in found.options]
+    lines = []
+    for name, given in base.inputs.items():
+        if name in unit:
+            common = set.intersection(*({(d.time, d.amount) for d in world.inputs[name].doses} for world in worlds))
+            inside = [d for d in given.doses if (d.time, d.amount) in common and found.twin.start <= d.time <= found.twin.stop]
+            told = [f"{d.amount:g} {unit[name]} at {clock.label(d.time)}" + (" (uncertain)" if d.latent is not None else "")
+                    for d in inside[:4]]  # fmt: skip
+            lines += [f"{name}: {', '.join(told)}" + (f" and {len(inside) - 4} more" if len(inside) > 4 else "")] if told else []
+        elif all(world.inputs[name] is given or world.inputs[name] == given for world in worlds):
+            lines.append(f"{name} as in the day itself")
+    shared = [str(rule) for rule in worlds[0].rules if all(rule in world.rules for world in worlds)]
+    lines += [f"care in every candidate: {rule}" for rule in shared]
+    lines += [f"kept as lived: {each}" for each in found.kept]
+    return lines or ["no dose or signal of the day: candidates differ in all of them"]
+
+
+def never(found) -> list[str]:
+    """What must not be done with a decision."""
+    tied, bounded = int(found.tied.sum()) > 1, bool(found.limits)
+    return [
+        "to carry a line of the table out as an order: it is for a treating clinician to weigh who knows the person;",
+        f"for another day, plan or person: it holds for {day(found)} with what was held fixed, and no longer once a meal, a "
+        "dose or a reading turns out otherwise;",
+        "for what stands between or beyond the candidates: nothing else was looked at;",
+        *(["to rank those that the draws do not tell apart;"] if tied else []),
+        *(["to take a candidate that meets a limit by the estimate, or not at all, for one that keeps it;"] if bounded else []),
+        "without the harm that stands beside it.",
+    ]
+
+
+def percent(p: float) -> str:
+    """A probability in percent, two digits."""
+    return f"{100 * p:.0f} %" if 100 * p >= 9.95 else f"{100 * p:.2g} %"
+
+
+def nearest(found) -> int:
+    """The candidate nearest to meeting every limit."""
+    return int(np.argmin(np.max(found.chances / np.array([limit.at_most for limit in found.limits]), axis=1)))
+
+
+def _spread(values, unit) -> str:
+    low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
+    return f"{middle:.3g}{f' {unit}' if unit not in (None, '1') else ''} (90 % {low:.3g} to {high:.3g})"
 
 
 def _shares(found, option) -> str:
     below, inside, above = found.aim.shares(option.value)
-    low, middle, high = np.quantile(option.value, [0.05, 0.5, 0.95])
-    unit = f" {found.aim.unit}" if found.aim.unit not in (None, "1") else ""
-    value = f"{middle:.3g}{unit} (90 % {low:.3g} to {high:.3g})"
+    value = _spread(option.value, found.aim.unit)
     if not found.aim.ranged:
         return value
     n = found.worth
@@ -88,15 +173,13 @@ def _shares(found, option) -> str:
 def _harm(found, option) -> str:
     told = []
     for harm, values in zip(found.harms, option.harms, strict=True):
-        low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
-        unit = f" {harm.unit}" if harm.unit not in (None, "1") else ""
-        told.append(f"{found.short(harm)} {middle:.3g}{unit} (90 % {low:.3g} to {high:.3g})")
+        told.append(f"{found.short(harm)} {_spread(values, harm.unit)}")
     return "; harm beside it: " + "; ".join(told) if told else ""
 
 
 def _limits(found, i) -> str:
     told = [
-        f"{found.short(limit)} {100 * p:.2g} %, up to {100 * bound:.2g} % by the draws"
+        f"{found.short(limit)} {percent(p)}, up to {percent(bound)} by the draws"
         for limit, p, bound in zip(found.limits, found.chances[i], found.bounds[i], strict=True)
     ]
     return "; ".join(told)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hybridtwin.changes import Stuck
+from hybridtwin.dosing import Correct
 from hybridtwin.drawing import columns_svg
 from hybridtwin.errors import DeclarationError, UnknownTarget
 from hybridtwin.interventions import Titrate, When
@@ -326,7 +327,7 @@ def _of_twin(twin) -> Graph:
         if isinstance(rule, When):
             what, target = rule.what, rule.give[0] if rule.give else rule.stop
         else:
-            what, target = rule.when, rule.dose if isinstance(rule, Titrate) else rule.give
+            what, target = rule.when, rule.dose if isinstance(rule, Titrate | Correct) else rule.give
             if rule.reads:
                 what = f"reading of {rule.reads}" if f"reading of {rule.reads}" in nodes else rule.reads
         name = f"rule {sum(n.kind == 'policy' for n in nodes.values()) + 1}"

@@ -9,14 +9,16 @@ With the expected loss as risk and no limits this is the expected value of sampl
 the mean of R_w(c now) over s is the risk of today; the draw that y_s came from does not weigh in its own readings. The loss that
 full knowledge of the body would save (expected value of perfect information) then bounds it from above. With limits
 a reading can also forbid today's choice, which costs, or allow one that was forbidden.
+A reading of the model's own CGM shares its calibration and drift with the readings so far, and is taken given these.
 Weights of few draws cannot stand for a precise reading: how many draws count is told for each.
 """
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.causal.optimize import Decision
@@ -27,7 +29,7 @@ from hybridtwin.keys import as_key, folded
 from hybridtwin.sensors import AbstractSensor, Seen
 from hybridtwin.twin import simulate_worlds
 from hybridtwin.units import time_factor
-from hybridtwin.worlds import thinned, used
+from hybridtwin.worlds import Day, thinned, used
 
 _FEW = 15  # draws that must count under a typical reading
 
@@ -177,7 +179,8 @@ def _densities(world, sensor, course, times, at, good, sources, key) -> np.ndarr
     n, minutes = len(times), time_factor(spec.time, "min")
     blank = np.zeros(n, np.int32)
     rows = Seen(np.zeros(n), times * minutes, np.ones(n, bool), blank, blank, bound.since(times) * minutes)
-    start, parts = 0, []  # (mean (d, N), values, sensor of a draw) of each structure
+    past = _past(world, sensor)
+    start, parts = 0, []
     for i, fit in enumerate(world.fits):
         index = used(fit, world.days[i], world.draws_of(i))
         count = len(index)
@@ -186,18 +189,93 @@ def _densities(world, sensor, course, times, at, good, sources, key) -> np.ndarr
         mean = course[one.of][start : start + count][own][:, at]
         sites = fit.kernel.sites_of(sensor) if isinstance(sensor, str) else ()
         values = {s: np.asarray(fit.values[s])[index][own] for s in sites}
-        parts.append((mean, values, _made(fit, sensor)))
+        part = _Part(mean, values, _made(fit, sensor))
+        if past is not None:
+            before = past.mean[start : start + count][own]
+            part = part._replace(given=_given_the_past(part, past._replace(mean=before), times * minutes))
+        parts.append(part)
         start += count
     with double():
         fresh = _simulated(parts, sources, rows, key)
         logs = []
-        for mean, values, made in parts:
+        for mean, values, made, given in parts:
+            if given is not None:
+                logs.append(jax.jit(jax.vmap(jax.vmap(_normal, (None, 0, 0)), (0, None, None)))(fresh, *given))
+                continue
 
             def density(y, m, v, made=made):
                 return made(v).terms(m, rows._replace(value=y)).loglik.sum()
 
             logs.append(jax.jit(jax.vmap(jax.vmap(density, (None, 0, 0)), (0, None, None)))(fresh, mean, values))
     return np.concatenate([np.asarray(a) for a in logs], axis=1) / world.temper
+
+
+class _Part(NamedTuple):
+    """The further readings under one structure: modelled values (d, N), sites of the sensor, the sensor of a draw, and where
+    earlier readings say something about its error, mean (d, N) and Cholesky factor (d, N, N) given these.
+    """
+
+    mean: np.ndarray
+    values: dict[str, np.ndarray]
+    made: Any
+    given: tuple[Any, Any] | None = None
+
+
+class _Past(NamedTuple):
+    """Readings of a sensor so far: time (P,) in minutes, value (P,), session (P,), and the modelled values (draws, P)."""
+
+    time: np.ndarray
+    value: np.ndarray
+    session: np.ndarray
+    mean: np.ndarray
+
+
+def _past(world, sensor) -> _Past | None:
+    """The readings that share their slow errors (calibration, drift) with a further one of the model's own sensor.
+
+    None for a sensor without such errors, one of the user's own, and on another day, which another sensor may read.
+    """
+    fit, day = world.fits[0], world.days[0]
+    goes_on = day.lived or day.prior_start is not None  # a day that begins where the record ends
+    if not isinstance(sensor, str) or not hasattr(fit.model.sensors[sensor], "covariance") or not goes_on:
+        return None
+    problem, minutes = fit.problem, time_factor(fit.model.spec.time, "min")
+    read = problem.bound.readings.get(sensor)
+    rows = [] if read is None else [k for k in problem.used[sensor] if read.censored[k] == 0]
+    if not rows:
+        return None
+    lived = tuple(Day(f.problem.bound, f.problem.lived) for f in world.fits)
+    times, of = np.asarray(read.time, float)[rows], fit.model.sensors[sensor].of
+    moments, back = np.unique(times, return_inverse=True)
+    course = simulate_worlds([dataclasses.replace(world, days=lived, dos=(), rules=())], at=moments, names=(of,))[0]
+    return _Past(times * minutes, np.asarray(read.value, float)[rows], np.asarray(read.session)[rows], course[of][:, back])
+
+
+def _given_the_past(part, past, minutes):
+    """Mean (d, N) and Cholesky factor (d, N, N) of further readings at `minutes` (N,), given those so far, draw by draw.
+
+    All are Gaussian given the modelled values, with the sensor's own covariance; of the present session, until another begins.
+    """
+    last = np.clip(np.searchsorted(past.time, minutes, "right") - 1, 0, None)
+    n, count = len(past.time), len(minutes)
+    time, session = np.concatenate([past.time, minutes]), np.concatenate([past.session, past.session[last]])
+    whole = Seen(np.zeros(n + count), time, np.ones(n + count, bool), np.zeros(n + count, np.int32), session)
+
+    def one(before, mean, values):
+        spread = part.made(values).covariance(jnp.concatenate([before, mean]), whole)
+        known = jnp.linalg.cholesky(spread[:n, :n])
+        across = jax.scipy.linalg.solve_triangular(known, spread[:n, n:], lower=True)
+        miss = jax.scipy.linalg.solve_triangular(known, past.value - before, lower=True)
+        return mean + across.T @ miss, jnp.linalg.cholesky(spread[n:, n:] - across.T @ across)
+
+    with double():
+        return jax.jit(jax.vmap(one))(past.mean, part.mean, part.values)
+
+
+def _normal(y, mean, factor):
+    """Log density of y (N,) under a Gaussian with this Cholesky factor."""
+    z = jax.scipy.linalg.solve_triangular(factor, y - mean, lower=True)
+    return -0.5 * jnp.sum(z**2) - jnp.sum(jnp.log(jnp.diag(factor))) - 0.5 * y.shape[0] * jnp.log(2 * jnp.pi)
 
 
 def _made(fit, sensor):
@@ -208,10 +286,15 @@ def _made(fit, sensor):
 def _simulated(parts, sources, rows, key) -> np.ndarray:
     """(S, N) one set of readings from each source draw, the draws counted through all structures."""
     found, start = [], 0
-    for i, (mean, values, made) in enumerate(parts):
+    for i, (mean, values, made, given) in enumerate(parts):
         mine = sources[(sources >= start) & (sources < start + len(mean))] - start
         if len(mine):
             keys = jax.random.split(folded(key, i), len(mine))
+            if given is not None:
+                z = np.stack([jax.random.normal(k, mean.shape[1:], mean.dtype) for k in keys])
+                found.append(np.asarray(given[0][mine] + jnp.einsum("sij,sj->si", given[1][mine], z)))
+                start += len(mean)
+                continue
             draw = jax.vmap(lambda k, m, v, made=made: made(v).sample(k, m, rows))
             found.append(np.asarray(jax.jit(draw)(keys, mean[mine], {s: v[mine] for s, v in values.items()})))
         start += len(mean)

@@ -143,7 +143,7 @@ def readings(found):
         ax.text(0.99, y, told, transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=7)
     ax.axvline(found.perfect, color=INK, linewidth=0.9, linestyle=":")
     _names(ax, [row.label for row in found.rows])
-    ax.set_xlim(0, 1.35 * max(found.perfect, 1e-12))
+    ax.set_xlim(0, 1.35 * found.perfect if found.perfect > 1e-9 else 1.0)
     ax.set_xlabel("loss saved on average; dotted: full knowledge of the body")
-    ax.set_title(_headline(found.decision), fontsize=8)
+    figure.suptitle(_headline(found.decision), fontsize=8, x=0.01, ha="left")
     return figure

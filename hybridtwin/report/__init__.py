@@ -5,28 +5,43 @@ import itertools
 from pathlib import Path
 
 from hybridtwin import plots
-from hybridtwin.errors import NotTrustworthy
+from hybridtwin.causal.contrast import Contrast
+from hybridtwin.causal.information import NextReading
+from hybridtwin.causal.optimize import Decision
+from hybridtwin.causal.track import TrackRecord
+from hybridtwin.errors import DeclarationError, NotTrustworthy
 from hybridtwin.explain.explanation import Explanation
-from hybridtwin.report import explained, page
+from hybridtwin.report import decided, explained, page
 from hybridtwin.report.page import say
 
 NOTICE = "Research use; not a medical device"
 
 
 def write(twin, path, contrasts=()) -> Path:
-    """Write the report of a twin and of contrasts and explanations made with it (one, or a list of both); returns the path.
+    """Write the report of a twin and of what was asked of it, one or a list: contrasts, decisions (`ht.optimize`), worths of
+    readings, explanations and a track record, in any order; returns the path.
 
     The verdict comes first. Under DO NOT USE a comparison is named and explained, but none of its numbers is written;
-    under CAUTION the notice stands beside every comparison.
+    under CAUTION the notice stands beside every comparison. The same holds for decisions, whatever was accepted.
+
+    **Raises:** DeclarationError for anything else.
     """
     given = list(contrasts) if isinstance(contrasts, list | tuple) else [contrasts]
-    contrasts = [each for each in given if not isinstance(each, Explanation)]
-    reasons = [each for each in given if isinstance(each, Explanation)]
+    kinds = (Contrast, Decision, NextReading, Explanation, TrackRecord)
+    if wrong := [each for each in given if not isinstance(each, kinds)]:
+        raise DeclarationError(
+            f"a {type(wrong[0]).__name__} is nothing that a report shows. Give what contrast, optimize, next_reading, explain or "
+            "track_record returned."
+        )
+    contrasts, choices, worths, reasons, records = ([each for each in given if isinstance(each, kind)] for kind in kinds)
     path = Path(path)
     figures = itertools.count(1)
-    parts = [_head(twin, len(contrasts), len(reasons)), page.verdict(twin.verdict), _record(twin, figures), _fit(twin, figures),
-             _posterior(twin, figures)]
+    parts = [_head(twin, contrasts, choices, worths, reasons, records), page.verdict(twin.verdict), _record(twin, figures),
+             _fit(twin, figures), _posterior(twin, figures)]
     parts += [_contrast(twin, each, n, len(contrasts), figures) for n, each in enumerate(contrasts, 1)]
+    parts += [decided.section(each, n, len(choices), figures) for n, each in enumerate(choices, 1)]
+    parts += [decided.worth(each, n, figures) for n, each in enumerate(worths, 1)]
+    parts += [decided.track(each, figures) for each in records[:1]]
     parts += [explained.section(each, n, len(reasons), figures) for n, each in enumerate(reasons, 1)]
     parts += [_limits(), page.section("numbers", "Parameters in numbers", page.parameters(twin)), _provenance(twin)]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,13 +49,17 @@ def write(twin, path, contrasts=()) -> Path:
     return path
 
 
-def _head(twin, comparisons: int, reasons: int = 0) -> str:
+def _head(twin, comparisons, choices, worths, reasons, records) -> str:
     clock = twin.record.clock
     structures = " and ".join(plots.structure_names(twin))
     span = f"{clock.label(clock.start)} to {clock.label(clock.stop)}" + (f" ({clock.tz})" if clock.tz else "")
     entries = [("record", "Record"), ("fit", "Fit"), ("parameters", "Parameters"),
-               *((f"comparison-{n}", _title(n, comparisons)) for n in range(1, comparisons + 1)),
-               *((f"explanation-{n}", "The explanation" if reasons == 1 else f"Explanation {n}") for n in range(1, reasons + 1)),
+               *((f"comparison-{n}", _title(n, len(comparisons))) for n in range(1, len(comparisons) + 1)),
+               *((f"decision-{n}", "The decision" if len(choices) == 1 else f"Decision {n}") for n in range(1, len(choices) + 1)),
+               *((f"reading-{n}", "Next reading") for n in range(1, len(worths) + 1)),
+               *[("track", "Track record")] * bool(records),
+               *((f"explanation-{n}", "The explanation" if len(reasons) == 1 else f"Explanation {n}")
+                 for n in range(1, len(reasons) + 1)),
                ("limits", "Limits of use"), ("numbers", "Numbers"), ("provenance", "Provenance")]
     return (f"<header><p class=notice>{say(NOTICE)}</p><h1>Twin of {say(twin.id)}</h1>"
             f"<p>{say(structures)}, personalized to the record from {say(span)}.</p></header>{page.index(entries)}")

@@ -46,6 +46,7 @@ overflow-wrap:anywhere;border-radius:4px}
 .meter{display:inline-block;width:60px;height:7px;background:#d5d9de;margin-right:.4rem}
 .meter i{display:block;height:7px;background:#0072B2}
 footer{border-top:1px solid #d5d9de;margin-top:2rem;padding-top:.5rem}
+.wide{overflow-x:auto}
 .first{min-width:12rem}tr.group td{font-weight:600;border-bottom:1.5px solid #6b7280;padding-top:.8rem}
 @media print{body{max-width:none;padding:0;font-size:9.5pt}figure,.verdict,.box,tr,pre{break-inside:avoid}
 h2,h3{break-after:avoid}.small,figcaption{font-size:.76rem}nav{display:none}section{margin:1.1rem 0}
@@ -140,7 +141,8 @@ def caution(found) -> str:
             f"{_reasons(found, levels=('CAUTION',))}</div>")
 
 
-def _interval(draws) -> str:
+def interval(draws) -> str:
+    """Median over its 90 % interval."""
     low, middle, high = np.nanquantile(draws, [0.05, 0.5, 0.95])
     return f"{number(middle)}<div class=small>{number(low)} to {number(high)}</div>"
 
@@ -166,8 +168,8 @@ def contrast_table(effect) -> str:
         told = _signed if row.scale == "difference" else _times
         prior = "" if row.prior_effect is None else told(row.prior_effect) + same * row.same_as_prior
         rows.append(f'<tr{" class=harm" if row.harm else ""}><td class=first>{say(row.outcome.label)} ({say(row.unit)})'
-                    f"<div class=small>{better}</div>{kind}</td><td class=n>{_interval(row.a)}</td>"
-                    f"<td class=n>{_interval(row.b)}</td><td class=n>{told(row.effect)}</td>"
+                    f"<div class=small>{better}</div>{kind}</td><td class=n>{interval(row.a)}</td>"
+                    f"<td class=n>{interval(row.b)}</td><td class=n>{told(row.effect)}</td>"
                     f"<td class=n>{say(row.p_text)}</td><td class=n>{prior}</td></tr>")
     other = "As lived" if effect.b_label == "as lived" else "In the other world"
     return ("<table><thead><tr><th>Outcome</th>"

@@ -84,11 +84,12 @@ def left_by(rules, care):
     return jnp.where(stops, 0.0, care.factor)
 
 
-def _act(rules, r, segment, x, care, now, acts):
-    """Rule r acts at time `now` where `acts`; beyond `at_most` it is only counted, and ends."""
+def _act(rules, r, segment, x, care, now, acts, excess=None):
+    """Rule r acts at time `now` where `acts`; beyond `at_most` it is only counted, and ends. `excess`: a dose that varies."""
     rule, (amount, wait) = rules[r], segment.numbers[r, 2:4]
     fits = acts & (care.count[r] < rule.at_most) if not rule.looks else acts
     if rule.give is not None:
+        amount = amount if excess is None else excess
         x = segment.give(x, r, jnp.where(fits, amount, 0.0), now, left_by(rules, care))
     if rule.sets:
         x = _chosen(fits, segment.flip(x, r, now, left_by(rules, care)), x)
@@ -120,6 +121,14 @@ def look(rules, r, segment, x, care, now, measure):
         old = care.factor[r]
         new = jnp.where(segment.watch[r], jnp.clip(old * by, least, most), old)
         return x, care._replace(factor=care.factor.at[r].set(new)), jnp.where(new != old, new, 0.0)
+    if rules[r].excess:
+        level, to, one, _, step, most = segment.numbers[r]
+        dose = jnp.maximum(value - to, 0.0) / one
+        dose = jnp.where(step > 0, jnp.floor(dose / jnp.where(step > 0, step, 1.0) + 1e-9) * step, dose)
+        dose = jnp.where(most > 0, jnp.minimum(dose, most), dose)
+        acts = segment.watch[r] & (value > level) & (dose > 0) & (now >= care.ready[r] - 1e-9)
+        x, care = _act(rules, r, segment, x, care, now, acts, dose)
+        return x, care, jnp.where(acts, dose, 0.0)
     acts = segment.watch[r] & (value < segment.numbers[r, 0]) & (now >= care.ready[r] - 1e-9)
     x, care = _act(rules, r, segment, x, care, now, acts)
     return x, care, jnp.where(acts, segment.numbers[r, 2], 0.0)

@@ -19,7 +19,7 @@ from hybridtwin.errors import RecordError
 from hybridtwin.signals import Signal
 from hybridtwin.simulate.layout import Layout, Mesh, Moving, Steady, pad
 from hybridtwin.simulate.portions import portioned
-from hybridtwin.simulate.rules import FIRST, columns_among, looks, measures, static_of, switched, union, watched
+from hybridtwin.simulate.rules import FIRST, columns_among, fronts, looks, measures, static_of, switched, union, watched
 
 _PREDECESSORS = (
     6  # doses of a steady train that can still be on their way when it is declared (lag or infusion > interval)
@@ -283,6 +283,7 @@ def lay(worlds, spec, layout, reads, *, max_step, occasions=None, knots=(), driv
         for event in _events(world, spec, entries, [*knots, *drive, *checks, *edges])
     ]
     events += [(float(t), int(rank), True) for t, rank in reads]
+    events += [(t, FIRST, True) for world in worlds for t in fronts(world, spec.time)]
     nodes = _Nodes([e for e in events if e[0] >= start], max_step)
     if spec.step is not None:
         _whole_steps(nodes.t, start, spec)

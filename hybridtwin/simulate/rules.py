@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from hybridtwin.dosing import Correct
 from hybridtwin.interventions import Rescue, Titrate, When, span_of
 from hybridtwin.simulate.failures import OVERFLOW
 from hybridtwin.simulate.trajectory import Act
@@ -28,14 +29,17 @@ class Rule:
     scales: str | None = None  # dose or signal whose later amounts it multiplies
     reads: str | None = None  # the sensor it reads `what` by
     delayed: bool = False  # does it see what was measured a while ago?
+    excess: bool = False  # what it gives grows with what it sees (`Correct`)
 
 
 def static_of(rule) -> Rule:
     """The static part of a rule of care."""
     if not isinstance(rule, When):
-        scales, give = (rule.dose, None) if isinstance(rule, Titrate) else (None, rule.give)
-        return Rule(rule.when, False, give, None, 0, looks=True, recovers=False, scales=scales, reads=rule.reads,
-                    delayed=span_of(rule.delay, "s") > 0)  # fmt: skip
+        excess = isinstance(rule, Correct)
+        scales = rule.dose if isinstance(rule, Titrate) else None
+        give = rule.dose if excess else None if scales else rule.give
+        return Rule(rule.when, excess, give, None, 0, looks=True, recovers=False, scales=scales, reads=rule.reads,
+                    delayed=span_of(rule.delay, "s") > 0, excess=excess)  # fmt: skip
     passes = rule.give is not None and rule.wait is None  # acts each time the value passes the level
     most = rule.at_most if rule.give is not None or rule.until is not None else 1
     return Rule(rule.what, rule.above is not None, rule.give and rule.give[0], rule.stop, most, looks=False,
@@ -60,6 +64,9 @@ def _numbers(rule, spec):
         low = rule.below[0] * factor(rule.below[1], unit) if rule.below else -math.inf
         high = rule.above[0] * factor(rule.above[1], unit) if rule.above else math.inf
         return low, high, rule.up, rule.down, rule.least, rule.most
+    if isinstance(rule, Correct):
+        level, to, one, wait, step, most = rule.numbers(unit, spec.doses[rule.dose].unit)
+        return level, to, one, span_of(f"{wait!r} s", spec.time), step, most
     if isinstance(rule, Rescue):
         level = rule.below * factor(rule.unit, unit)
         amount = rule.amount * factor(rule.amount_unit, spec.doses[rule.give].unit)
@@ -101,10 +108,19 @@ def looks(world, time):
     def times(rule):
         if isinstance(rule, When):
             return np.array([start])
+        if isinstance(rule, Correct) and rule.every is None:
+            given = {float(d.time) for d in world.inputs[rule.dose].doses}
+            return np.array(sorted(t for t in given if start <= t < world.stop))
         every = span_of(rule.every, time)
         return np.arange(start + (every if isinstance(rule, Titrate) else 0.0), world.stop, every)
 
     return [times(rule) for rule in world.rules]
+
+
+def fronts(world, time) -> list[float]:
+    """Times at which a rule looks in front of the dose that is due: a node of its own comes before that of the dose."""
+    pairs = zip(world.rules, looks(world, time), strict=True) if world.rules else ()
+    return [float(t) for rule, times in pairs if isinstance(rule, Correct) and rule.every is None for t in times]
 
 
 def measures(world, time):
@@ -131,10 +147,10 @@ def watched(world, spec, layout, nodes, width):
     return watch, measure, numbers
 
 
-def acts_of(world, layout, acts, time) -> tuple[Act, ...]:
+def acts_of(world, layout, acts, time, units) -> tuple[Act, ...]:
     """What each rule of a world did, then each switch of the system.
 
-    `acts`: `Acts` of this world, leading axis L; `time` (K,): times of its nodes.
+    `acts`: `Acts` of this world, leading axis L; `time` (K,): times of its nodes; `units`: of each dose.
     """
     found = []
     for rule, place in zip(world.rules, rule_columns(world, layout), strict=True):
@@ -145,10 +161,13 @@ def acts_of(world, layout, acts, time) -> tuple[Act, ...]:
             lane, node = np.nonzero(given > 0)
             at = lane, np.cumsum(given > 0, axis=1)[lane, node] - 1
             times[at] = time[node]
-            if isinstance(rule, Titrate):
+            if isinstance(rule, Titrate | Correct):
                 values = np.full(times.shape, np.nan)
                 values[at] = given[lane, node]
+            if isinstance(rule, Titrate):
                 does, name, amount, unit = "titrate", rule.dose, np.nan, ""
+            elif isinstance(rule, Correct):
+                does, name, amount, unit = "give", rule.dose, np.nan, units[rule.dose]
             else:
                 does, name, amount, unit = "give", rule.give, rule.amount, rule.amount_unit
         else:
@@ -216,4 +235,5 @@ def told(act, clock, failed) -> str:
     rule = "rescue rule" if act.does == "give" else "rule of care"
     share = f"{act.name} {verb} by the {rule} in {int((count > 0).sum())} of {len(count)} draws"
     more = f", {np.mean(count):.3g} times on average (at most {count.max()})"
-    return share + more + (f", {np.mean(count) * act.amount:.3g} {act.unit} on average" if act.does == "give" else "")
+    total = np.mean(act.total(-np.inf, np.inf)[~failed]) if act.does == "give" else 0.0
+    return share + more + (f", {total:.3g} {act.unit} on average" if act.does == "give" else "")

@@ -22,10 +22,10 @@ class Act:
     rule: str
     does: str  # "give", "stop", "titrate" or "switch"
     name: str  # of the dose or signal, or of the switch
-    amount: float  # of each dose; NaN where something is stopped
+    amount: float  # of each dose; NaN where something is stopped or where doses differ (`values`)
     unit: str
     times: np.ndarray
-    values: np.ndarray | None = None  # (draws, m) of a titration: by what all later doses were multiplied from then on
+    values: np.ndarray | None = None  # (draws, m) by what later doses were multiplied; of a correction what was given
     ends: np.ndarray | None = None  # (draws, m) of a stop with `until`: when what it stopped went on, NaN where it did not
 
     def factor_at(self, t: float) -> np.ndarray:
@@ -38,6 +38,11 @@ class Act:
         """Begin and end (draws, m) of the stretches that a stop keeps off; (inf, inf) where it did not act so often."""
         begin = np.where(np.isfinite(self.times), self.times, np.inf)
         return begin, np.full(begin.shape, np.inf) if self.ends is None else np.where(np.isfinite(self.ends), self.ends, np.inf)
+
+    def total(self, start: float, stop: float) -> np.ndarray:
+        """(draws,) how much it gave in [start, stop), in `unit`."""
+        inside = (self.times >= start) & (self.times < stop)
+        return np.sum(np.where(inside, self.amount if self.values is None else self.values, 0.0), axis=1)
 
     @property
     def count(self) -> np.ndarray:
@@ -97,8 +102,7 @@ class Trajectory:
             total = total + self._flowed(decided, scales, stops, first, last)
         for act in acts:
             if act.does == "give":
-                inside = (act.times >= first) & (act.times < last)
-                total = total + act.amount * factor(act.unit, decided.unit) * inside.sum(axis=1)
+                total = total + act.total(first, last) * factor(act.unit, decided.unit)
         return np.where(self.failed, np.nan, total)
 
     def _flowed(self, signal, scales, stops, first, last) -> np.ndarray:

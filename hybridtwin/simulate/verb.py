@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import numpyro.distributions as dist
 
+from hybridtwin.dosing import Correct
 from hybridtwin.engine import Lanes
 from hybridtwin.errors import DeclarationError, InterventionError, ParameterError, PastHorizon
 from hybridtwin.interventions import Do, Rescue, Titrate, When, World, enact
@@ -52,7 +53,7 @@ def simulate(
     - `solver`: a stepper such as `Adaptive(stiff=True)`; by default exact for linear systems under piecewise constant
       signals, else Runge-Kutta on the mesh, whose steps are halved until no output changes by more than `tol` of its
       largest value (1e-4; 1e-2 for a system with process noise, whose paths are the same whatever the steps).
-    - `do`: interventions, `Do(...)` values in order; `Rescue`, `When` and `Titrate` among them are rules of care.
+    - `do`: interventions, `Do(...)` values in order; `Rescue`, `When`, `Titrate` and `Correct` among them are rules of care.
 
     **Returns:** a `Trajectory` of all outputs and states, float64; a draw that could not be solved is NaN, marked in
     `failed` and explained in `failures` (time, state, reason, most unusual parameter).
@@ -65,7 +66,7 @@ def simulate(
     with jax.enable_x64(True):
         bound, reads, late = _bind(spec, person, at)
         lived = World(bound.inputs, bound.start, bound.stop, bound.resets)
-        rules = [part for part in do if isinstance(part, Rescue | Titrate | When)]
+        rules = [part for part in do if isinstance(part, Rescue | Titrate | When | Correct)]
         world = enact(lived, [part for part in do if isinstance(part, Do)], spec, bound.clock, rules)
         worlds = [lived, world] if do else [world]
         layout = layout_of(worlds, spec, varying=_varying(spec), latents=len(bound.latent), noise=True)
@@ -75,7 +76,7 @@ def simulate(
         mesh, solved = _solved(system, bound, (worlds, layout, reads), choice, lanes, names, start, tol)
     units = {name: (spec.outputs.get(name) or spec.states[name]).unit for name in names}
     time = np.array([t for t, _ in reads], float)
-    acts = acts_of(world, layout, jax.tree.map(lambda a: a[0], solved.acts), mesh.t)
+    acts = acts_of(world, layout, jax.tree.map(lambda a: a[0], solved.acts), mesh.t, {n: f.unit for n, f in spec.doses.items()})
     rows = failures(
         solved,
         person=person.id,
