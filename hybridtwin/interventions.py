@@ -367,6 +367,9 @@ class World:
 
 
 def _unknown(name, spec):
+    if name in spec.couplings:
+        made = sorted({a.removeprefix("u.").removeprefix("x.") for a, b in spec.drawn if b == f"c.{name}"})
+        return UnknownTarget(f"do: {name!r} is a coupling: it follows from {', '.join(made)}. Act on one of those.")
     known = [*spec.doses, *spec.signals, *spec.covariates, *spec.parameters, *spec.constants, *spec.states]
     near = get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(near)}?" if near else f"Known targets: {', '.join(known)}."

@@ -12,6 +12,7 @@ from hybridtwin.system import (
     System,
     const,
     constant,
+    coupled,
     covariate,
     dose,
     empirical,
@@ -82,6 +83,10 @@ class Kidney(System):
     def rates(self, t, x, u):
         return self.State(creatinine=self.production(u) - self.clearance(u) / (self.water * u.weight) * x.creatinine)
 
+    def conserved(self, x, u):
+        filtered = self.clearance(u) * x.creatinine / (self.water * u.weight)
+        return {"creatinine": (x.creatinine, self.production(u) - filtered)}
+
     def outputs(self, x, u):
         C = x.creatinine / (self.water * u.weight) * const(0.1, "L/dL")
         kappa = jnp.where(u.female > 0.5, 0.7, 0.9)
@@ -109,9 +114,9 @@ class Kidney(System):
 class Vancomycin(System):
     r"""Vancomycin in a person whose kidney is modelled: the drug and creatinine leave by the same filter.
 
-    kidney: see `Kidney`
+    kidney: see `Kidney`          filtration = GFR function, a coupling: what the kidney gives to the drug
     dA/dt = -(CL/Vc) A - Q (A/Vc - P/Vp)          dP/dt = Q (A/Vc - P/Vp)          C = A / Vc
-    CL = CL120 (GFR function / 120 mL/min)^0.8          Vc = V70 weight / 70 kg
+    CL = CL120 (filtration / 120 mL/min)^0.8          Vc = V70 weight / 70 kg
 
     A `central`, P `peripheral` [mg], C [mg/L]; CL120 [L/h] at a filtration of 120 mL/min, V70 and Vp [L], Q [L/h]. A
     creatinine reading informs the clearance of the drug and a drug level the filtration, also while filtration changes.
@@ -146,6 +151,7 @@ class Vancomycin(System):
         weight: Scalar = covariate("kg", "body weight")
         age: Scalar = covariate("yr", "age")
         female: Scalar = covariate("1", "1 for women, 0 for men", default=0.0)
+        filtration: Scalar = coupled("mL/min", "what the kidney filters at present: the drug leaves by it")
 
     kidney: Kidney = Kidney()
     CL120: Scalar = parameter(typical(4.5, cv=0.4), "L/h", "clearance at a filtration of 120 mL/min", source=_GOTI)
@@ -156,13 +162,23 @@ class Vancomycin(System):
     def volume(self, u):
         return self.V70 * u.weight / const(70.0, "kg")
 
+    def couplings(self, x, u):
+        return {"filtration": self.kidney.GFR * u.function}
+
+    def clearance(self, u):
+        """CL [L/h] at the present filtration."""
+        return self.CL120 * (u.filtration / const(120.0, "mL/min")) ** 0.8
+
     def rates(self, t, x, u):
-        filtered = self.kidney.GFR * u.function / const(120.0, "mL/min")
-        CL, V = self.CL120 * filtered**0.8, self.volume(u)
+        CL, V = self.clearance(u), self.volume(u)
         exchange = self.Q * (x.central / V - x.peripheral / self.Vp)
         return self.State(
             kidney=self.kidney.rates(t, x.kidney, u), central=-CL / V * x.central - exchange, peripheral=exchange
         )
+
+    def conserved(self, x, u):
+        lost = self.clearance(u) / self.volume(u) * x.central
+        return {**self.kidney.conserved(x.kidney, u), "drug": (x.central + x.peripheral, -lost)}
 
     def outputs(self, x, u):
         return {"C": output(x.central / self.volume(u), "mg/L", "vancomycin in plasma"),

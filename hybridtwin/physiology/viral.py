@@ -91,6 +91,10 @@ class HIV(System):
             W=u.pi * made - self.c * x.W,
         )
 
+    def conserved(self, x, u):
+        """Virus: an inhibitor of protease makes it harmless, it does not make less of it."""
+        return {"virus": (x.V + x.W, x.P + x.L - self.c * (x.V + x.W))}
+
     def outputs(self, x, u):
         rna = x.V + x.W
         return {

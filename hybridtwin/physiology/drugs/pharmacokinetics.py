@@ -50,6 +50,9 @@ class OneCompartment(System):
     def rates(self, t, x, u):
         return self.State(central=-self.CL / self.V * x.central)
 
+    def conserved(self, x, u):
+        return {"drug": (x.central, -self.CL / self.V * x.central)}
+
     def outputs(self, x, u):
         return {"C": output(x.central / self.V, "mg/L", "concentration in plasma")}
 
@@ -100,6 +103,9 @@ class OneCompartmentOral(System):
     def rates(self, t, x, u):
         return self.State(depot=-self.ka * x.depot, central=self.ka * x.depot - self.CL / self.V * x.central)
 
+    def conserved(self, x, u):
+        return {"drug": (x.depot + x.central, -self.CL / self.V * x.central)}
+
     def outputs(self, x, u):
         return {"C": output(x.central / self.V, "mg/L", "concentration in plasma")}
 
@@ -145,6 +151,9 @@ class TwoCompartment(System):
     def rates(self, t, x, u):
         exchange = self.Q * (x.central / self.Vc - x.peripheral / self.Vp)
         return self.State(central=-self.CL / self.Vc * x.central - exchange, peripheral=exchange)
+
+    def conserved(self, x, u):
+        return {"drug": (x.central + x.peripheral, -self.CL / self.Vc * x.central)}
 
     def outputs(self, x, u):
         return {"C": output(x.central / self.Vc, "mg/L", "concentration in plasma")}
@@ -198,6 +207,9 @@ class TwoCompartmentOral(System):
             central=self.ka * x.depot - self.CL / self.Vc * x.central - exchange,
             peripheral=exchange,
         )
+
+    def conserved(self, x, u):
+        return {"drug": (x.depot + x.central + x.peripheral, -self.CL / self.Vc * x.central)}
 
     def outputs(self, x, u):
         return {"C": output(x.central / self.Vc, "mg/L", "concentration in plasma")}
@@ -254,6 +266,9 @@ class ThreeCompartment(System):
         C = x.central / self.V1
         shallow, deep = self.Q2 * (C - x.shallow / self.V2), self.Q3 * (C - x.deep / self.V3)
         return self.State(central=-self.CL * C - shallow - deep, shallow=shallow, deep=deep)
+
+    def conserved(self, x, u):
+        return {"drug": (x.central + x.shallow + x.deep, -self.CL / self.V1 * x.central)}
 
     def outputs(self, x, u):
         return {"C": output(x.central / self.V1, "mg/L", "concentration in plasma")}

@@ -97,6 +97,9 @@ class EffectCompartment(System):
             central=-self.CL * C - shallow - deep, shallow=shallow, deep=deep, effect=self.ke0 * (C - x.effect)
         )
 
+    def conserved(self, x, u):
+        return {"drug": (x.central + x.shallow + x.deep, -self.CL / self.V1 * x.central)}
+
     def outputs(self, x, u):
         return {
             "C": output(x.central / self.V1, "ug/L", "concentration in plasma"),
@@ -180,6 +183,9 @@ class IndirectResponse(System):
             central=self.ka * x.depot - self.CL / self.V * x.central,
             marker=self.kout * (self.R0 * made - lost * x.marker),
         )
+
+    def conserved(self, x, u):
+        return {"drug": (x.depot + x.central, -self.CL / self.V * x.central)}
 
     def outputs(self, x, u):
         return {

@@ -72,6 +72,10 @@ class OneCompartmentMM(System):
         absorbed = self.ka * x.depot
         return self.State(depot=-absorbed, central=absorbed - self.VM * C / (self.KM + C))
 
+    def conserved(self, x, u):
+        C = x.central / self.V
+        return {"drug": (x.depot + x.central, -self.VM * C / (self.KM + C))}
+
     def outputs(self, x, u):
         return {"C": output(x.central / self.V, "mg/L", "concentration in plasma")}
 
@@ -123,6 +127,10 @@ class TwoCompartmentMM(System):
         return self.State(
             depot=-absorbed, central=absorbed - self.VM * C / (self.KM + C) - exchange, peripheral=exchange
         )
+
+    def conserved(self, x, u):
+        C = x.central / self.Vc
+        return {"drug": (x.depot + x.central + x.peripheral, -self.VM * C / (self.KM + C))}
 
     def outputs(self, x, u):
         return {"C": output(x.central / self.Vc, "mg/L", "concentration in plasma")}

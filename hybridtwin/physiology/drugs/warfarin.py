@@ -69,6 +69,9 @@ class Warfarin(System):
             effect=self.kout * self.E0 * (1.0 - blocked) - self.kout * x.effect,
         )
 
+    def conserved(self, x, u):
+        return {"drug": (x.depot + x.gut + x.central, -self.CL / self.V * x.central)}
+
     def outputs(self, x, u):
         return {
             "cp": output(x.central / self.V, "mg/L", "warfarin in plasma"),

@@ -50,6 +50,7 @@ class BergmanMinimal(System):
     time = "min"
     grid = "1 min"
     horizon = "24 h"
+    unconserved = "what the liver makes and what tissue takes are one net rate"
     protocol = Protocol(
         240.0, "0.3 g/kg of glucose into a vein, the insulin of a healthy adult", shows=("G",),
         doses={"glucose_iv": Regimen.bolus(21.0, "g", at=0.0)}, covariates={"weight": (70.0, "kg")},
@@ -129,6 +130,7 @@ class OralMinimal(System):
     time = "min"
     grid = "1 min"
     horizon = "24 h"
+    unconserved = "what the liver makes and what tissue takes are one net rate"
     protocol = Protocol(
         360.0, "75 g of glucose by mouth, the insulin of a healthy adult", shows=("G", "appearance"),
         doses={"meal": Regimen.bolus(75.0, "g", at=0.0)}, covariates={"weight": (70.0, "kg")},

@@ -132,6 +132,12 @@ class Bangsgaard2017(System):
             depot=-swallowed,
         )
 
+    def conserved(self, x, u):
+        """Cortisol in the gut and in its volume: hydrocortisone is cortisol."""
+        plasma = x.cortisol * self.V * const(0.01, "mg*dL/ug/L")
+        made = self.a5 * x.ACTH**2 * self.V * const(0.01, "mg*dL/ug/L")
+        return {"cortisol": (x.depot + plasma, made - self.w3 * plasma)}
+
     def dosing(self, u):
         return {"oral": route(fraction=self.bio)}
 
