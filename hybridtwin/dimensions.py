@@ -6,7 +6,8 @@ for every variable: adding mg to mL, a rate per minute in a model of hours (x 60
 the rates are affine in the states.
 """
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 
 import equinox as eqx
 import jax
@@ -27,10 +28,11 @@ class Report:
     """What the walk read off a system.
 
     outputs: name -> (unit, doc); routes: dose -> the parts it has; graph: edges between "x.state", "u.input",
-    "parameter" and "y.output"; drawn: the same with "c.coupling" between; unchecked: what it could not follow; linear: rates affine in the states and the same
-    at all times; unforced: and known to be 0 where all states are;
+    "parameter" and "y.output"; drawn: the same with "c.coupling" between; unchecked: what it could not follow;
+    linear: rates affine in the states and the same at all times; unforced: and known to be 0 where all states are;
     noise: states with process noise, and whether its size depends on the state itself; timed: rates that depend on the time
-    itself; resting: parameters on which `steady` depends; starts: edges by which states begin, flows: all others; conserved: unit of each amount by law.
+    itself; resting: parameters on which `steady` depends; starts: edges by which states begin, flows: all others;
+    conserved: unit of each amount by law.
     """
 
     outputs: dict[str, tuple[str, str]]
@@ -46,7 +48,7 @@ class Report:
     resting: frozenset[str] = frozenset()
     starts: frozenset[tuple[str, str]] = frozenset()
     flows: frozenset[tuple[str, str]] = frozenset()
-    conserved: dict[str, str] = field(default_factory=dict)
+    conserved: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class _Tracer:

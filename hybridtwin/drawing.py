@@ -131,7 +131,7 @@ def _nodes(spec, parameters=False) -> list[str]:
 
 
 def svg(spec) -> str:
-    """Inputs, couplings where there are any, states and outputs in columns; the parameters of a rate are the tooltip of its state."""
+    """Inputs, couplings if any, states and outputs in columns; the parameters of a rate are the tooltip of its state."""
     fields = {"u": {**spec.doses, **spec.signals, **spec.covariates}, "c": spec.couplings, "x": spec.states, "y": spec.outputs}
     drawn = set(_nodes(spec))
 

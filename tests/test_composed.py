@@ -241,5 +241,5 @@ def test_a_coupling_is_checked_when_it_is_declared():
 
 
 def test_a_coupling_is_no_target_and_says_what_is():
-    with pytest.raises(UnknownTarget, match="'CL' is a coupling: it follows from filter.g. Act on one of those"):
+    with pytest.raises(UnknownTarget, match=r"'CL' is a coupling: it follows from filter\.g\. Act on one of those"):
         simulate(Patient().with_values(NUMBERS), DAY, do=[Do({"CL": 1.0})])

@@ -20,8 +20,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     "errors", "finding", "keys", "engine", "program", "paths", "progress", "versions", "units", "terms", "fields", "dimensions",
     "priors",
-    "drawing", "rest", "wholes", "system", "clock", "signals", "records", "record_text", "binding", "io", "interventions", "simulate",
-    "sensors",
+    "drawing", "rest", "wholes", "system", "clock", "signals", "records", "record_text", "binding", "io", "interventions",
+    "simulate", "sensors",
     "coordinates", "pooling", "varying", "model",
     "fit", "worlds", "measures", "asked", "aims", "outcomes", "glycemia", "twins", "twin", "inference", "causal", "explain",
     "physiology", "datasets", "plots",

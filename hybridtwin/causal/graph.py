@@ -20,10 +20,10 @@ from hybridtwin.units import bracketed
 
 KINDS = ("parameter", "noise", "input", "policy", "coupling", "state", "output", "reading", "outcome")  # from cause to effect
 _COLUMNS = (("parameter",), ("input", "policy"), ("coupling",), ("state",), ("output", "noise"), ("reading", "outcome"))
-_FILL = {"parameter": "#f3f0f7", "noise": "#f4f4f4", "input": "#e8eef7", "policy": "#f7e8ee", "coupling": "#f7f3e8", "state": "#fdf3e1",
-         "output": "#e7f4ea", "reading": "#e3f2f4", "outcome": "#dff0d8"}  # fmt: skip
-_SHAPE = {"parameter": "({})", "noise": "(({}))", "input": "([{}])", "policy": "{{{}}}", "coupling": ">{}]", "state": "[{}]", "output": "{{{{{}}}}}",
-          "reading": "[/{}/]", "outcome": "[[{}]]"}  # fmt: skip
+_FILL = {"parameter": "#f3f0f7", "noise": "#f4f4f4", "input": "#e8eef7", "policy": "#f7e8ee", "coupling": "#f7f3e8",
+         "state": "#fdf3e1", "output": "#e7f4ea", "reading": "#e3f2f4", "outcome": "#dff0d8"}  # fmt: skip
+_SHAPE = {"parameter": "({})", "noise": "(({}))", "input": "([{}])", "policy": "{{{}}}", "coupling": ">{}]", "state": "[{}]",
+          "output": "{{{{{}}}}}", "reading": "[/{}/]", "outcome": "[[{}]]"}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +116,8 @@ class Graph:
         **Arguments:** `steps`: how many moments, or what to call them; `given`: dose -> the stretches into which it is given
         (left out: every one; a dose is a node for each, `bolus[k]` given in the stretch from moment k on).
 
-        Couplings are written out. From one moment to the next a state answers to all that reaches it along the arrows in continuous time, itself included.
+        Couplings are written out. From one moment to the next a state answers to all that reaches it along the arrows in
+        continuous time, itself included.
         """
         if self.plain is not None:
             return self.plain.unrolled(steps, given=given)

@@ -98,20 +98,20 @@ def balance(system: System, person: Person, *, tol: float = 1e-6) -> Balance:
 
 
 def _begun(system, person) -> tuple[dict[str, float], dict[str, float]]:
-    """By law: what is there before the first row, and what doses add: all that they bring, heaped up where it enters."""
+    """By law: what is there before the first row, and what doses add: all that they bring, heaped up on that."""
     spec, none = system.spec, dict.fromkeys(system.spec.conserved, 0.0)
     with jax.enable_x64(True):
         bound = person.bind(spec)
         u = spec.input({n: float(bound.inputs[n](bound.start)) for n in (*spec.covariates, *spec.signals)})
         amounts = lambda x: {law: float(pair[0]) for law, pair in system.conserved(x, u).items()}
-        begin = amounts(system.initial(u))
+        first = spec.flatten(system.initial(u))
+        begin = amounts(spec.state(first))
     if not spec.doses:
         return begin, none
     heaps = simulate(_heaping(type(system))(body=system), person, at=[person.clock.stop])
     with jax.enable_x64(True):
-        heaped = amounts(spec.state({path: np.float64(heaps[path][0, -1]) for path in spec.states}))
-        empty = amounts(spec.state(dict.fromkeys(spec.states, np.float64(0.0))))
-    return begin, {law: heaped[law] - empty[law] for law in none}
+        heaped = amounts(spec.state({path: first[path] + np.float64(heaps[path][0, -1]) for path in spec.states}))
+    return begin, {law: heaped[law] - begin[law] for law in none}
 
 
 def _alike(cls, name: str, parts: dict) -> type[System]:
