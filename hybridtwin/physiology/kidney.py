@@ -45,15 +45,21 @@ class Kidney(System):
 
     time = "h"
     grid = "1 h"
-    protocol = Protocol(96.0, "a healthy adult of 40 years and 70 kg", covariates=_ADULT, shows=("C", "eGFR"))
+    protocol = Protocol(
+        96.0, "an adult of 40 years and 70 kg, of whose filtration 90 % is lost after a day, as in Waikar and Bonventre 2009",
+        covariates=_ADULT, shows=("C", "eGFR"), signals={"function": Signal.steps([0.0, 24.0], [1.0, 0.1], "1")},
+    )  # fmt: skip
     references = (
         Reference("serum creatinine", "mg/dL", (0.6, 1.2), "Laposata, Laboratory Medicine, its table as in ehrapy",
-                  lambda lived: lived.resting("C")),
+                  lambda lived: lived.resting("C"), drawn=("C", 0.0)),
         Reference("creatinine a day", "mg/kg/d", (14.0, 26.0), "med-health.net, range of men",
                   lambda lived: 24.0 * lived.resting("C") * 10.0 * float(lived.body.GFR) * 0.06 / 70.0),
         Reference("hours to 1.5 times creatinine after losing 90 % of filtration", "h", 4.0,
                   "Waikar and Bonventre 2009, doi:10.1681/ASN.2008070669, normal baseline",
-                  lambda lived: _hours_to_half_more(lived)),
+                  lambda lived: np.interp(1.5 * lived["C"][0], lived["C"], lived.time) - 24.0),
+        Reference("rise of creatinine a day after losing 90 % of filtration", "%", 246.0,
+                  "Waikar and Bonventre 2009, doi:10.1681/ASN.2008070669, normal baseline",
+                  lambda lived: 100.0 * (lived.at("C", 48.0) / lived.at("C", 24.0) - 1.0)),
     )  # fmt: skip
 
     class State(State):
@@ -193,10 +199,3 @@ class Vancomycin(System):
 
     def steady(self, u):
         return self._at(self.kidney.steady(u))
-
-
-def _hours_to_half_more(lived):
-    """Hours until creatinine is 1.5 times what it was, when nine tenths of filtration are lost at once."""
-    lost = Signal.steps([0.0, 1e-6], [1.0, 0.1], "1")  # at rest before
-    C = lived.again(signals={"function": lost}, stop=24.0)["C"]
-    return np.interp(1.5 * C[0], C, np.linspace(0.0, 24.0, len(C)))

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from hybridtwin.physiology.reference import Protocol, Reference
+from hybridtwin.physiology.reference import Protocol, Reference, curve
 from hybridtwin.signals import Signal
 from hybridtwin.system import (
     Input,
@@ -69,6 +69,7 @@ class Hall2011(System):
                   / (lived["weight"][0] - lived["weight"][-1])),
         Reference("weight lost in three years, 95 % of 100 kJ a day for each kg", "kg", 9.5, _HALL,
                   lambda lived: lived["weight"][0] - lived["weight"][-1]),
+        *curve("weight, of 90 kg, by those rules", "kg", "weight", {_YEAR: 85.0, 3 * _YEAR: 80.5}, _HALL, time="d"),
     )  # fmt: skip
 
     class State(State):
