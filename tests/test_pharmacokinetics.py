@@ -344,7 +344,7 @@ def test_an_other_event_gives_nothing_and_reads_nothing_but_its_covariates_hold(
 
 
 class EveryRoute(ht.System):
-    """A drug of the library held in another system, with lag and fraction of the central compartment beside those of the depot."""
+    """A drug of the library held in another system, lag and fraction of plasma beside those of the depot."""
 
     time = "h"
 
