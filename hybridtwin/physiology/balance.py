@@ -6,6 +6,7 @@ reaches no account, a fraction counted twice or a flow that leads nowhere is wha
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -124,10 +125,12 @@ def _alike(cls, name: str, parts: dict) -> type[System]:
     return type(cls)(name, (System,), {**kept, **about, **routes, **parts})
 
 
-def _fields(struct) -> dict:
-    """Declared states and nested structs, as the body of a class that declares the same."""
+def _state(struct, more: dict) -> Any:
+    """A State with the declared states and nested structs of another, and more."""
     nested = {k: v for k, v in struct._declared.items() if isinstance(v, type)}
-    return {"__annotations__": nested, **{k: v for k, v in struct._declared.items() if k not in nested}}
+    kept = {k: v for k, v in struct._declared.items() if k not in nested}
+    make: Any = type(State)
+    return make("State", (State,), {"__annotations__": nested, **kept, **more})
 
 
 def _own(cls, x):
@@ -142,17 +145,14 @@ def _heaping(cls) -> type[System]:
     def rates(self, t, x, u):
         return self.State(**{name: jax.tree.map(lambda v: 0.0 * v, part) for name, part in vars(x).items()})
 
-    still = type(State)("State", (State,), _fields(cls.State))
-    return _alike(cls, f"Given{cls.__name__}", {"State": still, "rates": rates, "step": None})
+    return _alike(cls, f"Given{cls.__name__}", {"State": _state(cls.State, {}), "rates": rates, "step": None})
 
 
 @functools.lru_cache
 def _beside(cls, laws) -> type[System]:
     """The same body with what each law gains as a state beside it, and each amount as an output."""
     sums = {f"gained{i}": state(unit, f"gained: {law}", positive=False) for i, (law, unit) in enumerate(laws)}
-    declared = _fields(cls.State)
-    held = type(State)("State", (State,), {**declared, **sums})
-
+    held = _state(cls.State, sums)
     own = functools.partial(_own, cls)
 
     def rates(self, t, x, u):

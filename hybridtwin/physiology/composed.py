@@ -65,7 +65,8 @@ class T1DDay(System):
                   "doi:10.1007/s40279-015-0302-2", lambda lived: _fall(lived) - _fall(lived.again(signals=_at_rest(lived))),
                   why="Roy and Parker fitted healthy people, whose insulin falls: in 45 min muscles take 9 mg/dL/h more than "
                       "the liver adds, and the insulin that is lost gives half of it back. That work raises what glucose and "
-                      "insulin do in type 1 diabetes (Breton 2008; Alkhateeb 2021, doi:10.1371/journal.pone.0248280) is not in it"),
+                      "insulin do in type 1 diabetes (Breton 2008; Alkhateeb 2021, doi:10.1371/journal.pone.0248280) is "
+                      "not in it"),
         Reference("insulin action at dawn over that of the afternoon", "1", (0.5, 1.1),
                   "Hinshaw 2013, doi:10.2337/db12-1759: differs between people", lambda lived: _dawn(lived)),
     )  # fmt: skip
