@@ -12,7 +12,7 @@ _HOME = {
     "covariate": "system", "signal": "system", "parameter": "system", "constant": "system", "const": "system",
     "empirical": "system", "output": "system", "route": "system", "typical": "system", "normal": "system",
     "lognormal": "system", "logitnormal": "system", "halfnormal": "system",
-    "switch": "system",
+    "switch": "system", "coupled": "system",
     "Signal": "signals", "Regimen": "signals", "Clock": "signals",
     "Person": "records", "Cohort": "records",
     "Ratio": "dosing", "Correct": "dosing",

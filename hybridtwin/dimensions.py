@@ -6,6 +6,7 @@ for every variable: adding mg to mL, a rate per minute in a model of hours (x 60
 the rates are affine in the states.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import equinox as eqx
@@ -27,15 +28,17 @@ class Report:
     """What the walk read off a system.
 
     outputs: name -> (unit, doc); routes: dose -> the parts it has; graph: edges between "x.state", "u.input",
-    "parameter" and "y.output"; unchecked: what it could not follow; linear: rates affine in the states and the same
-    at all times; unforced: and known to be 0 where all states are;
+    "parameter" and "y.output"; drawn: the same with "c.coupling" between; unchecked: what it could not follow;
+    linear: rates affine in the states and the same at all times; unforced: and known to be 0 where all states are;
     noise: states with process noise, and whether its size depends on the state itself; timed: rates that depend on the time
-    itself; resting: parameters on which `steady` depends; starts: edges by which states begin, flows: all others.
+    itself; resting: parameters on which `steady` depends; starts: edges by which states begin, flows: all others;
+    conserved: unit of each amount by law.
     """
 
     outputs: dict[str, tuple[str, str]]
     routes: dict[str, tuple[str, ...]]
     graph: tuple[tuple[str, str], ...]
+    drawn: tuple[tuple[str, str], ...]
     unchecked: tuple[str, ...]
     linear: bool
     unforced: bool
@@ -45,6 +48,7 @@ class Report:
     resting: frozenset[str] = frozenset()
     starts: frozenset[tuple[str, str]] = frozenset()
     flows: frozenset[tuple[str, str]] = frozenset()
+    conserved: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class _Tracer:
@@ -52,6 +56,7 @@ class _Tracer:
 
     def __init__(self, system, spec):
         self.system, self.spec, self.unchecked, self.edges = system, spec, set(), set()
+        self.drawn, self.through = set(), {}  # edges as drawn; what a coupling depends on
         declared = {**spec.parameters, **spec.constants}
         self.arrays, self.rest = eqx.partition(system.with_values(dict.fromkeys(declared, 0.0)), eqx.is_array)
         inputs = {**spec.covariates, **spec.signals}
@@ -77,11 +82,15 @@ class _Tracer:
     def trace(self, method: str, fn, expected, more=None) -> dict[str, Term]:
         """Terms by target of `fn(body, t, x, u)`, which returns values by target; `more`: further terms, by keyword.
 
+        Couplings are part of `u` once they are known, but not where a method has no state to make them from.
+
         `expected()`, asked after the trace, gives the declared unit of each target and why it is that.
         """
         where = f"{self.spec.name}.{method}"
         number = jax.ShapeDtypeStruct((), np.float32)
         given = self.terms | {"z": more or {}}
+        if method in ("initial", "steady", "dosing"):
+            given["u"] = {name: term for name, term in given["u"].items() if name not in self.through}
         scalars = jax.tree.map(lambda _: number, given, is_leaf=_is_term)
         shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self.arrays)
 
@@ -96,6 +105,13 @@ class _Tracer:
                 raise DeclarationError(
                     f"{where} decides in Python on a value that is only known when it runs. "
                     "Use jnp.where(condition, a, b) instead of if, and jnp functions instead of math"
+                ) from error
+            except TypeError as error:
+                if not (self.spec.couplings and "NoneType" in str(error)):
+                    raise
+                raise DeclarationError(
+                    f"{where} reads a coupling ({', '.join(self.spec.couplings)}), which is not known there. "
+                    "Write it as a method of its own, and call that here and in couplings"
                 ) from error
             except AttributeError as error:  # left as it is, `spec`, a property, would seem to be what is missing
                 raise DeclarationError(f"{where}: {error}") from error
@@ -132,12 +148,17 @@ class _Tracer:
 
     def link(self, terms: dict[str, Term], prefix: str) -> None:
         """Remember what each target depends on as edges of the graph."""
-        self.edges |= {
-            (source, prefix + target.split(" ")[-1])
-            for target, term in terms.items()
-            for source in term.deps
-            if source != "t" and source != prefix + target
-        }
+        for target, term in terms.items():
+            self.depends(prefix + target.split(" ")[-1], term.deps)
+
+    def depends(self, node: str, deps) -> None:
+        """A node depends on all of these, and through couplings on what they depend on."""
+        self.drawn |= {(source, node) for source in deps if source not in ("t", node)}
+        self.edges |= {(source, node) for source in self.far(deps) if source not in ("t", node)}
+
+    def far(self, deps) -> frozenset[str]:
+        """What these depend on where couplings are written out."""
+        return frozenset().union(*(self.through.get(source, [source]) for source in deps))
 
 
 def _is_term(value) -> bool:
@@ -172,7 +193,28 @@ def _noise(tracer: _Tracer) -> tuple[tuple[str, bool], ...]:
     root = parse(tracer.spec.time) ** 0.5
     found = _by_state(tracer, "diffusion", "noise of {}", root, "per square root of time", ", 0.0 for no noise")
     tracer.link(found, "x.")
-    return tuple((p, f"x.{p}" in term.deps) for p, term in found.items() if term.deps or not term.free)
+    return tuple((p, f"x.{p}" in tracer.far(term.deps)) for p, term in found.items() if term.deps or not term.free)
+
+
+def _couplings(tracer: _Tracer) -> None:
+    """What parts give to each other: each must have its declared unit, and then is an input of the whole."""
+    spec = tracer.spec
+
+    def values(body, t, x, u):
+        found = body.couplings(x, u)
+        if set(found) != set(spec.couplings):
+            raise DeclarationError(
+                f"{spec.name}.couplings gives {', '.join(found) or 'nothing'}, but Input declares "
+                f"{', '.join(spec.couplings) or 'no coupling'}. Give a value for each ht.coupled, by its name"
+            )
+        return found
+
+    declared = {name: parse(field.unit) for name, field in spec.couplings.items()}
+    terms = tracer.trace("couplings", values, lambda: {k: (unit, "its declaration") for k, unit in declared.items()})
+    for name, term in terms.items():
+        tracer.depends(f"c.{name}", term.deps)
+        tracer.through[name] = tracer.through[f"c.{name}"] = term.deps
+        tracer.terms["u"][name] = Term(declared[name], name, deps=frozenset([f"c.{name}"]), degree=term.degree, pure=term.pure)
 
 
 def _outputs(tracer: _Tracer) -> dict[str, tuple[str, str]]:
@@ -240,19 +282,24 @@ def _portions(tracer: _Tracer):
         )
 
 
-def _conserved(tracer: _Tracer) -> None:
-    """An amount and what it gains per time must have units that fit each other; which they are is the author's."""
+def _conserved(tracer: _Tracer) -> dict[str, str]:
+    """Units of the amounts: one and what it gains per time must fit each other; which they are is the author's."""
 
     def values(body, t, x, u):
         found = body.conserved(x, u)
         return {k: pair[0] for k, pair in found.items()} | {f"gain of {k}": pair[1] for k, pair in found.items()}
 
     terms = tracer.trace("conserved", values, dict)
+    units = {}
     for name in [k for k in terms if f"gain of {k}" in terms]:
         amount, gain = terms[name], terms[f"gain of {name}"]
-        if amount.unit is not None and not amount.free:
-            tracer.demand(f"{tracer.spec.name}.conserved: gain of {name}", gain, amount.unit / parse(tracer.spec.time),
-                          f"{name} in {tracer.spec.time}", "")  # fmt: skip
+        if amount.unit is None or amount.free:
+            tracer.unchecked.add(f"{tracer.spec.name}.conserved: {name}")
+            continue
+        units[name] = amount.unit.text
+        tracer.demand(f"{tracer.spec.name}.conserved: gain of {name}", gain, amount.unit / parse(tracer.spec.time),
+                      f"{name} in {tracer.spec.time}", "")  # fmt: skip
+    return units
 
 
 def _switches(tracer: _Tracer) -> tuple[SwitchField, ...]:
@@ -286,7 +333,7 @@ def _switches(tracer: _Tracer) -> tuple[SwitchField, ...]:
     for name, field in found.items():
         for path in field.sets:
             parts = (f"what {name} watches", f"when {name} acts", f"{name}, {path}")
-            tracer.edges |= {(d, f"x.{path}") for part in parts for d in terms[part].deps if d not in ("t", f"x.{path}")}
+            tracer.depends(f"x.{path}", frozenset().union(*(terms[part].deps for part in parts)))
     return tuple(found.values())
 
 
@@ -295,6 +342,9 @@ def check(system, spec=None) -> Report:
     system = system() if isinstance(system, type) else system
     spec = system.spec if spec is None else spec
     tracer = _Tracer(system, spec)
+    if spec.couplings or "couplings" in spec.defines:
+        _couplings(tracer)
+    tracer.edges = set()  # what ends in a coupling is drawn, no more
     rates = _rates(tracer)
     tracer.link(rates, "x.")
     noise = _noise(tracer) if "diffusion" in spec.defines else ()
@@ -302,11 +352,11 @@ def check(system, spec=None) -> Report:
     routes = _routes(tracer) if "dosing" in spec.defines else {}
     if "portion" in spec.defines:
         _portions(tracer)
-    if "conserved" in spec.defines:
-        _conserved(tracer)
+    conserved = _conserved(tracer) if "conserved" in spec.defines else {}
     switches = _switches(tracer) if "switches" in spec.defines else ()
     resting: frozenset[str] = frozenset()
-    tracer.edges |= {(f"u.{name}", f"x.{dose.into}") for name, dose in spec.doses.items()}
+    for name, dose in spec.doses.items():
+        tracer.depends(f"x.{dose.into}", [f"u.{name}"])
     flows, tracer.edges = frozenset(tracer.edges), set()
     for method in sorted({"initial", "steady"} & spec.defines):
 
@@ -324,6 +374,7 @@ def check(system, spec=None) -> Report:
         outputs,
         routes,
         tuple(sorted(flows | tracer.edges)),
+        tuple(sorted(tracer.drawn)),
         tuple(sorted(tracer.unchecked)),
         all(term.degree < 2 and "t" not in term.deps for term in rates.values()),
         all(term.degree == 1 and term.pure and "t" not in term.deps for term in rates.values()),
@@ -333,6 +384,7 @@ def check(system, spec=None) -> Report:
         resting,
         frozenset(tracer.edges),
         flows,
+        conserved,
     )
 
 

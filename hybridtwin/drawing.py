@@ -47,6 +47,18 @@ def _listed(label: str, items, width: int = 110) -> list[str]:
     return [f"  {label:<10}{text if len(text) <= width else text[: width - 4] + ' ...'}"] if text else []
 
 
+def _coupled(spec) -> list[str]:
+    """Each coupling with its unit, what makes it and what it acts on."""
+    plain = lambda node: node[2:] if node[1:2] == "." and node[0] in "ucxy" and node not in spec.parameters else node
+    told = []
+    for name, field in spec.couplings.items():
+        node = f"c.{name}"
+        made = ", ".join(plain(a) for a, b in spec.drawn if b == node)
+        into = ", ".join(dict.fromkeys(plain(b) for a, b in spec.drawn if a == node and plain(b) != name))
+        told.append(f"{name} {bracketed(field.unit)}: {made} -> {into}")
+    return told
+
+
 def text(system, most: int = 9) -> str:
     """About fifteen lines: states, inputs, outputs, and the first `most` parameters with unit and prior."""
     spec, leaves = system.spec, {p: v for p, _, v in system.fields()}
@@ -55,7 +67,9 @@ def text(system, most: int = 9) -> str:
     lines += _listed("states", _named(spec.states))
     lines += _listed("doses", (f"{p} {bracketed(f.unit)} into {f.into}" for p, f in spec.doses.items()))
     lines += _listed("inputs", _named({**spec.covariates, **spec.signals}))
+    lines += [f"  {'coupling' if i == 0 else '':<10}{told}" for i, told in enumerate(_coupled(spec))]
     lines += _listed("outputs", _named(spec.outputs))
+    lines += _listed("conserved", (f"{name} {bracketed(unit)}" for name, unit in spec.conserved.items()))
     fields = list({**spec.parameters, **spec.constants}.items())
     rows = [(p, f.unit, describe(leaves[p]), f.doc) for p, f in fields[:most]]
     widths = [max((len(r[i]) for r in rows), default=0) for i in range(3)]
@@ -99,39 +113,39 @@ def _kind(declared) -> str:
 def mermaid(spec, parameters: bool = False) -> str:
     """The graph as Mermaid text; with `parameters` their nodes too."""
     lines, names = ["graph LR"], {}
-    shapes = {"u": "([{}])", "x": "[{}]", "y": "{{{{{}}}}}", "p": "({})"}
+    shapes = {"u": "([{}])", "c": "{{{{{}}}}}", "x": "[{}]", "y": "{{{{{}}}}}", "p": "({})"}
     for node in _nodes(spec, parameters):
         names[node] = f"n{len(names)}"
-        kind = node[0] if node[1:2] == "." and node[0] in "uxy" and node not in spec.parameters else "p"
+        kind = node[0] if node[1:2] == "." and node[0] in "ucxy" and node not in spec.parameters else "p"
         label = node if kind == "p" else node[2:]
         lines.append(f"  {names[node]}{shapes[kind].format(chr(34) + label + chr(34))}")
-    lines += [f"  {names[a]} --> {names[b]}" for a, b in spec.edges if a in names and b in names]
+    lines += [f"  {names[a]} --> {names[b]}" for a, b in spec.drawn if a in names and b in names]
     return "\n".join(lines)
 
 
 def _nodes(spec, parameters=False) -> list[str]:
     inputs = [f"u.{p}" for p in (*spec.doses, *spec.signals, *spec.covariates)]
-    nodes = [*inputs, *(f"x.{p}" for p in spec.states), *(f"y.{p}" for p in spec.outputs)]
-    used = {n for edge in spec.edges for n in edge}
+    nodes = [*inputs, *(f"c.{p}" for p in spec.couplings), *(f"x.{p}" for p in spec.states), *(f"y.{p}" for p in spec.outputs)]
+    used = {n for edge in spec.drawn for n in edge}
     return nodes + [p for p in (*spec.parameters, *spec.constants) if p in used] if parameters else nodes
 
 
 def svg(spec) -> str:
-    """Inputs, states and outputs in three columns; the parameters of a rate are the tooltip of its state."""
-    fields = {"u": {**spec.doses, **spec.signals, **spec.covariates}, "x": spec.states, "y": spec.outputs}
+    """Inputs, couplings if any, states and outputs in columns; the parameters of a rate are the tooltip of its state."""
+    fields = {"u": {**spec.doses, **spec.signals, **spec.covariates}, "c": spec.couplings, "x": spec.states, "y": spec.outputs}
     drawn = set(_nodes(spec))
 
     def declared(node):
         return fields[node[0]][node[2:]]
 
     def title(node):
-        needs = ", ".join(a for a, b in spec.edges if b == node and a not in drawn)
+        needs = ", ".join(a for a, b in spec.drawn if b == node and a not in drawn)
         return f"{declared(node).doc}{': depends on ' + needs if needs else ''}"
 
-    fill = {"u": "#e8eef7", "x": "#fdf3e1", "y": "#e7f4ea"}
+    fill = {"u": "#e8eef7", "c": "#f7e8ee", "x": "#fdf3e1", "y": "#e7f4ea"}
     return columns_svg(
-        [[n for n in _nodes(spec) if n[0] == kind] for kind in "uxy"],
-        spec.edges,
+        [column for kind in "ucxy" if (column := [n for n in _nodes(spec) if n[0] == kind]) or kind != "c"],
+        spec.drawn,
         label=lambda node: f"{node[2:]} {bracketed(declared(node).unit)}",
         fill=lambda node: fill[node[0]],
         title=title,

@@ -63,6 +63,15 @@ class SignalField:
 
 
 @dataclass(frozen=True)
+class CouplingField:
+    """What one part of a whole gives to another, as declared by `coupled`."""
+
+    unit: str
+    doc: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True)
 class ParameterField:
     """A parameter as declared: its default prior (None: must be given), unit, range, and how it varies."""
 
@@ -130,6 +139,15 @@ def signal(unit: str, doc: str = "", *, default: float = 0.0) -> Any:
     """Declare an input over time in `class Input` (`u.basal`)."""
     parse(unit)
     return SignalField(unit, doc, default)
+
+
+def coupled(unit: str, doc: str = "") -> Any:
+    """Declare in `class Input` what one part of a whole gives to another; `couplings(x, u)` says how it is made.
+
+    `rates`, `outputs` and the parts read it as `u.name`, like any input: a part with a signal of that name is driven by it.
+    """
+    parse(unit)
+    return CouplingField(unit, doc)
 
 
 def parameter(prior: Any, unit: str, doc: str = "", **declared: Any) -> Any:

@@ -343,6 +343,9 @@ class World:
 
 
 def _unknown(name, spec, sensors):
+    if name in spec.couplings:
+        made = sorted({a.removeprefix("u.").removeprefix("x.") for a, b in spec.drawn if b == f"c.{name}"})
+        return UnknownTarget(f"do: {name!r} is a coupling: it follows from {', '.join(made)}. Act on one of those.")
     read = [_reading_of(name, spec) for name in sensors]
     known = [*spec.doses, *spec.signals, *spec.covariates, *spec.parameters, *spec.constants, *spec.states, *read]
     near = get_close_matches(name, known, n=3, cutoff=0.5)

@@ -20,6 +20,7 @@ from hybridtwin.dimensions import const, empirical
 from hybridtwin.errors import DeclarationError, ParameterError, UnitError
 from hybridtwin.fields import (
     ConstantField,
+    CouplingField,
     CovariateField,
     DoseField,
     Output,
@@ -32,6 +33,7 @@ from hybridtwin.fields import (
     SwitchField,
     checked_leaf,
     constant,
+    coupled,
     covariate,
     dose,
     learned,
@@ -46,35 +48,13 @@ from hybridtwin.fields import (
 from hybridtwin.priors import halfnormal, logitnormal, lognormal, median, normal, typical
 from hybridtwin.rest import rest_of
 from hybridtwin.units import factor, parse
+from hybridtwin.wholes import READS, couplings_of, given
 
 __all__ = [
-    "Input",
-    "Output",
-    "Parametric",
-    "Route",
-    "Scalar",
-    "Spec",
-    "State",
-    "Switch",
-    "System",
-    "const",
-    "constant",
-    "covariate",
-    "dose",
-    "empirical",
-    "halfnormal",
-    "logitnormal",
-    "lognormal",
-    "median",
-    "normal",
-    "output",
-    "parameter",
-    "route",
-    "signal",
-    "state",
-    "switch",
-    "typical",
-]
+    "Input", "Output", "Parametric", "Route", "Scalar", "Spec", "State", "Switch", "System", "const", "constant",
+    "coupled", "covariate", "dose", "empirical", "halfnormal", "logitnormal", "lognormal", "median", "normal",
+    "output", "parameter", "route", "signal", "state", "switch", "typical",
+]  # fmt: skip
 
 Scalar: TypeAlias = Float[Array, ""]
 
@@ -98,7 +78,7 @@ class _StructMeta(type(eqx.Module)):
         allowed = next((getattr(b, "_kinds", ()) for b in bases if isinstance(b, _StructMeta)), ())
         declared = {}
         for key, value in namespace.items():
-            if isinstance(value, (StateField, DoseField, CovariateField, SignalField)):
+            if isinstance(value, (StateField, DoseField, CovariateField, SignalField, CouplingField)):
                 annotations.setdefault(key, Scalar)
         for key, annotation in list(annotations.items()):
             value = namespace.get(key)
@@ -112,7 +92,7 @@ class _StructMeta(type(eqx.Module)):
             elif allowed:
                 raise DeclarationError(
                     f"{namespace.get('__qualname__', name)}.{key} does not belong here. Declare it with "
-                    + ("ht.state(...)" if StateField in allowed else "ht.dose, ht.covariate or ht.signal")
+                    + ("ht.state(...)" if StateField in allowed else "ht.dose, ht.covariate, ht.signal or ht.coupled")
                 )
             if isinstance(value, DoseField):
                 del annotations[key]
@@ -150,9 +130,9 @@ class State(eqx.Module, metaclass=_StructMeta):
 
 
 class Input(eqx.Module, metaclass=_StructMeta):
-    """Base of `class Input` inside a System: covariates and signals are read as `u.name`; doses are not visible."""
+    """Base of `class Input` inside a System: covariates, signals and couplings are read as `u.name`; doses are not visible."""
 
-    _kinds: ClassVar = (DoseField, CovariateField, SignalField)
+    _kinds: ClassVar = (DoseField, CovariateField, SignalField, CouplingField)
     _declared: ClassVar[dict[str, Any]]
 
     def __getattr__(self, name):
@@ -323,7 +303,9 @@ class Spec:
     parameters: dict[str, ParameterField]
     constants: dict[str, ConstantField]
     outputs: dict[str, OutputField] = dataclasses.field(default_factory=dict)
-    edges: tuple[tuple[str, str], ...] = ()
+    couplings: dict[str, CouplingField] = dataclasses.field(default_factory=dict)
+    edges: tuple[tuple[str, str], ...] = ()  # what depends on what; through a coupling as if it were written out
+    drawn: tuple[tuple[str, str], ...] = ()  # the same with couplings ("c.name") between
     starts: frozenset[tuple[str, str]] = frozenset()  # edges by which states begin
     flows: frozenset[tuple[str, str]] = frozenset()  # all others
     unchecked: tuple[str, ...] = ()
@@ -338,6 +320,7 @@ class Spec:
     grid: float | None = None  # default spacing of outputs, in `time`
     step: float | None = None  # of a difference equation, in `time`
     restless: str | None = None  # why there is no rest
+    conserved: dict[str, str] = dataclasses.field(default_factory=dict)  # what only comes and goes: name -> unit
     forgotten: frozenset[str] = frozenset()  # parameters of the first row on which the rest does not depend
     example: Any = dataclasses.field(default=None, repr=False, compare=False)  # a system of this kind, to try equations on
 
@@ -353,7 +336,7 @@ class Spec:
     def input(self, values: Mapping[str, Any]):
         """The Input with these values by path; declared defaults where absent."""
         defaults = {p: f.default for p, f in {**self.covariates, **self.signals}.items() if f.default is not None}
-        return _pack(self.input_type, {**defaults, **values})
+        return _pack(self.input_type, {**dict.fromkeys(self.couplings), **defaults, **values})
 
     def flatten(self, x) -> dict[str, Any]:
         """The values of a State (or Input) by path, in the order of declaration."""
@@ -384,6 +367,8 @@ class _SystemMeta(_ParametricMeta):
             raise DeclarationError(
                 f"{name} extends {concrete[0]}, which is final. Hold it as a field (a subsystem) instead"
             )
+        if couplings_of(namespace.get("Input")):
+            namespace |= {key: given(namespace[key], at) for key, at in READS.items() if key in namespace}
         cls = super().__new__(mcs, name, bases, namespace, **kwargs)
         if any(isinstance(b, _SystemMeta) for b in bases):
             _check_declared(cls, namespace)
@@ -456,7 +441,7 @@ class System(Parametric, metaclass=_SystemMeta):
     """Base of every physiology: see the module's docstring and DESIGN section 1.
 
     The author writes `time`, `class State(ht.State)`, optionally `class Input(ht.Input)`, parameters, `rates` and
-    `outputs`; optionally `initial`, `steady`, `conserved`, `dosing`, `portion`, `switches` and `diffusion`.
+    `outputs`; optionally `initial`, `steady`, `couplings`, `conserved`, `dosing`, `portion`, `switches` and `diffusion`.
     """
 
     time: ClassVar[str]
@@ -465,6 +450,7 @@ class System(Parametric, metaclass=_SystemMeta):
     grid: ClassVar[str | None] = None
     step: ClassVar[str | None] = None  # a difference equation: what `rates` says holds for a whole step of this length
     restless: ClassVar[str | None] = None  # why it has no rest, such as "a rhythm of its own"; then `start="steady"` is refused
+    unconserved: ClassVar[str | None] = None  # why it declares no law of conservation, such as "effects, not amounts"
     protocol: ClassVar[Any] = None  # a typical day, and what was published: see physiology/reference.py
     references: ClassVar[tuple] = ()
     State: ClassVar[Any] = State  # the author's own subclasses
@@ -493,6 +479,10 @@ class System(Parametric, metaclass=_SystemMeta):
         """The state at rest under the inputs `u`: found by going there from `initial` unless the author writes it down."""
         spec = self.spec
         return self.initial(u) if spec.unforced and "initial" not in spec.defines else rest_of(self, u)
+
+    def couplings(self, x, u) -> dict[str, Any]:
+        """What one part of a whole gives to another: the value of every `coupled` of `Input`, by name."""
+        return {}
 
     def conserved(self, x, u) -> dict[str, tuple[Any, Any]]:
         """What comes and goes but is never made: name -> (amount in the states, what it gains from outside per `time`)."""
@@ -533,7 +523,7 @@ class System(Parametric, metaclass=_SystemMeta):
         return drawing.html(self)
 
 
-_OPTIONAL = ("initial", "steady", "conserved", "dosing", "portion", "switches", "diffusion")
+_OPTIONAL = ("initial", "steady", "couplings", "conserved", "dosing", "portion", "switches", "diffusion")
 
 
 def _spec(system: System) -> Spec:
@@ -549,6 +539,7 @@ def _spec(system: System) -> Spec:
         doses=dict(_leaves_of(cls.Input, DoseField)),
         covariates=dict(_leaves_of(cls.Input, CovariateField)),
         signals=dict(_leaves_of(cls.Input, SignalField)),
+        couplings={name: f for name, f in _leaves_of(cls.Input, CouplingField) if "." not in name},
         parameters={p: f for p, f in declared.items() if isinstance(f, ParameterField)},
         constants={p: f for p, f in declared.items() if isinstance(f, ConstantField)},
         defines=frozenset(n for n in _OPTIONAL if n in vars(cls)),
@@ -557,7 +548,7 @@ def _spec(system: System) -> Spec:
         step=span(cls.step),
     )
     seen: dict[str, str] = {}
-    for kind in ("states", "doses", "covariates", "signals", "parameters", "constants"):
+    for kind in ("states", "doses", "covariates", "signals", "couplings", "parameters", "constants"):
         for path in getattr(spec, kind):
             if seen.setdefault(path, kind) != kind:  # `do` could not tell which is meant
                 raise DeclarationError(f"{cls.__name__}: {path!r} is among the {seen[path]} and the {kind}. Rename one")
@@ -573,8 +564,10 @@ def _spec(system: System) -> Spec:
         forgotten=initial - report.resting if "steady" in spec.defines else frozenset(),
         outputs={n: OutputField(unit, doc, n) for n, (unit, doc) in report.outputs.items()},
         edges=report.graph,
+        drawn=report.drawn,
         starts=report.starts,
         flows=report.flows,
+        conserved=report.conserved,
         unchecked=report.unchecked,
         linear=cls.step is None and (report.linear if cls.linear is None else cls.linear),
         unforced=report.unforced,

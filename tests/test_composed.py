@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+import hybridtwin as ht
+from hybridtwin.errors import DeclarationError, UnitError, UnknownTarget
 from hybridtwin.interventions import Do
-from hybridtwin.physiology import REGISTRY
+from hybridtwin.physiology import REGISTRY, Chemotherapy, T1DDay, Vancomycin
 from hybridtwin.physiology.reference import lived
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.simulate.verb import simulate
@@ -55,3 +57,189 @@ def test_exercise_settles_where_uptake_wins():
     np.testing.assert_allclose(last, [*expected, expected[1] - expected[0]], rtol=1e-6)
     steady = simulate(found.body, found.protocol.person("min"), at=[0.0, 60.0], start="steady")
     np.testing.assert_allclose(steady["net"], last[3], rtol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------ couplings
+
+
+class Filter(ht.System):
+    """A filter that fails by itself: dg/dt = -loss g."""
+
+    time = "h"
+
+    class State(ht.State):
+        g = ht.state("L/h", "what is filtered")
+
+    loss = ht.parameter(ht.lognormal(0.05, 0.3), "1/h", "how fast the filter fails")
+
+    def rates(self, t, x, u):
+        return self.State(g=-self.loss * x.g)
+
+    def initial(self, u):
+        return self.State(g=ht.const(5.0, "L/h") + 0.0 * self.loss * ht.const(1.0, "L"))
+
+
+class Body(ht.System):
+    """What a filter of a given clearance takes: dA/dt = -CL A / V."""
+
+    time = "h"
+
+    class State(ht.State):
+        A = ht.state("mg", "amount")
+
+    class Input(ht.Input):
+        iv = ht.dose("mg", "given", into="A")
+        CL = ht.signal("L/h", "clearance", default=5.0)
+
+    V = ht.parameter(ht.lognormal(40.0, 0.3), "L", "volume")
+
+    def rates(self, t, x, u):
+        return self.State(A=-u.CL * x.A / self.V)
+
+    def outputs(self, x, u):
+        return {"C": ht.output(x.A / self.V, "mg/L", "concentration")}
+
+
+class Patient(ht.System):
+    """Both parts as they are: the body's input is what the filter gives."""
+
+    time = "h"
+
+    class State(ht.State):
+        filter: Filter.State
+        body: Body.State
+
+    class Input(ht.Input):
+        iv = ht.dose("mg", "given", into="body.A")
+        CL = ht.coupled("L/h", "clearance: of the filter, to the body")
+
+    filter: Filter = Filter()
+    body: Body = Body()
+
+    def couplings(self, x, u):
+        return {"CL": x.filter.g}
+
+    def rates(self, t, x, u):
+        return self.State(filter=self.filter.rates(t, x.filter, u), body=self.body.rates(t, x.body, u))
+
+    def outputs(self, x, u):
+        return self.body.outputs(x.body, u)
+
+    def initial(self, u):
+        return self.State(filter=self.filter.initial(u), body=self.body.initial(u))
+
+
+class Ward(ht.System):
+    """A whole as a part of another whole."""
+
+    time = "h"
+
+    class State(ht.State):
+        patient: Patient.State
+
+    class Input(ht.Input):
+        iv = ht.dose("mg", "given", into="patient.body.A")
+
+    patient: Patient = Patient()
+
+    def rates(self, t, x, u):
+        return self.State(patient=self.patient.rates(t, x.patient, u))
+
+    def outputs(self, x, u):
+        return self.patient.outputs(x.patient, u)
+
+    def initial(self, u):
+        return self.State(patient=self.patient.initial(u))
+
+
+DAY = ht.Person.of("p", start=0.0, stop=24.0, time="h", doses={"iv": ht.Regimen.bolus(400.0, "mg", at=0.0)})
+NUMBERS = {"filter.loss": 0.05, "body.V": 40.0}
+
+
+def test_a_part_is_driven_by_another_through_its_own_input():
+    """C = 10 exp(-(5 / 40 / .05) (1 - exp(-.05 t))): a body whose signal is what a filter gives that fails exponentially."""
+    times = np.array([1.0, 8.0, 24.0])
+    found = simulate(Patient().with_values(NUMBERS), DAY, at=times, tol=1e-8)["C"][0]
+    np.testing.assert_allclose(found, 10.0 * np.exp(-2.5 * -np.expm1(-0.05 * times)), rtol=1e-7)
+    whole = simulate(Ward().with_values({f"patient.{k}": v for k, v in NUMBERS.items()}), DAY, at=times, tol=1e-8)
+    np.testing.assert_array_equal(whole["C"][0], found)
+
+
+def test_a_coupling_counts_as_if_it_were_written_out():
+    """To solvers and to methods for graphs: products of states are not linear, whatever stands between them."""
+
+    class Plain(ht.System):
+        """`Patient`, written out."""
+
+        time = "h"
+        State = Patient.State
+
+        class Input(ht.Input):
+            iv = ht.dose("mg", "given", into="body.A")
+
+        filter: Filter = Filter()
+        body: Body = Body()
+
+        def rates(self, t, x, u):
+            return self.State(filter=self.filter.rates(t, x.filter, u), body=Body.State(A=-x.filter.g * x.body.A / self.body.V))
+
+        def outputs(self, x, u):
+            return {"C": ht.output(x.body.A / self.body.V, "mg/L", "concentration")}
+
+        def initial(self, u):
+            return self.State(filter=self.filter.initial(u), body=self.body.initial(u))
+
+    assert not Patient.spec.linear and not Plain.spec.linear and Filter.spec.linear
+    for read in ("edges", "flows", "starts", "linear", "unforced", "restless", "unchecked"):
+        assert getattr(Patient.spec, read) == getattr(Plain.spec, read), read
+    coupled, plain = ht.graph(Patient()), ht.graph(Plain())
+    assert coupled.bare.edges == plain.edges and coupled.unrolled(3).edges == plain.unrolled(3).edges
+    numbers = [simulate(cls().with_values(NUMBERS), DAY, at=[3.0, 20.0])["C"] for cls in (Patient, Plain)]
+    np.testing.assert_array_equal(*numbers)
+
+
+def test_a_coupling_is_seen_where_a_system_is_shown():
+    assert "coupling  CL [L/h]: filter.g -> body.A" in repr(Patient())
+    graph = ht.graph(Patient())
+    assert graph.nodes["CL"].kind == "coupling" and graph.nodes["CL"].unit == "L/h"
+    assert graph.parents("CL") == ("filter.g",) and graph.children("CL") == ("body.A",)
+    assert "filter.g" not in graph.parents("body.A") and "filter.g" in graph.ancestors("C")
+    assert '>"CL"]' in graph.mermaid() and '{{"CL"}}' in Patient().mermaid() and "CL [L/h]" in Patient()._repr_html_()
+    assert "CL" in repr(graph) and "CL" not in repr(graph.bare) and "CL" not in graph.unrolled(2).nodes
+
+
+@pytest.mark.parametrize(("cls", "names"), [(T1DDay, {"sensitivity", "worked", "removed"}), (Vancomycin, {"filtration"}),
+                                            (Chemotherapy, {"C"})])  # fmt: skip
+def test_the_wholes_of_the_library_name_what_couples_them(cls, names):
+    """No part acts on another but through a coupling: without them the parts fall apart."""
+    spec, graph = cls.spec, ht.graph(cls())
+    assert set(spec.couplings) == names and all(graph.parents(n) and graph.children(n) for n in names)
+    parts = [part for part, value in vars(cls()).items() if isinstance(value, ht.System)]
+    of = lambda node: next((part for part in parts if node.startswith(f"{part}.")), cls.__name__)
+    states = [(a, b) for a, b in graph.edges if graph.nodes[a].kind == graph.nodes[b].kind == "state"]
+    assert states and [(a, b) for a, b in states if of(a) != of(b)] == []
+
+
+def test_a_coupling_is_checked_when_it_is_declared():
+    def declared(unit="L/h", made=lambda self, x, u: {"CL": x.filter.g}, **more):
+        inputs = type(ht.Input)("Input", (ht.Input,), {"iv": ht.dose("mg", into="body.A"), "CL": ht.coupled(unit)})
+        parts = {k: vars(Patient)[k] for k in ("time", "State", "rates", "outputs", "initial")}
+        notes = {"__annotations__": {"filter": Filter, "body": Body}, "filter": Filter(), "body": Body()}
+        return type(Patient)("Wrong", (ht.System,), {**parts, **notes, "Input": inputs, "couplings": made, **more})
+
+    assert declared().spec.couplings["CL"].unit == "L/h"
+    with pytest.raises(UnitError, match=r"Wrong.couplings: CL is .*filter.g.* \[L/h\], but its declaration needs \[mL/min\]"):
+        declared("mL/min")
+    with pytest.raises(UnitError, match=r"d body.A/dt .*mg/min"):
+        declared("L/min", lambda self, x, u: {"CL": x.filter.g * ht.const(1 / 60, "h/min")})
+    with pytest.raises(DeclarationError, match=r"Wrong.couplings gives filtration, but Input declares CL. Give a value"):
+        declared(made=lambda self, x, u: {"filtration": x.filter.g})
+    with pytest.raises(DeclarationError, match=r"Wrong.couplings gives nothing, but Input declares CL"):
+        declared(made=lambda self, x, u: {})
+    with pytest.raises(DeclarationError, match=r"Wrong.initial reads a coupling \(CL\), which is not known there"):
+        declared(initial=lambda self, u: self.State(filter=Filter.State(g=2.0 * u.CL), body=Body.State(A=0.0)))
+
+
+def test_a_coupling_is_no_target_and_says_what_is():
+    with pytest.raises(UnknownTarget, match=r"'CL' is a coupling: it follows from filter\.g\. Act on one of those"):
+        simulate(Patient().with_values(NUMBERS), DAY, do=[Do({"CL": 1.0})])

@@ -10,7 +10,7 @@ from hybridtwin.simulate.verb import simulate
 
 
 def test_creatinine_rests_where_it_is_made_as_fast_as_it_is_filtered():
-    kidney = lived(REGISTRY["Kidney"])
+    kidney = lived(REGISTRY["Kidney"]).again(signals={})
     made = 100.0 * 70.0 / 7200.0  # mg/min: Cockcroft and Gault at 40 years and 70 kg
     assert kidney["C"] == pytest.approx(made / 100.0 * 100.0, rel=1e-12)  # 100 mL/min, mg/mL to mg/dL
     # CKD-EPI 2021, written apart: a man of 40 with this creatinine

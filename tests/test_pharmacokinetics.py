@@ -341,3 +341,43 @@ def test_an_other_event_gives_nothing_and_reads_nothing_but_its_covariates_hold(
     at = np.array([1.0, 2.0, 5.0, 9.0])
     wanted = 100.0 / V * np.exp(-3.0 / V * np.minimum(at, change) - 9.0 / V * np.maximum(at - change, 0.0))
     np.testing.assert_allclose(found["C"][0], wanted, rtol=1e-9)
+
+
+class EveryRoute(ht.System):
+    """A drug of the library held in another system, lag and fraction of plasma beside those of the depot."""
+
+    time = "h"
+
+    class State(ht.State):
+        body: TwoCompartmentOral.State
+
+    class Input(ht.Input):
+        oral: Scalar = ht.dose("mg", into="body.depot", cmt=1)
+        iv: Scalar = ht.dose("mg", into="body.central", cmt=2)
+        tissue: Scalar = ht.dose("mg", into="body.peripheral", cmt=3)
+
+    body: TwoCompartmentOral = TwoCompartmentOral()
+    F2: Scalar = ht.parameter(ht.logitnormal(0.4, 0.5), "1", "share of what is given into plasma")
+    ALAG2: Scalar = ht.parameter(ht.lognormal(0.8, 0.3), "h", "its lag")
+    F3: Scalar = ht.constant(0.0, "1", "share of what is given into tissue: none")
+
+    def dosing(self, u):
+        own = {"iv": ht.route(lag=self.ALAG2, fraction=self.F2), "tissue": ht.route(fraction=self.F3)}
+        return {**self.body.dosing(u), **own}
+
+    def rates(self, t, x, u):
+        return self.State(body=self.body.rates(t, x.body, u))
+
+    def outputs(self, x, u):
+        return self.body.outputs(x.body, u)
+
+
+def test_every_compartment_has_a_lag_and_a_fraction_of_its_own():
+    """As F1, ALAG1, F2, ALAG2 of NONMEM: boluses into depot and plasma, and an infusion whose amount F2 makes shorter."""
+    values = {"ka": KA, "CL": CL, "Vc": V, "Q": Q, "Vp": VP, "tlag": LAG, "F": F}
+    body = EveryRoute().with_values({**{f"body.{k}": v for k, v in values.items()}, "F2": 0.4, "ALAG2": 0.8})
+    rows = records(TIME=[0, 0, 0, 12, 72], EVID=[1, 1, 1, 1, 0], AMT=[100, 80, 50, 60, 0], CMT=[1, 2, 3, 2, 2],
+                   RATE=[0, 0, 0, 30, 0])  # fmt: skip
+    found = simulate(body, rows(), at=TIMES)["C"][0]
+    given = [(LAG, F * 100.0, 0.0, True), (0.8, 0.4 * 80.0, 0.0, False), (12.8, 0.4 * 60.0, 0.4 * 60.0 / 30.0, False)]
+    np.testing.assert_allclose(found, course("oral2", given, TIMES), rtol=1e-8, atol=1e-9)

@@ -15,7 +15,7 @@ import pytest
 
 import hybridtwin.physiology as physiology
 from hybridtwin.drawing import interventions, source
-from hybridtwin.errors import UnitError
+from hybridtwin.errors import DeclarationError, UnitError
 from hybridtwin.interventions import Do, World, enact
 from hybridtwin.physiology import (
     REGISTRY,
@@ -25,6 +25,7 @@ from hybridtwin.physiology import (
     Protocol,
     Reference,
     Warfarin,
+    balance,
     evidence,
 )
 from hybridtwin.physiology.pages import said
@@ -38,7 +39,7 @@ from hybridtwin.simulate.solve import Extras, first, observer, states
 from hybridtwin.simulate.steppers import RK4, Adaptive
 from hybridtwin.simulate.stiff import Rosenbrock
 from hybridtwin.simulate.verb import simulate
-from hybridtwin.system import Scalar, State, System, lognormal, output, parameter, state
+from hybridtwin.system import Input, Scalar, State, System, dose, lognormal, output, parameter, state
 from hybridtwin.units import factor
 
 COVARIATES = {"weight": (70.0, "kg")}
@@ -102,7 +103,7 @@ def inputs(name):
 
 
 def test_the_registry_is_the_public_surface():
-    assert set(REGISTRY) | {"REGISTRY", "Protocol", "Reference", "evidence"} == set(physiology.__all__)
+    assert set(REGISTRY) | {"REGISTRY", "Protocol", "Reference", "balance", "evidence"} == set(physiology.__all__)
     assert all(cls.__name__ == name for name, cls in REGISTRY.items())
 
 
@@ -212,7 +213,78 @@ def test_rest_is_a_fixed_point(name):
         assert abs(float(value)) <= 1e-8 * size, path
 
 
-CONSERVING = [name for name in REGISTRY if "conserved" in REGISTRY[name].spec.defines]
+CONSERVING = [name for name in REGISTRY if REGISTRY[name].spec.conserved]
+
+
+@every_system
+def test_a_system_conserves_something_or_says_why_not(name):
+    system = REGISTRY[name]
+    assert bool(system.spec.conserved) != bool(system.unconserved), "conserved(self, x, u), or unconserved = a reason"
+
+
+@those(("OneCompartmentOral", "Kidney"), CONSERVING)
+def test_what_was_given_is_in_the_body_or_has_left_it(name):
+    """Over the typical day, doses with their lag and fraction, switches and portions included."""
+    body = typical(name)
+    found = balance(body, person(name), tol=body.protocol.tol)
+    assert set(found.accounts) == set(body.spec.conserved) and all(a.holds for a in found.accounts.values()), repr(found)
+
+
+@pytest.mark.parametrize("name", CONSERVING)
+def test_every_dose_is_part_of_an_account(name):
+    """What is given raises an amount that is conserved: else the law would hold of a part of the body alone."""
+    system, spec, u = typical(name), body(name).spec, inputs(name)
+    with jax.enable_x64(True):
+        x = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), system.initial(u))
+        slopes = [spec.flatten(jax.grad(lambda x, law=law: system.conserved(x, u)[law][0])(x)) for law in spec.conserved]
+        assert [d for d, f in spec.doses.items() if not any(float(slope[f.into]) > 0.0 for slope in slopes)] == []
+
+
+def test_an_account_in_closed_form():
+    """320 mg at half an hour, of which .8 arrive: what is in the body is Bateman's, and the rest has been cleared."""
+    body = OneCompartmentOral(ka=1.5, CL=2.8, V=32.0, tlag=0.5, F=0.8)
+    day = Person.of("p", start=0.0, stop=10.0, doses={"oral": Regimen.bolus(320.0, "mg", at=1.0)})
+    found, k, t = balance(body, day)["drug"], 2.8 / 32.0, 8.5
+    left = 256.0 * (np.exp(-1.5 * t) + 1.5 / (1.5 - k) * (np.exp(-k * t) - np.exp(-1.5 * t)))
+    assert (found.begin, found.given) == (0.0, pytest.approx(256.0, rel=1e-12)) and found.unit == "mg"
+    assert found.end == pytest.approx(left, rel=1e-9) and found.gained == pytest.approx(left - 256.0, rel=1e-9)
+
+
+def test_a_kidney_that_fails_keeps_what_it_does_not_filter():
+    """Creatinine: 24 h at a tenth of the filtration; A(t) = A_rest + (A0 - A_rest) exp(-k t), 10 times A0 at rest."""
+    failing = lived(REGISTRY["Kidney"]).again(stop=24.0, signals={"function": Signal.steps([0.0, 1e-6], [1.0, 0.1], "1")})
+    found = balance(failing.body, failing.protocol.person("h"))["creatinine"]
+    k = 100.0 * 0.06 * 0.1 / 42.0
+    assert found.end == pytest.approx(found.begin * (10.0 - 9.0 * np.exp(-24.0 * k)), rel=1e-6)
+    assert found.holds and found.given == 0.0 and found.gained == pytest.approx(found.end - found.begin, rel=1e-9)
+
+
+def test_an_account_that_leaves_something_out_does_not_add_up():
+    class Half(System):
+        """dD/dt = -k D, dA/dt = k D - k A: the law below forgets the depot."""
+
+        time = "h"
+
+        class State(State):
+            D: Scalar = state("mg", "depot")
+            A: Scalar = state("mg", "body")
+
+        class Input(Input):
+            oral: Scalar = dose("mg", "swallowed", into="D")
+
+        k: Scalar = parameter(lognormal(1.0, 0.1), "1/h", "rate")
+
+        def rates(self, t, x, u):
+            return self.State(D=-self.k * x.D, A=self.k * x.D - self.k * x.A)
+
+        def conserved(self, x, u):
+            return {"drug": (x.A, -self.k * x.A)}
+
+    day = Person.of("p", start=0.0, stop=2.0, doses={"oral": Regimen.bolus(100.0, "mg", at=0.0)})
+    found = balance(Half(k=1.0), day)["drug"]
+    assert not found.holds and found.given == 0.0 and found.missing == pytest.approx(100.0 * (1.0 - np.exp(-2.0)), rel=1e-9)
+    with pytest.raises(DeclarationError, match="Banister conserves nothing: effects of training, no amounts"):
+        balance(typical("Banister"), person("Banister"))
 
 
 @pytest.mark.parametrize("name", CONSERVING)
@@ -327,15 +399,16 @@ def test_drawn_bodies_are_solved(name):
 
 @quick_ones
 def test_solvers_agree(name):
-    """Exact steps with the mesh where there are any, else the mesh with an adaptive solver."""
+    """Exact steps, where there are any, with the mesh and with an adaptive solver; else the mesh with the adaptive solver."""
     if body(name).spec.step:
         pytest.skip("a difference equation has one solution")
     linear = body(name).spec.linear
-    solver, accuracy = (RK4(4), 1e-6) if linear else (Adaptive(1e-9, 1e-11), 1e-4)
+    accuracy = 1e-6 if linear else 1e-4
     found = simulate(typical(name), person(name), at=times(name))
-    other = simulate(typical(name), person(name), at=times(name), solver=solver, tol=1e-6)
-    for seen in body(name).spec.outputs:
-        np.testing.assert_allclose(found[seen], other[seen], atol=accuracy * np.abs(other[seen]).max())
+    for solver in (RK4(4), Adaptive(1e-9, 1e-11)) if linear else (Adaptive(1e-9, 1e-11),):
+        other = simulate(typical(name), person(name), at=times(name), solver=solver, tol=1e-6)
+        for seen in body(name).spec.outputs:
+            np.testing.assert_allclose(found[seen], other[seen], atol=accuracy * np.abs(other[seen]).max(), err_msg=str(solver))
 
 
 @quick_ones

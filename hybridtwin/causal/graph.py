@@ -20,12 +20,12 @@ from hybridtwin.system import System, nearest
 from hybridtwin.twin import Twin
 from hybridtwin.units import bracketed
 
-KINDS = ("parameter", "noise", "input", "policy", "state", "output", "reading", "outcome")  # from cause to effect
-_COLUMNS = (("parameter",), ("input", "policy"), ("state",), ("output", "noise"), ("reading", "outcome"))
-_FILL = {"parameter": "#f3f0f7", "noise": "#f4f4f4", "input": "#e8eef7", "policy": "#f7e8ee", "state": "#fdf3e1",
-         "output": "#e7f4ea", "reading": "#e3f2f4", "outcome": "#dff0d8"}  # fmt: skip
-_SHAPE = {"parameter": "({})", "noise": "(({}))", "input": "([{}])", "policy": "{{{}}}", "state": "[{}]", "output": "{{{{{}}}}}",
-          "reading": "[/{}/]", "outcome": "[[{}]]"}  # fmt: skip
+KINDS = ("parameter", "noise", "input", "policy", "coupling", "state", "output", "reading", "outcome")  # from cause to effect
+_COLUMNS = (("parameter",), ("input", "policy"), ("coupling",), ("state",), ("output", "noise"), ("reading", "outcome"))
+_FILL = {"parameter": "#f3f0f7", "noise": "#f4f4f4", "input": "#e8eef7", "policy": "#f7e8ee", "coupling": "#f7f3e8",
+         "state": "#fdf3e1", "output": "#e7f4ea", "reading": "#e3f2f4", "outcome": "#dff0d8"}  # fmt: skip
+_SHAPE = {"parameter": "({})", "noise": "(({}))", "input": "([{}])", "policy": "{{{}}}", "coupling": ">{}]", "state": "[{}]",
+          "output": "{{{{{}}}}}", "reading": "[/{}/]", "outcome": "[[{}]]"}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Graph:
     times: tuple[str, ...] = ()
     starts: frozenset[tuple[str, str]] = frozenset()  # arrows by which states begin; in an unrolled graph none
     moves: frozenset[tuple[str, str]] = frozenset()  # arrows along which they go on
+    plain: "Graph | None" = None  # where it has couplings: the same with what they stand for written out
 
     @functools.cached_property
     def _up(self) -> dict[str, tuple[str, ...]]:
@@ -70,6 +71,11 @@ class Graph:
     @functools.cached_property
     def _moved_by(self) -> dict[str, tuple[str, ...]]:
         return {name: tuple(a for a, b in self.edges if b == name and (a, b) in self.moves) for name in self.nodes}
+
+    @property
+    def bare(self) -> "Graph":
+        """The graph without couplings: what they stand for is written out."""
+        return self if self.plain is None else self.plain
 
     def _known(self, name) -> str:
         if name not in self.nodes:
@@ -112,8 +118,11 @@ class Graph:
         **Arguments:** `steps`: how many moments, or what to call them; `given`: dose -> the stretches into which it is given
         (left out: every one; a dose is a node for each, `bolus[k]` given in the stretch from moment k on).
 
-        From one moment to the next a state answers to all that reaches it along the arrows in continuous time, itself included.
+        Couplings are written out. From one moment to the next a state answers to all that reaches it along the arrows in
+        continuous time, itself included.
         """
+        if self.plain is not None:
+            return self.plain.unrolled(steps, given=given)
         labels = tuple(map(str, steps)) if not isinstance(steps, int) else tuple(f"time {k}" for k in range(steps))
         if len(labels) < 2:
             raise DeclarationError("a graph over time needs at least two moments. Write graph.unrolled(3).")
@@ -234,34 +243,45 @@ def graph(thing: "System | Model | Twin") -> Graph:
     Read off `rates`, `initial`, `outputs` and `dosing` as JAX traces them, sensors and rules of care: an arrow is where one
     enters the computation of the other. **Raises:** DeclarationError for anything else.
     """
+    found = _graph(thing, True)
+    coupled = any(node.kind == "coupling" for node in found.nodes.values())
+    return dataclasses.replace(found, plain=_graph(thing, False)) if coupled else found
+
+
+def _graph(thing, coupled: bool) -> Graph:
+    """With couplings as nodes, or with what they stand for written out."""
     if isinstance(thing, Twin):
-        return _of_twin(thing)
+        return _of_twin(thing, coupled)
     if isinstance(thing, Model):
-        return _of_model(thing)
+        return _of_model(thing, coupled)
     if isinstance(thing, System):
-        nodes, edges, starts, moves = _of_spec(thing.spec)
+        nodes, edges, starts, moves = _of_spec(thing.spec, coupled)
         return Graph(thing.spec.name, nodes, edges, starts=starts, moves=moves)
     raise DeclarationError(f"graph of what? Give a system, a model or a twin, not {type(thing).__name__}.")
 
 
-def _of_spec(spec):
+def _of_spec(spec, coupled: bool):
     """Nodes of a system, all of its arrows, those by which states begin and those along which they go on.
 
-    An output that shares its name with a state is that state.
+    An output that shares its name with a state or a coupling is that state or coupling.
     """
     nodes: dict[str, Node] = {}
-    own = {p for edge in spec.edges for p in edge}
+    arrows = spec.drawn if coupled else spec.edges
+    flows = {e for e in arrows if e in spec.flows or any(node.startswith("c.") for node in e)}
+    own = {p for edge in arrows for p in edge}
     for path, field in {**spec.parameters, **spec.constants}.items():
         if path in own:
             nodes[path] = Node(path, "parameter", field.unit, field.doc)
     for path, field in {**spec.doses, **spec.signals, **spec.covariates}.items():
         nodes[path] = Node(path, "input", field.unit, field.doc)
+    for path, field in spec.couplings.items() if coupled else ():
+        nodes[path] = Node(path, "coupling", field.unit, field.doc)
     for path, field in spec.states.items():
         nodes[path] = Node(path, "state", field.unit, field.doc)
     for path, _ in spec.noise:
         nodes[f"noise of {path}"] = Node(f"noise of {path}", "noise", "1", f"Wiener process that moves {path}")
     for path, field in spec.outputs.items():
-        if path not in spec.states:
+        if path not in nodes:
             nodes[path] = Node(path, "output", field.unit, field.doc)
 
     def drawn(edges):
@@ -272,16 +292,16 @@ def _of_spec(spec):
         return [(a, b) for a, b in pairs if a in nodes and b in nodes and a != b]
 
     noise = [(f"noise of {path}", path) for path, _ in spec.noise]
-    starts, moves = frozenset(drawn(spec.starts)), frozenset([*drawn(spec.flows), *noise])
-    return nodes, tuple(dict.fromkeys([*drawn(spec.edges), *noise])), starts, moves
+    starts, moves = frozenset(drawn(spec.starts)), frozenset([*drawn(flows), *noise])
+    return nodes, tuple(dict.fromkeys([*drawn(arrows), *noise])), starts, moves
 
 
 def _plain(name) -> str:
-    return name[2:] if re.match(r"[uxy]\.", name) else name
+    return name[2:] if re.match(r"[ucxy]\.", name) else name
 
 
-def _of_model(model) -> Graph:
-    nodes, edges, starts, moves = _of_spec(model.spec)
+def _of_model(model, coupled: bool) -> Graph:
+    nodes, edges, starts, moves = _of_spec(model.spec, coupled)
     if model.start == "steady":  # at rest every state answers to all that moves it
         known = Graph(model.name, nodes, edges, moves=moves)
         ways = ((cause, name) for name in model.spec.states for cause in _reached(name, known._moved_by))
@@ -300,9 +320,9 @@ def _of_model(model) -> Graph:
     return Graph(model.name, nodes, tuple(added), starts=starts, moves=moves)
 
 
-def _of_twin(twin) -> Graph:
+def _of_twin(twin, coupled: bool) -> Graph:
     """With the interventions of the twin's world: a state held for good loses its causes; a rule of care is a node of its own."""
-    known = _of_model(twin.fits[0].model)
+    known = _of_model(twin.fits[0].model, coupled)
     nodes, edges, moves = dict(known.nodes), list(known.edges), set(known.moves)
     world, spec = twin.world(), twin.fits[0].model.spec
     for name in dict.fromkeys(name for do in twin.dos for name in do.targets):

@@ -68,7 +68,7 @@ def identify(thing, treatment: str, outcome: str, *, decided_by: Sequence[str] =
 
     **Raises:** UnknownTarget, DeclarationError.
     """
-    base = graph(thing)
+    base = graph(thing).bare
     for name in (treatment, outcome, *decided_by, *(n for acts in (hidden or {}).values() for n in acts)):
         if name not in base.nodes:
             raise UnknownTarget(f"identify: no node {name!r}. {nearest(name, base.nodes)}")

@@ -206,7 +206,7 @@ def scm(twin: Twin, moments: Sequence, *outcomes: Outcome, outputs: Sequence[str
     """
     flow = Flow(twin, moments, structure=structure, prior=prior, tol=tol)
     shown = tuple(outputs) if outputs is not None else tuple(dict.fromkeys(s.of for s in flow.fit.model.sensors.values()))
-    base = graph(dataclasses.replace(twin, fits=(twin.fits[structure],), days=(twin.days[structure],)))
+    base = graph(dataclasses.replace(twin, fits=(twin.fits[structure],), days=(twin.days[structure],))).bare
     asked = tuple(as_outcome(o) for o in outcomes)
     nodes, edges = _unrolled(flow, base, tuple(n for n in shown if n not in flow.spec.states), prior)
     for i, outcome in enumerate(asked):

@@ -66,7 +66,7 @@ _HOME = {
     "Hall2011": "weight",
     "Banister": "training",
 }
-_EVIDENCE = ("Protocol", "Reference", "evidence")
+_EVIDENCE = {"Protocol": "reference", "Reference": "reference", "evidence": "reference", "balance": "balance"}
 
 __all__ = sorted([*_HOME, *_EVIDENCE, "REGISTRY"])
 
@@ -94,7 +94,7 @@ def __getattr__(name):
     if name in _HOME:
         found = REGISTRY[name]
     elif name in _EVIDENCE:
-        found = vars(_import(f"{__name__}.reference"))[name]
+        found = getattr(_import(f"{__name__}.{_EVIDENCE[name]}"), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}. Systems: {', '.join(_HOME)}")
     globals()[name] = found

@@ -12,6 +12,7 @@ from hybridtwin.system import (
     System,
     const,
     constant,
+    coupled,
     covariate,
     dose,
     empirical,
@@ -44,15 +45,21 @@ class Kidney(System):
 
     time = "h"
     grid = "1 h"
-    protocol = Protocol(96.0, "a healthy adult of 40 years and 70 kg", covariates=_ADULT, shows=("C", "eGFR"))
+    protocol = Protocol(
+        96.0, "an adult of 40 years and 70 kg, of whose filtration 90 % is lost after a day, as in Waikar and Bonventre 2009",
+        covariates=_ADULT, shows=("C", "eGFR"), signals={"function": Signal.steps([0.0, 24.0], [1.0, 0.1], "1")},
+    )  # fmt: skip
     references = (
         Reference("serum creatinine", "mg/dL", (0.6, 1.2), "Laposata, Laboratory Medicine, its table as in ehrapy",
-                  lambda lived: lived.resting("C")),
+                  lambda lived: lived.resting("C"), drawn=("C", 0.0)),
         Reference("creatinine a day", "mg/kg/d", (14.0, 26.0), "med-health.net, range of men",
                   lambda lived: 24.0 * lived.resting("C") * 10.0 * float(lived.body.GFR) * 0.06 / 70.0),
         Reference("hours to 1.5 times creatinine after losing 90 % of filtration", "h", 4.0,
                   "Waikar and Bonventre 2009, doi:10.1681/ASN.2008070669, normal baseline",
-                  lambda lived: _hours_to_half_more(lived)),
+                  lambda lived: np.interp(1.5 * lived["C"][0], lived["C"], lived.time) - 24.0),
+        Reference("rise of creatinine a day after losing 90 % of filtration", "%", 246.0,
+                  "Waikar and Bonventre 2009, doi:10.1681/ASN.2008070669, normal baseline",
+                  lambda lived: 100.0 * (lived.at("C", 48.0) / lived.at("C", 24.0) - 1.0)),
     )  # fmt: skip
 
     class State(State):
@@ -82,6 +89,10 @@ class Kidney(System):
     def rates(self, t, x, u):
         return self.State(creatinine=self.production(u) - self.clearance(u) / (self.water * u.weight) * x.creatinine)
 
+    def conserved(self, x, u):
+        filtered = self.clearance(u) * x.creatinine / (self.water * u.weight)
+        return {"creatinine": (x.creatinine, self.production(u) - filtered)}
+
     def outputs(self, x, u):
         C = x.creatinine / (self.water * u.weight) * const(0.1, "L/dL")
         kappa = jnp.where(u.female > 0.5, 0.7, 0.9)
@@ -109,9 +120,9 @@ class Kidney(System):
 class Vancomycin(System):
     r"""Vancomycin in a person whose kidney is modelled: the drug and creatinine leave by the same filter.
 
-    kidney: see `Kidney`
+    kidney: see `Kidney`          filtration = GFR function, a coupling: what the kidney gives to the drug
     dA/dt = -(CL/Vc) A - Q (A/Vc - P/Vp)          dP/dt = Q (A/Vc - P/Vp)          C = A / Vc
-    CL = CL120 (GFR function / 120 mL/min)^0.8          Vc = V70 weight / 70 kg
+    CL = CL120 (filtration / 120 mL/min)^0.8          Vc = V70 weight / 70 kg
 
     A `central`, P `peripheral` [mg], C [mg/L]; CL120 [L/h] at a filtration of 120 mL/min, V70 and Vp [L], Q [L/h]. A
     creatinine reading informs the clearance of the drug and a drug level the filtration, also while filtration changes.
@@ -146,6 +157,7 @@ class Vancomycin(System):
         weight: Scalar = covariate("kg", "body weight")
         age: Scalar = covariate("yr", "age")
         female: Scalar = covariate("1", "1 for women, 0 for men", default=0.0)
+        filtration: Scalar = coupled("mL/min", "what the kidney filters at present: the drug leaves by it")
 
     kidney: Kidney = Kidney()
     CL120: Scalar = parameter(typical(4.5, cv=0.4), "L/h", "clearance at a filtration of 120 mL/min", source=_GOTI)
@@ -156,13 +168,23 @@ class Vancomycin(System):
     def volume(self, u):
         return self.V70 * u.weight / const(70.0, "kg")
 
+    def couplings(self, x, u):
+        return {"filtration": self.kidney.GFR * u.function}
+
+    def clearance(self, u):
+        """CL [L/h] at the present filtration."""
+        return self.CL120 * (u.filtration / const(120.0, "mL/min")) ** 0.8
+
     def rates(self, t, x, u):
-        filtered = self.kidney.GFR * u.function / const(120.0, "mL/min")
-        CL, V = self.CL120 * filtered**0.8, self.volume(u)
+        CL, V = self.clearance(u), self.volume(u)
         exchange = self.Q * (x.central / V - x.peripheral / self.Vp)
         return self.State(
             kidney=self.kidney.rates(t, x.kidney, u), central=-CL / V * x.central - exchange, peripheral=exchange
         )
+
+    def conserved(self, x, u):
+        lost = self.clearance(u) / self.volume(u) * x.central
+        return {**self.kidney.conserved(x.kidney, u), "drug": (x.central + x.peripheral, -lost)}
 
     def outputs(self, x, u):
         return {"C": output(x.central / self.volume(u), "mg/L", "vancomycin in plasma"),
@@ -177,10 +199,3 @@ class Vancomycin(System):
 
     def steady(self, u):
         return self._at(self.kidney.steady(u))
-
-
-def _hours_to_half_more(lived):
-    """Hours until creatinine is 1.5 times what it was, when nine tenths of filtration are lost at once."""
-    lost = Signal.steps([0.0, 1e-6], [1.0, 0.1], "1")  # at rest before
-    C = lived.again(signals={"function": lost}, stop=24.0)["C"]
-    return np.interp(1.5 * C[0], C, np.linspace(0.0, 24.0, len(C)))

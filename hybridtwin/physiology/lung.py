@@ -141,6 +141,11 @@ class Respiration(System):
         slow = self.Gc * (central - self.I)
         return jnp.maximum(peripheral, 0.0 * peripheral) + jnp.maximum(slow, 0.0 * slow)
 
+    def alveolar(self, x):
+        """VA [L/min]: what of the ventilation reaches the lung's gas."""
+        VA = self.ventilation(x.lagO2, x.lagCO2, x.brain - self.gap) - self.VD
+        return jnp.maximum(VA, 0.0 * VA)
+
     def arterial(self, x):
         """Contents [L/L] of blood after the lung, and arterial."""
         O2, CO2 = self.contents(x.PAO2, x.PACO2)
@@ -150,8 +155,7 @@ class Respiration(System):
     def rates(self, t, x, u):
         (cO2, cCO2), (aO2, aCO2) = self.arterial(x)
         PO2, PCO2 = self.pressures(aO2, aCO2)
-        VA = self.ventilation(x.lagO2, x.lagCO2, x.brain - self.gap) - self.VD
-        VA = jnp.maximum(VA, 0.0 * VA)
+        VA = self.alveolar(x)
         through = const(863.0, "mmHg") * u.flow * (1.0 - self.shunt)
         return self.State(
             PAO2=(VA * (u.inspired_O2 - x.PAO2) + through * (x.vO2 - cO2)) / self.VLO2,
@@ -162,6 +166,16 @@ class Respiration(System):
             lagO2=(PO2 - x.lagO2) / self.tau,
             lagCO2=(PCO2 - x.lagCO2) / self.tau,
         )
+
+    def conserved(self, x, u):
+        """Both gases in lung and tissue: blood only carries them."""
+        VA, atm = self.alveolar(x), const(863.0, "mmHg")
+        return {
+            "oxygen": (self.VLO2 / atm * x.PAO2 + self.VTO2 * x.vO2,
+                       VA * (u.inspired_O2 - x.PAO2) / atm - u.work * self.MRO2),
+            "carbon dioxide": (self.VLCO2 / atm * x.PACO2 + self.VTCO2 * x.vCO2,
+                               VA * (u.inspired_CO2 - x.PACO2) / atm + u.work * self.MRCO2),
+        }  # fmt: skip
 
     def outputs(self, x, u):
         _, arterial = self.arterial(x)

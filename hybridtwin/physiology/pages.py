@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hybridtwin.drawing import headline, interventions
 from hybridtwin.physiology import REGISTRY
+from hybridtwin.physiology.balance import balance
 from hybridtwin.physiology.reference import Evidence, evidence
 from hybridtwin.priors import describe
 from hybridtwin.units import bracketed
@@ -26,7 +27,8 @@ def said(system) -> list[str]:
     """What a page says that needs no simulation: docstring, inputs, states, outputs, parameters."""
     spec, leaves = system.spec, {p: v for p, _, v in system.fields()}
     lines = [f"# {spec.name}", "", headline(system), "", "```text", inspect.getdoc(type(system)) or "", "```", ""]
-    kinds = {"dose": spec.doses, "signal": spec.signals, "covariate": spec.covariates, "state": spec.states,
+    kinds = {"dose": spec.doses, "signal": spec.signals, "covariate": spec.covariates,
+             "coupling": spec.couplings, "state": spec.states,
              "output": spec.outputs}  # fmt: skip
     rows = [(kind, f"`{name}`", bracketed(f.unit), f.doc) for kind, fields in kinds.items() for name, f in fields.items()]
     lines += _table(("kind", "name", "unit", "description"), rows)
@@ -40,9 +42,21 @@ def said(system) -> list[str]:
     return [*lines, "## Interventions", "", *([f"What makes sense: {sensible}.", ""] if sensible else []), every, ""]
 
 
+def kept(found: Evidence) -> list[str]:
+    """What is conserved, counted over the typical day; or why nothing is."""
+    body, protocol = found.lived.body, found.lived.protocol
+    if not body.spec.conserved:
+        return ["## Conserved", "", f"Nothing: {body.unconserved}.", ""]
+    counted = balance(body, protocol.person(body.spec.time), tol=protocol.tol)
+    rows = [(*row[:-1], "yes" if account.holds else f"no: {row[-1]}")
+            for row, account in zip(counted.rows(), counted.accounts.values(), strict=True)]  # fmt: skip
+    head = ("what", "before", "given", "gained by itself", "at the end", "adds up")
+    return ["## Conserved", "", "Over the typical day below; what is gained is made less lost.", "", *_table(head, rows)]
+
+
 def page(system, found: Evidence) -> str:
     """The page of a system (with its priors) as Markdown."""
-    lines = said(system)
+    lines = [*said(system), *kept(found)]
     lines += ["## Held against what was published", "", found.markdown() if found.rows else "Nothing yet.", ""]
     name = found.name
     lines += [f"## A typical day: {found.lived.protocol.doc}", "", f"![{name}: {found.lived.protocol.doc}]({name}.svg)", ""]
@@ -61,9 +75,13 @@ def picture(found: Evidence) -> str:
 
 def index() -> str:
     """The list of all systems as Markdown."""
-    rows = [(f"[{name}]({name}.md)", headline(cls()), cls.spec.time) for name, cls in REGISTRY.items()]
-    lines = ["# The library of physiologies", "", "Written by `python -m hybridtwin.physiology.pages docs/physiology`.", ""]
-    return "\n".join([*lines, *_table(("system", "what it is", "time in"), rows)])
+    rows = [(f"[{name}]({name}.md)", headline(cls()), cls.spec.time, str(sum(r.drawn is not None for r in cls.references)))
+            for name, cls in REGISTRY.items()]  # fmt: skip
+    lines = ["# The library of physiologies", "", "Written by `python -m hybridtwin.physiology.pages docs/physiology`.", "",
+             "The last column counts the published values that the picture of a page shows over our curve, under the protocol "
+             "that the page names; where it is 0 the picture is our own curve, and the page's table alone is held against "
+             "papers.", ""]  # fmt: skip
+    return "\n".join([*lines, *_table(("system", "what it is", "time in", "published values drawn"), rows)])
 
 
 def write(folder: Path, names=()) -> None:

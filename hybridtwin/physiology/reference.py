@@ -77,6 +77,19 @@ class Reference:
         return abs(value - edge) / (abs(edge) or (high - low) or 1.0)
 
 
+def curve(quantity: str, unit: str, output: str, points: Mapping[float, float], source: str, *, time: str = "min",
+          why: Mapping[float, str] | None = None) -> tuple[Reference, ...]:  # fmt: skip
+    """A published curve: a reference for each of its points (time -> value), drawn over `output` in the picture.
+
+    `time`: the system's unit of time, for the name of the row; `why`: time -> why that point is far off.
+    """
+    return tuple(
+        Reference(f"{quantity}, {t:g} {time}", unit, value, source, lambda lived, t=t: lived.at(output, t),
+                  (why or {}).get(t, ""), (output, t))
+        for t, value in points.items()
+    )  # fmt: skip
+
+
 class Lived:
     """A typical body and what it went through. `lived.body`: the system with numbers; `lived["G"]`: an output over
     `lived.time`; `lived.at("G", 60.0)`: one moment. `lived.again(...)` is the same body on another day, or another body.

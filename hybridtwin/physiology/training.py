@@ -33,6 +33,7 @@ class Banister(System):
 
     time = "d"
     grid = "0.5 d"
+    unconserved = "effects of training, no amounts"
     protocol = Protocol(
         165.0, "132 days of 33 points a day (the mean of Clarke and Skiba's cyclist), then rest", shows=("performance",),
         doses={"load": Regimen.bolus([33.0] * 132, "1", at=list(map(float, range(132))))},

@@ -121,6 +121,9 @@ class Geng2017Daily(System):
             recovered=jnp.where(recovers, 1.0, 0.0) / day,
         )
 
+    def conserved(self, x, u):
+        return {"drug": (x.drug, -self.elimination * x.drug), "radiation of the day": (x.field, -x.field / const(1.0, "d"))}
+
     def outputs(self, x, u):
         return _seen(x.volume)
 
@@ -188,6 +191,9 @@ class Geng2017(System):
         left = jnp.exp(-self.alpha * amount * (1.0 + amount / self.ratio))
         return self.State(volume=x.volume * left, drug=x.drug, absorbed=x.absorbed)
 
+    def conserved(self, x, u):
+        return {"drug": (x.drug, -np.log(2.0) / self.half_life * x.drug), "radiation": (x.absorbed, 0.0 * self.rho * x.absorbed)}
+
     def outputs(self, x, u):
         return _seen(x.volume)
 
@@ -217,6 +223,7 @@ class Claret2009(System):
     time = "wk"
     grid = "0.5 wk"
     restless = "a tumor that grows or shrinks"
+    unconserved = "the size of a tumor and what is left of its response, no amounts"
     protocol = Protocol(
         52.0, "a year of capecitabine, 2.3 g a day on average over cycles", signals={"exposure": Signal.constant(2.3, "g/d")}
     )
@@ -301,10 +308,14 @@ class Simeoni2004(System):
     k21: Scalar = constant(2.011, "1/d", "from tissue", source=_SIMEONI)
     V1: Scalar = constant(0.81, "L/kg", "central volume", source=_SIMEONI)
 
-    def rates(self, t, x, u):
+    def growth(self, x):
+        """What dividing cells add [g/d]."""
         weight = x.growing + x.damaged1 + x.damaged2 + x.damaged3
+        return self.l0 * x.growing / (1.0 + (self.l0 * weight / self.l1) ** 20) ** (1 / 20)
+
+    def rates(self, t, x, u):
         killed = self.k2 * const(1.0, "ug*L/mL/mg") * (x.central / self.V1) * x.growing
-        growth = self.l0 * x.growing / (1.0 + (self.l0 * weight / self.l1) ** 20) ** (1 / 20)
+        growth = self.growth(x)
         exchange = self.k12 * x.central - self.k21 * x.peripheral
         return self.State(
             growing=growth - killed,
@@ -314,6 +325,14 @@ class Simeoni2004(System):
             central=-self.k10 * x.central - exchange,
             peripheral=exchange,
         )
+
+    def conserved(self, x, u):
+        """Cells, which the drug only damages until they die; and the drug."""
+        cells = x.growing + x.damaged1 + x.damaged2 + x.damaged3
+        return {
+            "cells": (cells, self.growth(x) - self.k1 * x.damaged3),
+            "drug": (x.central + x.peripheral, -self.k10 * x.central),
+        }
 
     def outputs(self, x, u):
         return {

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from hybridtwin.physiology.reference import Protocol, Reference
+from hybridtwin.physiology.reference import Protocol, Reference, curve
 from hybridtwin.signals import Signal
 from hybridtwin.system import (
     Input,
@@ -20,6 +20,7 @@ from hybridtwin.system import (
 )
 
 _USHR = "31 of 46 adults of ACTG 315 starting therapy (R package ushr); spread of its people"
+_ACTG = "ACTG 315, 25 to 32 readings of 31 adults (R package ushr); below 100 a mL is read as 100"
 _MOHRI = "Mohri 1998, macaques, doi:10.1126/science.279.5354.1223"
 _RAMRATNAM = "Ramratnam 1999, doi:10.1016/S0140-6736(99)02035-8: 9 to 36 a day"
 
@@ -44,7 +45,7 @@ class HIV(System):
     time = "d"
     grid = "0.5 d"
     protocol = Protocol(
-        112.0, "potent therapy from day 0, as in Perelson 1997", shows=("log_rna", "T"),
+        112.0, "potent therapy from day 0, over the medians of ACTG 315", shows=("log_rna", "T"),
         signals={"pi": Signal.constant(0.99, "1"), "rt": Signal.constant(0.99, "1")},
     )  # fmt: skip
     references = (
@@ -56,6 +57,8 @@ class HIV(System):
                   lambda lived: np.log(2.0) / lived.body.delta),
         Reference("target cells at the set point", "1/uL", (200.0, 500.0), "Perelson 1996, five untreated adults",
                   lambda lived: lived["T"][0], drawn=("T", 0.0)),
+        *curve("logarithm of RNA, median", "1", "log_rna", {0.0: 4.94, 2.0: 5.00, 7.0: 3.99, 10.0: 3.73, 14.0: 3.27, 28.0: 2.86,
+                                                            56.0: 2.48, 84.0: 2.20}, _ACTG, time="d"),
     )  # fmt: skip
 
     class State(State):
@@ -90,6 +93,10 @@ class HIV(System):
             V=(1.0 - u.pi) * made - self.c * x.V,
             W=u.pi * made - self.c * x.W,
         )
+
+    def conserved(self, x, u):
+        """Virus: an inhibitor of protease makes it harmless, it does not make less of it."""
+        return {"virus": (x.V + x.W, x.P + x.L - self.c * (x.V + x.W))}
 
     def outputs(self, x, u):
         rna = x.V + x.W

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from hybridtwin.physiology.reference import Protocol, Reference
+from hybridtwin.physiology.reference import Protocol, Reference, curve
 from hybridtwin.signals import Signal
 from hybridtwin.system import (
     Input,
@@ -69,6 +69,7 @@ class Hall2011(System):
                   / (lived["weight"][0] - lived["weight"][-1])),
         Reference("weight lost in three years, 95 % of 100 kJ a day for each kg", "kg", 9.5, _HALL,
                   lambda lived: lived["weight"][0] - lived["weight"][-1]),
+        *curve("weight, of 90 kg, by those rules", "kg", "weight", {_YEAR: 85.0, 3 * _YEAR: 80.5}, _HALL, time="d"),
     )  # fmt: skip
 
     class State(State):
@@ -131,9 +132,10 @@ class Hall2011(System):
         """W [kg]."""
         return self.fat(x, u) + x.L + x.ECF + 3.7 * x.G
 
-    def rates(self, t, x, u):
+    def spent(self, x, u):
+        """(E, dG/dt, dL/dt): energy spent but for what making tissue costs [kcal/d], and tissue made [kg/d]."""
         RMR = self.resting(u)
-        fluid, fat, lean = self.first(u)
+        _, fat, lean = self.first(u)
         TEI0 = self.PAL * RMR
         CI0, CI = self.share0 * TEI0, u.share * (TEI0 + u.energy)
         G = (CI - CI0 * (x.G / self.G0) ** 2) / self.rhoG
@@ -145,12 +147,25 @@ class Hall2011(System):
         E = K + moving + self.betaTEF * u.energy + x.adaptation + self.gammaL * x.L + self.gammaF * F
         c = self.forbes * self.rhoL / self.rhoF
         S = (TEI0 + u.energy - E - self.heat * G) / ((1.0 + self.etaL / self.rhoL) * c + (1.0 + self.etaF / self.rhoF) * F)
+        return E, G, S * c / self.rhoL
+
+    def rates(self, t, x, u):
+        (fluid, _, _), (_, G, L) = self.first(u), self.spent(x, u)
+        TEI0 = self.PAL * self.resting(u)
+        CI0, CI = self.share0 * TEI0, u.share * (TEI0 + u.energy)
         return self.State(
             adaptation=(self.betaAT * u.energy - x.adaptation) / self.tauAT,
             ECF=(u.sodium - self.zetaNa * (x.ECF - fluid) - self.zetaCI * (1.0 - CI / CI0)) / self.Na,
             G=G,
-            L=S * c / self.rhoL,
+            L=L,
         )
+
+    def conserved(self, x, u):
+        """Energy in tissue: eaten, less what is spent, making tissue included."""
+        (E, _, L), F = self.spent(x, u), self.fat(x, u)
+        making = (self.etaL + self.etaF * F / self.forbes) * L
+        stored = self.rhoF * F + self.rhoL * x.L + self.heat * x.G
+        return {"energy": (stored, self.PAL * self.resting(u) + u.energy - E - making)}
 
     def outputs(self, x, u):
         return {

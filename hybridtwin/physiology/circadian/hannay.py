@@ -62,6 +62,7 @@ class Hannay19(System):
     time = "h"
     grid = "0.05 h"
     restless = "a rhythm of its own"
+    unconserved = "a rhythm and shares, no amounts"
     protocol = fortnight()
     references = held()
 
@@ -131,6 +132,7 @@ class Hannay19TP(System):
     time = "h"
     grid = "0.05 h"
     restless = "a rhythm of its own"
+    unconserved = "a rhythm and shares, no amounts"
     protocol = fortnight()
     references = held()
 

@@ -132,6 +132,11 @@ class Breslow13(System):
             "fills": switch(-stops, {"dry": 0.0}, only=x.dry > 0.5),
         }
 
+    def conserved(self, x, u):
+        kept = 1.0 - self.m * dimmed(self, x, u.light)[1]
+        made = self.a * x.making * kept * (1.0 - x.dry)
+        return {"melatonin": (x.pineal + x.plasma + x.gut, made - self.b_plasma * x.plasma)}
+
     def outputs(self, x, u):
         return {
             "x": output(x.x, "1", "clock; lowest before the minimum of body temperature"),
@@ -166,6 +171,7 @@ class Breslow13Stepped(System):
     grid = "0.05 h"
     step = "0.05 h"
     restless = "a rhythm of its own"
+    unconserved = "a whole step of Runge-Kutta is its rate: what melatonin gains is known inside it alone"
     protocol = fortnight(shows=("x", "plasma"))
     references = held()
 

@@ -60,6 +60,7 @@ class Forger99(System):
     time = "h"
     grid = "0.05 h"
     restless = "a rhythm of its own"
+    unconserved = "a rhythm and shares, no amounts"
     protocol = fortnight()
     references = held()
 
@@ -132,6 +133,7 @@ class Jewett99(System):
     time = "h"
     grid = "0.05 h"
     restless = "a rhythm of its own"
+    unconserved = "a rhythm and shares, no amounts"
     protocol = fortnight()
     references = held()
 
@@ -186,6 +188,7 @@ class Hilaire07(System):
     time = "h"
     grid = "0.05 h"
     restless = "a rhythm of its own"
+    unconserved = "a rhythm and shares, no amounts"
     protocol = fortnight(wake=True)
     references = held()
 

@@ -89,6 +89,7 @@ class Skeldon23(System):
     time = "h"
     grid = "0.1 h"
     restless = "a rhythm of its own"
+    unconserved = "a rhythm and a pressure to sleep, no amounts"
     protocol = Protocol(
         24.0 * 14, "14 days of 150 lux from 07:00 to 23:00", shows=("pressure",),
         signals={"light": hours_on(150.0, "lux", 7.0, 23.0, 14)},
@@ -198,6 +199,7 @@ class Skeldon23Stepped(System):
     grid = "0.05 h"
     step = "0.05 h"
     restless = "a rhythm of its own"
+    unconserved = "a rhythm and a pressure to sleep, no amounts"
     protocol = Skeldon23.protocol
     references = (
         Reference("sleep a day", "h", (7.0, 9.0), _ADVISED,
@@ -243,6 +245,7 @@ class TwoProcess(System):
     time = "h"
     grid = "0.5 h"
     restless = "a rhythm of its own"
+    unconserved = "a rhythm and a pressure to sleep, no amounts"
     protocol = Protocol(24.0 * 14, "14 days without constraint", shows=("S",))
     references = SLEEPS
 

@@ -81,6 +81,9 @@ class Windkessel2(System):
     def rates(self, t, x, u):
         return self.State(p=(u.flow - x.p / self.R) / self.C)
 
+    def conserved(self, x, u):
+        return {"blood that stretches the arteries": (self.C * x.p, u.flow - x.p / self.R)}
+
     def outputs(self, x, u):
         return {"P": output(x.p, "mmHg", "aortic pressure")}
 
@@ -117,6 +120,9 @@ class Windkessel3(System):
 
     def rates(self, t, x, u):
         return self.State(p=(u.flow - x.p / self.R) / self.C)
+
+    def conserved(self, x, u):
+        return {"blood that stretches the arteries": (self.C * x.p, u.flow - x.p / self.R)}
 
     def outputs(self, x, u):
         return {"P": output(x.p + self.Zc * u.flow, "mmHg", "aortic pressure")}
@@ -159,6 +165,9 @@ class Windkessel4(System):
 
     def rates(self, t, x, u):
         return self.State(p=(u.flow - x.p / self.R) / self.C, i=self.Zc / self.L * (u.flow - x.i))
+
+    def conserved(self, x, u):
+        return {"blood that stretches the arteries": (self.C * x.p, u.flow - x.p / self.R)}
 
     def outputs(self, x, u):
         return {"P": output(x.p + self.Zc * (u.flow - x.i), "mmHg", "aortic pressure")}

@@ -97,6 +97,10 @@ class OneCompartmentTransit(System):
             central=self.ka * x.depot - self.CL / self.V * x.central,
         )
 
+    def conserved(self, x, u):
+        chain = x.swallowed + sum(getattr(x, f"transit{i}") for i in range(1, _LONGEST + 1))
+        return {"drug": (chain + x.depot + x.central, -self.CL / self.V * x.central)}
+
     def outputs(self, x, u):
         return {"C": output(x.central / self.V, "mg/L", "concentration in plasma")}
 
@@ -150,6 +154,10 @@ class TwoCompartmentTransit(System):
     def rates(self, t, x, u):
         return self.State(**_exchanging(self, t, x, u, "peripheral", self.Q, self.body.V, self.Vp))
 
+    def conserved(self, x, u):
+        amount, lost = self.body.conserved(x.body, u)["drug"]
+        return {"drug": (amount + x.peripheral, lost)}
+
     def outputs(self, x, u):
         return self.body.outputs(x.body, u)
 
@@ -191,6 +199,10 @@ class ThreeCompartmentOral(System):
 
     def rates(self, t, x, u):
         return self.State(**_exchanging(self, t, x, u, "deep", self.Q3, self.body.Vc, self.V3))
+
+    def conserved(self, x, u):
+        amount, lost = self.body.conserved(x.body, u)["drug"]
+        return {"drug": (amount + x.deep, lost)}
 
     def outputs(self, x, u):
         return self.body.outputs(x.body, u)
@@ -241,6 +253,9 @@ class OneCompartmentZeroOrder(System):
 
     def rates(self, t, x, u):
         return self.State(body=self.body.rates(t, x.body, u))
+
+    def conserved(self, x, u):
+        return self.body.conserved(x.body, u)
 
     def outputs(self, x, u):
         return self.body.outputs(x.body, u)

@@ -90,6 +90,13 @@ class Myelosuppression(System):
             neutrophils=ktr * (x.transit3 - x.neutrophils),
         )
 
+    def conserved(self, x, u):
+        """The drug, and cells on their way: what divides adds to them, what leaves blood is lost."""
+        ktr = 4.0 / self.MTT
+        made = ktr * x.proliferating * (1.0 - self.effect(x)) * (self.Circ0 / x.neutrophils) ** self.gamma
+        cells = x.proliferating + x.transit1 + x.transit2 + x.transit3 + x.neutrophils
+        return {**self.pk.conserved(x.pk, u), "cells": (cells, made - ktr * x.neutrophils)}
+
     def outputs(self, x, u):
         return {
             "C": output(x.pk.central / self.pk.V1, "mg/L", "concentration in plasma"),

@@ -7,13 +7,14 @@ V=...)`, or write a system of your own with covariates (a clearance that grows w
 
 import numpy as np
 
-from hybridtwin.physiology.reference import Protocol, Reference, area, half_life
+from hybridtwin.physiology.reference import Protocol, Reference, area, curve, half_life
 from hybridtwin.signals import Regimen
 from hybridtwin.system import Input, Scalar, State, System, constant, dose, output, parameter, route, state, typical
 
 _ACOP = "Schoemaker, simulated data sets of ACoP 2016 (nlmixr2data), spread widened from 30 %"
 _GOTI = "Goti 2018, vancomycin, doi:10.1097/FTD.0000000000000490"
 _THEOPH = "theophylline, 12 adults: nlmixr2 SAEM 1.59, 2.75, 31.8 (CV 71, 27, 13 %), widened"
+_UPTON = "12 adults of Upton, 320 mg (Boeckmann, Sheiner and Beal 1994; Theoph of R)"
 _LABEL = "theophylline, US prescribing information, table of healthy nonsmoking adults (Hendeles)"
 _BRUNO = "Bruno 1996, docetaxel, doi:10.1007/BF02353487"
 _TAXOTERE = "docetaxel, EU summary of product characteristics, section 5.2: 100 mg/m2 over an hour"
@@ -50,6 +51,9 @@ class OneCompartment(System):
     def rates(self, t, x, u):
         return self.State(central=-self.CL / self.V * x.central)
 
+    def conserved(self, x, u):
+        return {"drug": (x.central, -self.CL / self.V * x.central)}
+
     def outputs(self, x, u):
         return {"C": output(x.central / self.V, "mg/L", "concentration in plasma")}
 
@@ -71,13 +75,17 @@ class OneCompartmentOral(System):
 
     time = "h"
     protocol = Protocol(
-        24.0, "320 mg of theophylline by mouth", shows=("C",), doses={"oral": Regimen.bolus(320.0, "mg", at=0.0)}
+        24.0, "320 mg of theophylline by mouth, over the means of the twelve adults of Upton", shows=("C",),
+        doses={"oral": Regimen.bolus(320.0, "mg", at=0.0)}
     )
     references = (
         Reference("half-life of theophylline", "h", (6.1, 12.8), _LABEL,
                   lambda lived: half_life(lived, "C", 12.0, 24.0)),
         Reference("time of the peak, rapid release", "h", (1.0, 2.5), _LABEL + "; 1 to 2 h, meals add half an hour",
                   lambda lived: lived.time[np.argmax(lived["C"])]),
+        *curve("theophylline in plasma, mean", "mg/L", "C", {0.25: 2.87, 0.5: 5.46, 1.0: 7.93, 2.0: 7.89, 3.5: 7.49, 5.0: 6.77,
+                                                             7.0: 5.70, 9.0: 5.08, 12.0: 3.88, 24.0: 1.40}, _UPTON, time="h",
+               why={0.25: "a mean of people who absorb at different rates rises before a typical one does"}),
     )  # fmt: skip
 
     class State(State):
@@ -99,6 +107,9 @@ class OneCompartmentOral(System):
 
     def rates(self, t, x, u):
         return self.State(depot=-self.ka * x.depot, central=self.ka * x.depot - self.CL / self.V * x.central)
+
+    def conserved(self, x, u):
+        return {"drug": (x.depot + x.central, -self.CL / self.V * x.central)}
 
     def outputs(self, x, u):
         return {"C": output(x.central / self.V, "mg/L", "concentration in plasma")}
@@ -145,6 +156,9 @@ class TwoCompartment(System):
     def rates(self, t, x, u):
         exchange = self.Q * (x.central / self.Vc - x.peripheral / self.Vp)
         return self.State(central=-self.CL / self.Vc * x.central - exchange, peripheral=exchange)
+
+    def conserved(self, x, u):
+        return {"drug": (x.central + x.peripheral, -self.CL / self.Vc * x.central)}
 
     def outputs(self, x, u):
         return {"C": output(x.central / self.Vc, "mg/L", "concentration in plasma")}
@@ -199,6 +213,9 @@ class TwoCompartmentOral(System):
             peripheral=exchange,
         )
 
+    def conserved(self, x, u):
+        return {"drug": (x.depot + x.central + x.peripheral, -self.CL / self.Vc * x.central)}
+
     def outputs(self, x, u):
         return {"C": output(x.central / self.Vc, "mg/L", "concentration in plasma")}
 
@@ -224,7 +241,7 @@ class ThreeCompartment(System):
     )  # fmt: skip
     references = (
         Reference("peak, end of the infusion", "mg/L", 3.7, _TAXOTERE,
-                  lambda lived: lived.again(stop=2.0)["C"].max()),
+                  lambda lived: lived.again(stop=2.0)["C"].max(), drawn=("C", 1.0)),
         Reference("area under the curve", "mg*h/L", 4.6, _TAXOTERE, lambda lived: area(lived, "C", slope_from=36.0)),
         Reference("last half-life", "h", 11.1, _TAXOTERE, lambda lived: half_life(lived, "C", 36.0, 48.0)),
         Reference("volume at steady state", "L", 113.0, _TAXOTERE,
@@ -254,6 +271,9 @@ class ThreeCompartment(System):
         C = x.central / self.V1
         shallow, deep = self.Q2 * (C - x.shallow / self.V2), self.Q3 * (C - x.deep / self.V3)
         return self.State(central=-self.CL * C - shallow - deep, shallow=shallow, deep=deep)
+
+    def conserved(self, x, u):
+        return {"drug": (x.central + x.shallow + x.deep, -self.CL / self.V1 * x.central)}
 
     def outputs(self, x, u):
         return {"C": output(x.central / self.V1, "mg/L", "concentration in plasma")}

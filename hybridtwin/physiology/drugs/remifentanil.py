@@ -109,6 +109,10 @@ class Remifentanil(System):
         shallow, deep = Q2 * (C - x.shallow / V2), Q3 * (C - x.deep / V3)
         return self.State(central=-CL * C - shallow - deep, shallow=shallow, deep=deep, effect=ke0 * (C - x.effect))
 
+    def conserved(self, x, u):
+        CL, V1, *_ = self.of_person(u)
+        return {"drug": (x.central + x.shallow + x.deep, -CL / V1 * x.central)}
+
     def outputs(self, x, u):
         _, V1, *_, EC50 = self.of_person(u)
         edge = self.E0 - (self.E0 - self.Emax) * hill(x.effect / EC50, self.gamma)

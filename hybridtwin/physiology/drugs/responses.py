@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.errors import DeclarationError
-from hybridtwin.physiology.reference import Protocol, Reference
+from hybridtwin.physiology.reference import Protocol, Reference, curve
 from hybridtwin.signals import Regimen
 from hybridtwin.system import (
     Input,
@@ -27,6 +27,7 @@ _SCOTT = "Scott, Ponganis and Stanski 1985, fentanyl, doi:10.1097/00000542-19850
 _MATHER = "Mather and Gourlay 1991, fentanyl, doi:10.1007/978-3-642-76872-9_7"
 _VARVEL = "Shafer and Varvel 1991, doi:10.1097/00000542-199101000-00010"
 _MONOLIX = "warfarin, Monolix 2021R1 on 32 people of O'Reilly 1963 and 1968 (babelmixr2, pk.turnover.emax3)"
+_PEOPLE = "the 32 people of O'Reilly 1963 and 1968, 1.5 mg/kg (nlmixr2data)"
 _OREILLY = "O'Reilly 1968, doi:10.1161/01.CIR.38.1.169"
 
 
@@ -97,6 +98,9 @@ class EffectCompartment(System):
             central=-self.CL * C - shallow - deep, shallow=shallow, deep=deep, effect=self.ke0 * (C - x.effect)
         )
 
+    def conserved(self, x, u):
+        return {"drug": (x.central + x.shallow + x.deep, -self.CL / self.V1 * x.central)}
+
     def outputs(self, x, u):
         return {
             "C": output(x.central / self.V1, "ug/L", "concentration in plasma"),
@@ -128,7 +132,7 @@ class IndirectResponse(System):
 
     time = "h"
     protocol = Protocol(
-        240.0, "warfarin, 100 mg by mouth, as in O'Reilly 1963", shows=("C", "R"),
+        240.0, "warfarin, 100 mg by mouth, over the means of the people of O'Reilly 1963 and 1968", shows=("C", "R"),
         doses={"oral": Regimen.bolus(100.0, "mg", at=0.0)},
     )  # fmt: skip
     references = (
@@ -136,6 +140,8 @@ class IndirectResponse(System):
                   lambda lived: lived.time[np.argmin(lived["R"])]),
         Reference("lowest activity after one dose", "%", (9.0, 28.0), "O'Reilly 1963 and 1968, each of 32 people (nlmixr2data)",
                   lambda lived: lived["R"].min(), drawn=("R", None)),
+        *curve("prothrombin complex activity, mean", "%", "R", {24.0: 37.7, 36.0: 24.6, 48.0: 19.2, 72.0: 21.3, 96.0: 27.7,
+                                                                120.0: 35.2}, _PEOPLE, time="h"),
     )  # fmt: skip
 
     class State(State):
@@ -180,6 +186,9 @@ class IndirectResponse(System):
             central=self.ka * x.depot - self.CL / self.V * x.central,
             marker=self.kout * (self.R0 * made - lost * x.marker),
         )
+
+    def conserved(self, x, u):
+        return {"drug": (x.depot + x.central, -self.CL / self.V * x.central)}
 
     def outputs(self, x, u):
         return {

@@ -36,7 +36,7 @@ class OneCompartmentMM(System):
     )  # fmt: skip
     references = (
         Reference("concentration after 20 days", "mg/L", (10.0, 20.0), _DILANTIN + ": control at 10 to 20 mg/L, 300 mg a day",
-                  lambda lived: lived["C"][lived.time >= 456.0].mean()),
+                  lambda lived: lived["C"][lived.time >= 456.0].mean(), drawn=("C", 468.0)),
         Reference("time of the peak of a first dose", "h", (4.0, 12.0), _DILANTIN,
                   lambda lived: lived.time[np.argmax(np.where(lived.time < 24.0, lived["C"], 0.0))]),
         Reference("half-life at 10 mg/L", "h", (7.0, 42.0), _DILANTIN + ": 22 h on average",
@@ -71,6 +71,10 @@ class OneCompartmentMM(System):
         C = x.central / self.V
         absorbed = self.ka * x.depot
         return self.State(depot=-absorbed, central=absorbed - self.VM * C / (self.KM + C))
+
+    def conserved(self, x, u):
+        C = x.central / self.V
+        return {"drug": (x.depot + x.central, -self.VM * C / (self.KM + C))}
 
     def outputs(self, x, u):
         return {"C": output(x.central / self.V, "mg/L", "concentration in plasma")}
@@ -123,6 +127,10 @@ class TwoCompartmentMM(System):
         return self.State(
             depot=-absorbed, central=absorbed - self.VM * C / (self.KM + C) - exchange, peripheral=exchange
         )
+
+    def conserved(self, x, u):
+        C = x.central / self.Vc
+        return {"drug": (x.depot + x.central + x.peripheral, -self.VM * C / (self.KM + C))}
 
     def outputs(self, x, u):
         return {"C": output(x.central / self.Vc, "mg/L", "concentration in plasma")}

@@ -112,6 +112,11 @@ class TargetMediated(System):
             target=self.kdeg * (self.R0 - x.target) - (self.kint - self.kdeg) * bound,
         )
 
+    def conserved(self, x, u):
+        C = self.free(x)
+        lost = self.CL * C + self.kint * x.target * C / (self.KSS + C) * self.Vc
+        return {"drug": (x.depot + x.central + x.peripheral, -lost)}
+
     def outputs(self, x, u):
         C = self.free(x)
         return {

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from hybridtwin.physiology.reference import Protocol, Reference, half_life
+from hybridtwin.physiology.reference import Protocol, Reference, curve, half_life
 from hybridtwin.signals import Regimen
 from hybridtwin.system import Input, Scalar, State, System, dose, logitnormal, lognormal, output, parameter, state
 
+_PEOPLE = "the 32 people of O'Reilly 1963 and 1968, 1.5 mg/kg (nlmixr2data); 13 and 11 of them at 3 and 9 h, 13 at 144 h"
 _LABEL = "warfarin sodium tablets, US prescribing information 2017, section 12.3"
 _MONOLIX = "Monolix 2021R1 on 32 people of O'Reilly 1963 and 1968 (babelmixr2, pk.turnover.emax3)"
 
@@ -28,7 +29,7 @@ class Warfarin(System):
 
     time = "h"
     protocol = Protocol(
-        240.0, "100 mg by mouth, as in O'Reilly 1963 (1.5 mg/kg)", shows=("cp", "pca"),
+        240.0, "100 mg by mouth (1.5 mg/kg), over the means of the people of O'Reilly 1963 and 1968", shows=("cp", "pca"),
         doses={"oral": Regimen.bolus(100.0, "mg", at=0.0)},
     )  # fmt: skip
     references = (
@@ -38,6 +39,10 @@ class Warfarin(System):
                   lambda lived: lived.time[np.argmax(lived["cp"])]),
         Reference("time of the largest effect of one dose", "h", (36.0, 72.0), "O'Reilly 1968, doi:10.1161/01.CIR.38.1.169",
                   lambda lived: lived.time[np.argmin(lived["pca"])]),
+        *curve("warfarin in plasma, mean", "mg/L", "cp", {3.0: 11.18, 9.0: 12.19, 24.0: 8.62, 36.0: 7.46, 48.0: 5.91,
+                                                          72.0: 4.14, 96.0: 2.89, 120.0: 2.16}, _PEOPLE, time="h"),
+        *curve("prothrombin complex activity, mean", "%", "pca", {24.0: 37.7, 36.0: 24.6, 48.0: 19.2, 72.0: 21.3, 96.0: 27.7,
+                                                                  120.0: 35.2, 144.0: 46.2}, _PEOPLE, time="h"),
     )  # fmt: skip
 
     class State(State):
@@ -68,6 +73,9 @@ class Warfarin(System):
             central=self.ka * x.gut - self.CL / self.V * x.central,
             effect=self.kout * self.E0 * (1.0 - blocked) - self.kout * x.effect,
         )
+
+    def conserved(self, x, u):
+        return {"drug": (x.depot + x.gut + x.central, -self.CL / self.V * x.central)}
 
     def outputs(self, x, u):
         return {

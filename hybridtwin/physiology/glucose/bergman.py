@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from hybridtwin.physiology.reference import Protocol, Reference, area
+from hybridtwin.physiology.reference import Protocol, Reference, area, curve
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.system import (
     Input,
@@ -22,6 +22,7 @@ from hybridtwin.system import (
 )
 
 _MAN = "Dalla Man 2007, mean appearance of a meal in healthy people, doi:10.1109/TBME.2007.893506; spread assumed"
+_TEST = "Pacini and Bergman 1986, a test of one person, doi:10.1016/0169-2607(86)90106-9, as in public programs"
 _DENTI = "Denti 2010, 204 healthy adults, doi:10.1152/ajpendo.00656.2009"
 
 
@@ -50,11 +51,13 @@ class BergmanMinimal(System):
     time = "min"
     grid = "1 min"
     horizon = "24 h"
+    unconserved = "what the liver makes and what tissue takes are one net rate"
     protocol = Protocol(
-        240.0, "0.3 g/kg of glucose into a vein, the insulin of a healthy adult", shows=("G",),
+        182.0, "0.3 g/kg of glucose into a vein, over the test of Pacini and Bergman 1986 and under its insulin", shows=("G",),
         doses={"glucose_iv": Regimen.bolus(21.0, "g", at=0.0)}, covariates={"weight": (70.0, "kg")},
-        signals={"insulin": Signal.linear([0, 3, 5, 10, 20, 30, 60, 90, 120, 180, 240],
-                                          [6, 50, 60, 45, 32, 28, 20, 13, 9, 6.5, 6], "m[IU]/L")},
+        signals={"insulin": Signal.linear(
+            [0, 2, 4, 6, 8, 10, 12, 14, 16, 19, 22, 27, 32, 42, 52, 62, 72, 82, 92, 102, 122, 142, 162, 182],
+            [11, 26, 130, 85, 51, 49, 45, 41, 35, 30, 30, 27, 30, 22, 15, 15, 11, 10, 8, 11, 7, 8, 8, 7], "m[IU]/L")},
     )  # fmt: skip
     references = (
         Reference("glucose at rest", "mg/dL", (70.0, 99.0), "ADA Standards of Care 2024, doi:10.2337/dc24-S002",
@@ -64,6 +67,9 @@ class BergmanMinimal(System):
         Reference("disappearance of glucose KG, 10 to 40 min", "1/min", (0.01, 0.035),
                   "Bergman 1979, doi:10.1152/ajpendo.1979.236.6.E667",
                   lambda lived: np.log(lived.at("G", 10.0) / lived.at("G", 40.0)) / 30.0),
+        *curve("glucose of the test", "mg/dL", "G", {4.0: 287.0, 8.0: 240.0, 12.0: 211.0, 19.0: 192.0, 27.0: 163.0, 42.0: 124.0,
+                                                     62.0: 92.0, 82.0: 77.0, 102.0: 81.0, 142.0: 82.0, 182.0: 90.0}, _TEST,
+               why={82.0: "one person's test over a typical body, whose insulin acts less and later"}),
     )  # fmt: skip
 
     class State(State):
@@ -129,6 +135,7 @@ class OralMinimal(System):
     time = "min"
     grid = "1 min"
     horizon = "24 h"
+    unconserved = "what the liver makes and what tissue takes are one net rate"
     protocol = Protocol(
         360.0, "75 g of glucose by mouth, the insulin of a healthy adult", shows=("G", "appearance"),
         doses={"meal": Regimen.bolus(75.0, "g", at=0.0)}, covariates={"weight": (70.0, "kg")},

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.physiology.glucose.stomach import above, eaten, emptying
-from hybridtwin.physiology.reference import Protocol, Reference
+from hybridtwin.physiology.reference import Protocol, Reference, curve
 from hybridtwin.signals import Regimen
 from hybridtwin.system import (
     Input,
@@ -57,8 +57,7 @@ class DallaMan2007(System):
         doses={"meal": Regimen.bolus(78.0, "g", at=0.0)}, covariates={"weight": (78.0, "kg")},
     )  # fmt: skip
     references = (
-        *(Reference(f"plasma glucose, {t:g} min", "mg/dL", value, _EXPORT, lambda lived, t=t: lived.at("G", t), drawn=("G", t))
-          for t, value in ((30.0, 141.94), (60.0, 162.97), (120.0, 142.60), (180.0, 104.86), (300.0, 90.46))),
+        *curve("plasma glucose", "mg/dL", "G", {30.0: 141.94, 60.0: 162.97, 120.0: 142.60, 180.0: 104.86, 300.0: 90.46}, _EXPORT),
         Reference("peak of plasma insulin", "pmol/L", (250.0, 450.0), "Dalla Man 2007, figure 1: mean of 204 normal subjects",
                   lambda lived: np.max(lived["I"]), drawn=("I", None)),
         Reference("fasting glucose, type 2", "mg/dL", (140.0, 190.0), "Dalla Man 2007, 14 subjects with type 2 diabetes",

@@ -21,6 +21,7 @@ class Exercise(System):
 
     time = "min"
     grid = "1 min"
+    unconserved = "rates of uptake and production, no amounts"
     protocol = Protocol(
         180.0, "an hour at 40 % of maximal oxygen uptake above rest, as in Roy and Parker 2007", shows=("net",),
         signals={"intensity": Signal.steps([0.0, 30.0, 90.0], [0.0, 40.0, 0.0], "%")},

@@ -100,6 +100,9 @@ class InsulinDepot(System):
         released = self.release * x.form
         return self.State(form=-released, dissolved=released - self.flow(x))
 
+    def conserved(self, x, u):
+        return {"insulin": (x.form + x.dissolved, -self.flow(x))}
+
     def outputs(self, x, u):
         return {"flow": output(self.flow(x), "[IU]/min", "insulin that enters plasma")}
 
@@ -199,6 +202,11 @@ class InsulinProducts(System):
             insulin=self.insulin.State(s1=rapid.s1, s2=rapid.s2, slow=rapid.slow, I=plasma),
             **{name: depot.rates(t, here, u) for name, (depot, here) in self.depots(x).items()},
         )
+
+    def conserved(self, x, u):
+        """Insulin of all products, under the skin and in plasma."""
+        amount, gained = self.insulin.conserved(x.insulin, u)["insulin"]
+        return {"insulin": (amount + sum(here.form + here.dissolved for _, here in self.depots(x).values()), gained)}
 
     def outputs(self, x, u):
         hourly = const(60.0, "min/h")

@@ -92,6 +92,9 @@ class Gut(System):
             p5=self.kt * x.p4 - last,
         )
 
+    def conserved(self, x, u):
+        return {"carbohydrate": (x.q1 + x.q2 + x.p1 + x.p2 + x.p3 + x.p4 + x.p5, -self.appearance(x) / self.f)}
+
     def outputs(self, x, u):
         return {"appearance": output(self.appearance(x), "g/min", "carbohydrate appearing in blood")}
 
@@ -159,6 +162,11 @@ class SubcutaneousInsulin(System):
             slow=-self.kl * x.slow,
             I=into_plasma / (self.VI * u.weight) - self.ke * x.I,
         )
+
+    def conserved(self, x, u):
+        """Insulin under the skin and in plasma."""
+        plasma = x.I * self.VI * u.weight * const(0.001, "[IU]/m[IU]")
+        return {"insulin": (x.s1 + x.s2 + x.slow + plasma, u.basal * const(1 / 60, "h/min") - self.ke * plasma)}
 
     def outputs(self, x, u):
         return {"insulin": output(x.I, "m[IU]/L", "plasma insulin")}
@@ -228,16 +236,6 @@ def _free_start(gut, insulin, u, cob, iob):
     )
 
 
-def _held(body, x, u):
-    """Carbohydrate in the gut and rapid insulin under the skin: what leaves them goes into the blood."""
-    gut, skin = x.gut, x.insulin
-    eaten = gut.q1 + gut.q2 + gut.p1 + gut.p2 + gut.p3 + gut.p4 + gut.p5
-    return {
-        "carbohydrate": (eaten, -body.gut.appearance(gut) / body.gut.f),
-        "insulin under the skin": (skin.s1 + skin.s2, u.basal * const(1 / 60, "h/min") - body.insulin.ka2 * skin.s2),
-    }
-
-
 class T1DMinimal(System):
     r"""Type 1 diabetes, structure A: one glucose pool, the minimal model with insulin under the skin and a gut.
 
@@ -304,7 +302,7 @@ class T1DMinimal(System):
         )
 
     def conserved(self, x, u):
-        return _held(self, x, u)
+        return {**self.gut.conserved(x.gut, u), **self.insulin.conserved(x.insulin, u)}
 
     def outputs(self, x, u):
         return {
@@ -417,7 +415,7 @@ class T1DTwoPool(System):
         )
 
     def conserved(self, x, u):
-        return _held(self, x, u)
+        return {**self.gut.conserved(x.gut, u), **self.insulin.conserved(x.insulin, u)}
 
     def outputs(self, x, u):
         return {

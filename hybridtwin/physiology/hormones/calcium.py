@@ -61,9 +61,10 @@ class Shrestha2010(System):
     )  # fmt: skip
     references = (
         Reference("ionized calcium at rest", "mmol/L", (1.175, 1.375),
-                  "Ladenson and Bowers 1973, 86 healthy adults, doi:10.1093/clinchem/19.6.565", lambda lived: lived["Ca"][0]),
+                  "Ladenson and Bowers 1973, 86 healthy adults, doi:10.1093/clinchem/19.6.565", lambda lived: lived["Ca"][0],
+                  drawn=("Ca_ionized", 0.0)),
         Reference("parathyroid hormone at rest", "pg/mL", (10.0, 50.0), "Laposata, Laboratory Medicine, its table as in ehrapy",
-                  lambda lived: lived["PTH_pg"][0]),
+                  lambda lived: lived["PTH_pg"][0], drawn=("PTH_pg", 0.0)),
         Reference("highest PTH over rest, calcium lowered by .2 mmol/L", "1", (4.0, 7.0), _CLAMP,
                   lambda lived: np.max(lived["PTH"][:100]) / lived["PTH"][0]),
         Reference("PTH over rest after two hours at low calcium", "1", (2.0, 3.0), _CLAMP,

@@ -62,13 +62,13 @@ class Bangsgaard2017(System):
         Reference("cortisol in the morning (7:00 to 9:00)", "ug/dL", (6.0, 23.0), _LAB,
                   lambda lived: mean(lived, "cortisol", 420.0, 540.0)),
         Reference("cortisol in the evening (19:30 to 20:30)", "ug/dL", (0.0, 9.0), _LAB,
-                  lambda lived: mean(lived, "cortisol", 1170.0, 1230.0)),
+                  lambda lived: mean(lived, "cortisol", 1170.0, 1230.0), drawn=("cortisol_level", 1200.0)),
         Reference("ACTH in the morning (7:00 to 9:00)", "pg/mL", (6.0, 50.0), "Apex Nursing, adrenal function tests: 8:00",
-                  lambda lived: mean(lived, "ACTH", 420.0, 540.0)),
+                  lambda lived: mean(lived, "ACTH", 420.0, 540.0), drawn=("ACTH_level", 480.0)),
         Reference("time of the highest cortisol", "h", (6.0, 9.0), "33 healthy people, PMC2684472, figure 1: 8:32",
                   lambda lived: lived.time[np.argmax(lived["cortisol"][lived.time < 900.0])] / 60.0),
         Reference("highest cortisol of a day", "ug/dL", (11.7, 20.6), "33 healthy people, PMC2684472, figure 1: 15.5 on average",
-                  lambda lived: lived["cortisol"][lived.time < 900.0].max(),
+                  lambda lived: lived["cortisol"][lived.time < 900.0].max(), drawn=("cortisol_level", 512.0),
                   why="control F, whose numbers these are, is low"),
         Reference("half-life of cortisol", "min", (72.0, 120.0), "labels of hydrocortisone: 1.2 to 2.0 h",
                   lambda lived: np.log(2.0) / float(lived.body.w3),
@@ -131,6 +131,12 @@ class Bangsgaard2017(System):
             cortisol=self.a5 * x.ACTH**2 - self.w3 * F + swallowed / self.V * const(100.0, "ug*L/mg/dL"),
             depot=-swallowed,
         )
+
+    def conserved(self, x, u):
+        """Cortisol in the gut and in its volume: hydrocortisone is cortisol."""
+        plasma = x.cortisol * self.V * const(0.01, "mg*dL/ug/L")
+        made = self.a5 * x.ACTH**2 * self.V * const(0.01, "mg*dL/ug/L")
+        return {"cortisol": (x.depot + plasma, made - self.w3 * plasma)}
 
     def dosing(self, u):
         return {"oral": route(fraction=self.bio)}
