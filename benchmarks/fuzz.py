@@ -30,6 +30,7 @@ FIRST_PART = {  # of days that take the reference hours: beats, minutes of bleed
 }  # fmt: skip
 PATIENCE = 200_000  # evaluations of the rates between two events after which scipy is stopped
 FEW = 0.1  # share of lanes that scipy may solve one by one
+METHOD = {"Smith2004": "DOP853"}  # scipy's of a check, else LSODA, which does not get over the valves of a heart
 SMALLER = {"Geng2017": 1e-250}  # a tumor of 1e-60 cm^3 grows back, and must have its digits
 
 
@@ -268,7 +269,7 @@ def fuzz(name, draws, wide, share, key=0):
     count = max(1, round(share * solvable.sum())) if told else 0
     for lane in rng.choice(np.flatnonzero(solvable), count, replace=False):
         body = system.with_values({path: float(v[lane]) for path, v in found.parameters.items()})
-        states = by_scipy(body, person, at)
+        states = by_scipy(body, person, at, METHOD.get(name, "LSODA"))
         if not np.isfinite(states).all():  # LSODA does not get over rates that jump
             states = by_scipy(body, person, at, "DOP853")
         if np.isfinite(states).all():

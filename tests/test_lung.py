@@ -11,9 +11,12 @@ from scipy.optimize import brentq
 from hybridtwin.interventions import Do
 from hybridtwin.physiology import REGISTRY
 from hybridtwin.physiology.reference import lived
+from hybridtwin.priors import logitnormal, lognormal, normal
+from hybridtwin.records import Person
 from hybridtwin.signals import Signal
 from hybridtwin.simulate.verb import simulate
 
+MADE = 0.29 * (0.7 * 0.632 + 1.0 - 0.632)  # carbon dioxide [L/min] of the oxygen used: .632 of it burns fat
 STATES = ("PAO2", "PACO2", "vO2", "vCO2", "brain", "lagO2", "lagCO2")
 
 
@@ -48,7 +51,7 @@ def breathing(y, PIO2, PICO2, work=1.0, flow=5.0):
         (VA * (PIO2 - A) - 863.0 * flow * 0.98 * (cO - vO2)) / 2.5,
         (VA * (PICO2 - C) + 863.0 * flow * 0.98 * (vCO2 - cC)) / 3.2,
         (flow * (aO - vO2) - 0.29 * work) / 6.0,
-        (0.235 * work - flow * (vCO2 - aC)) / 15.0,
+        (MADE * work - flow * (vCO2 - aC)) / 15.0,
         (9.2 - brain + lagC) / 1.29,
         (P - lagO) / 0.15,
         (p - lagC) / 0.15,
@@ -94,17 +97,17 @@ def test_breathing_is_that_written_apart():
 
 @pytest.mark.heavy
 def test_the_alveolar_gas_equation_at_rest():
-    """PACO2 = inspired + 863 MRCO2 / VA and its kin for oxygen, at sea level, at altitude, at work."""
+    """PACO2 = inspired + 863 RQ MRO2 / VA and its kin for oxygen, at sea level, at altitude, at work."""
     day = lived(REGISTRY["Respiration"])
     for O2, work, flow in ((149.2, 1.0, 5.0), (86.0, 1.0, 5.0), (149.2, 3.0, 10.0)):
         rest = day.again(stop=1.0, signals={"inspired_O2": Signal.constant(O2, "mmHg"), "work": Signal.constant(work, "1"),
                                             "flow": Signal.constant(flow, "L/min")})  # fmt: skip
         VA = rest["VE"][-1] - 2.4
-        assert rest["PACO2"][-1] == pytest.approx(863.0 * 0.235 * work / VA, rel=1e-7)
+        assert rest["PACO2"][-1] == pytest.approx(863.0 * MADE * work / VA, rel=1e-7)
         assert rest["PAO2"][-1] == pytest.approx(O2 - 863.0 * 0.29 * work / VA, rel=1e-7)
         np.testing.assert_allclose(rest["VE"], rest["VE"][0], rtol=1e-7)
         # in the usual form: inspired less carbon dioxide over the respiratory quotient
-        assert rest["PAO2"][-1] == pytest.approx(O2 - rest["PACO2"][-1] * 0.29 / 0.235, rel=1e-7)
+        assert rest["PAO2"][-1] == pytest.approx(O2 - rest["PACO2"][-1] * 0.29 / MADE, rel=1e-7)
 
 
 @pytest.mark.heavy
@@ -115,7 +118,7 @@ def test_both_gases_are_conserved():
     found = simulate(day.body, day.protocol.person("min"), at=t)
     VA = np.maximum(found["VE"][0] - 2.4, 0.0)
     O2, CO2 = np.where((t >= 10.0) & (t < 20.0), 86.0, 149.2), np.where((t >= 40.0) & (t < 50.0), 35.7, 0.0)
-    for gas, (lung, tissue), inspired, made in (("O2", (2.5, 6.0), O2, -0.29), ("CO2", (3.2, 15.0), CO2, 0.235)):
+    for gas, (lung, tissue), inspired, made in (("O2", (2.5, 6.0), O2, -0.29), ("CO2", (3.2, 15.0), CO2, MADE)):
         stored = lung / 863.0 * found[f"PA{gas}"][0] + tissue * found[f"v{gas}"][0]
         flow = VA * (inspired - found[f"PA{gas}"][0]) / 863.0 + made
         # within pieces: the inspired gas jumps between them
@@ -141,3 +144,17 @@ def test_what_breathing_answers():
     assert work["VE"] > 4.0 and 0.0 < work["PaCO2"] < 8.0
     assert slow["PaO2"] < 0.0 and abs(slow["PaCO2"]) < 1.0
     assert after(inspired_O2=300.0)["VE"] < 0.0
+
+
+@pytest.mark.heavy
+def test_everybody_drawn_can_breathe_at_altitude():
+    """Bodies from priors twice as wide: none makes so little carbon dioxide that it breathes too little for its oxygen."""
+    wide = {"Gc": lognormal(1.44, 0.5), "Gp": lognormal(30.24, 0.5), "I": normal(35.5, 2.0), "MRO2": lognormal(0.29, 0.2),
+            "fat": logitnormal(0.632, 1.0), "VD": lognormal(2.4, 0.3), "shunt": logitnormal(0.02, 0.6)}  # fmt: skip
+    system = REGISTRY["Respiration"](**wide)
+    assert set(wide) == set(REGISTRY["Respiration"]().priors())
+    altitude = Signal.steps([0.0, 10.0], [149.2, 86.0], "mmHg")
+    person = Person.of("high", start=0.0, stop=25.0, time="min", signals={"inspired_O2": altitude})
+    found = simulate(system, person, at=[0.0, 25.0], draws=256, key=0)
+    assert not found.failed.any(), found.failures
+    assert found["SaO2"][:, -1].min() > 20.0 and 70.0 < np.median(found["SaO2"][:, -1]) < 95.0

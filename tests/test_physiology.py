@@ -34,7 +34,7 @@ from hybridtwin.records import Person
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.simulate.layout import LAST
 from hybridtwin.simulate.mesh import lay, layout_of, override_columns
-from hybridtwin.simulate.pilot import by_law
+from hybridtwin.simulate.pilot import settled
 from hybridtwin.simulate.solve import Extras, first, observer, states
 from hybridtwin.simulate.steppers import RK4, Adaptive
 from hybridtwin.simulate.stiff import Rosenbrock
@@ -353,7 +353,7 @@ def test_worlds_agree_until_they_differ_and_one_trace_does_for_all(name):
     worlds = [enact(lived_world, each, spec, bound.clock) for each in dos]
     layout = layout_of(worlds, spec)
     reads = [(t, LAST) for t in times(name)]
-    told, law = held(name).lived.course.solver, by_law(spec, None)
+    told, law = held(name).lived.course.solver, settled(spec, None, False)  # steps of a difference equation, or nothing
     said = re.search(r"segments of at most (\S+)", told)
     stepper, count = (Rosenbrock(), 2400) if told.startswith("Rosenbrock") else (law.stepper if law else RK4(), 300)
     longest = law.step if law else min(float(said[1]) if said else np.inf, body(name).protocol.stop / count)

@@ -2,9 +2,11 @@
 
 import functools
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.integrate
+import scipy.optimize
 from small import Saturable
 
 import hybridtwin as package
@@ -86,6 +88,58 @@ def test_a_stiff_body_is_solved_where_the_pilot_stepped():
         body = Robertson(**{path: float(v[k]) for path, v in drawn.parameters.items()})
         other = simulate(body, fed(), at=times[:4], solver=Adaptive(1e-9, 1e-12, stiff=True))
         np.testing.assert_allclose(drawn["A"][k, :4], other["A"][0], rtol=1e-3)
+
+
+class Valve(ht.System):
+    """What is pushed back and forth passes a valve with inertia, and fills a vessel: rates jump where it opens and shuts."""
+
+    time = "s"
+
+    class State(ht.State):
+        flow: Scalar = ht.state("mL/s", positive=False)
+        filled: Scalar = ht.state("mL")
+
+    pace: Scalar = ht.parameter(ht.lognormal(8.0, 0.3), "1/s", "of the push")
+    fast: Scalar = ht.parameter(ht.lognormal(300.0, 0.2), "1/s", "resistance over inertia")
+
+    def rates(self, t, x, u):
+        push = self.fast * ht.const(500.0, "mL/s") * jnp.sin(self.pace * t - 1.0)
+        passed = jnp.maximum(x.flow, 0.0 * x.flow)
+        shut = -ht.const(250.0, "1/s") * jnp.minimum(x.flow, 0.0 * x.flow)
+        return self.State(flow=jnp.where((x.flow > 0.0) | (push > 0.0), push - self.fast * passed, shut), filled=passed)
+
+    def initial(self, u):
+        return self.State(flow=0.0, filled=0.0)
+
+    def outputs(self, x, u):
+        return {"V": ht.output(x.filled, "mL")}
+
+
+def through(pace, fast, times):
+    """The flow [mL/s] in closed form: opened where the push turns to the front, shut where the flow is 0 again."""
+    size = 500.0 * fast / np.hypot(pace, fast)
+    flow = np.zeros_like(times)
+    for opened in np.arange(1.0 / pace, times[-1], 2 * np.pi / pace):
+        def course(t, opened=opened):
+            lag, since = np.arctan2(pace, fast), t - opened
+            return size * (np.sin(pace * since - lag) + np.sin(lag) * np.exp(-fast * since))
+        shut = scipy.optimize.brentq(course, opened + 0.5 * np.pi / pace, opened + 1.9 * np.pi / pace, xtol=1e-14)
+        inside = (times > opened) & (times < shut)
+        flow[inside] = course(times[inside])
+    return flow
+
+
+def test_a_valve_shuts_in_each_body_at_its_own_moment():
+    """Nodes of a mesh are the same for all bodies, and of no use there: the pilot says so, and every lane finds its own steps."""
+    times = np.linspace(0.0, 3.0, 61)
+    person = Person.of("v", start=0.0, stop=3.0, time="s")
+    found = simulate(Valve(), person, at=times, draws=24, key=0)
+    assert found.solver.startswith("Controlled()") and "jump" in found.solver and not found.failures
+    for flow, pace, fast in zip(found["flow"], *(found.parameters[name] for name in ("pace", "fast")), strict=True):
+        np.testing.assert_allclose(np.maximum(flow, 0.0), through(pace, fast, times), atol=0.05)
+    with package.engine.double():
+        slow = Pilot(Valve(pace=1e-3), lived_world(person.bind(Valve.spec)))
+        assert not slow.kinked()
 
 
 def test_the_solver_can_be_given_and_is_told():

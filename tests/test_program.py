@@ -257,7 +257,8 @@ def test_people_who_live_the_same_day_share_a_pilot_and_others_do_not():
     assert pilot._Day(MESH.system, worlds[0], "free") != days[0], "single precision taken for double"
     with double():
         for day in days:
-            np.testing.assert_array_equal(pilot._coarse(day), pilot._coarse.__wrapped__(day))
+            for found, again in zip(pilot._coarse(day), pilot._coarse.__wrapped__(day), strict=True):
+                np.testing.assert_array_equal(found, again)
 
 
 def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):

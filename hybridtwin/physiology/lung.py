@@ -24,6 +24,9 @@ from hybridtwin.system import (
 
 _SPENCER = "Spencer 1979, doi:10.1007/BF02364439"
 _KHOO = "Khoo 1991 and Batzel and Tran 2000, values from memory"
+_FRAYN = "Frayn 1983, doi:10.1152/jappl.1983.55.2.628"
+_ZURLO = "Zurlo 1990, doi:10.1152/ajpendo.1990.259.5.E650: 152 people over 24 h"
+_QUOTIENT = "made .235 L/min of carbon dioxide, " + _KHOO + "; spread assumed"
 _STORES = "Timischl 1998 after Khoo, as in public programs of it"
 _OPIOID = _SPENCER + ", as in the FDA's model of opioids"
 _BATZEL = "Batzel and Tran 2000, as in a library of Modelica"
@@ -41,14 +44,17 @@ class Respiration(System):
     VE = max(0, Gp exp(-.05 lagO2) (lagCO2 - I)) + max(0, Gc (brain - gap - I))          VA = max(0, VE - VD)
     VLO2 dPAO2/dt = VA (inspired O2 - PAO2) + 863 flow (1 - shunt) (vO2 - cO2)
     VLCO2 dPACO2/dt = VA (inspired CO2 - PACO2) + 863 flow (1 - shunt) (vCO2 - cCO2)
-    VTO2 dvO2/dt = flow (aO2 - vO2) - work MRO2          VTCO2 dvCO2/dt = flow (aCO2 - vCO2) + work MRCO2
+    VTO2 dvO2/dt = flow (aO2 - vO2) - work MRO2          VTCO2 dvCO2/dt = flow (aCO2 - vCO2) + work RQ MRO2
+    RQ = RQfat fat + RQcarb (1 - fat)
     dbrain/dt = (gap - (brain - lagCO2)) / tauB           dlag/dt = (Pa - lag) / tau
 
     PAO2, PACO2 [mmHg] alveolar, vO2, vCO2 [L/L] venous and in tissue, brain [mmHg] CO2 at the central receptors, `gap` above
     arterial, lagO2, lagCO2 [mmHg] what arterial blood brings to the receptors (a first-order lag for the delay of the paper);
     P, p [mmHg] of O2 and CO2; flow [L/min] cardiac output, VE, VA, VD [L/min] minute, alveolar and dead space ventilation,
-    MRO2, MRCO2 [L/min] at rest, 863 mmHg L/L from standard to body conditions. At rest the alveolar gas equation holds
-    exactly: PACO2 = inspired + 863 MRCO2 / VA. Brain is a sensor, no store.
+    MRO2 [L/min] at rest, `fat` the share of it that burns fat, so that the carbon dioxide made lies between .7 of it and all of
+    it: two rates apart would draw bodies who make less than any food does, and so breathe too little for the oxygen they use.
+    863 mmHg L/L from standard to body conditions. At rest the alveolar gas equation holds exactly:
+    PACO2 = inspired + 863 RQ MRO2 / VA. Brain is a sensor, no store.
 
     Interventions: `inspired_O2` and `inspired_CO2` [mmHg, in moist air: (barometer - 47) times the fraction] for altitude,
     oxygen and rebreathing, `work` what multiplies metabolism, `flow`. Minutes, not days: no acclimatization, no pH of its own.
@@ -70,6 +76,7 @@ class Respiration(System):
         Reference("arterial saturation", "%", (95.0, 99.0), "textbooks", lambda lived: lived["SaO2"][0]),
         Reference("ventilation at rest", "L/min", (5.0, 8.0), "textbooks", lambda lived: lived["VE"][0], drawn=("VE", 0.0)),
         Reference("venous saturation", "%", (65.0, 75.0), "textbooks", lambda lived: _venous(lived)),
+        Reference("respiratory quotient", "1", (0.799, 0.903), _ZURLO, lambda lived: float(lived.body.quotient())),
         Reference("oxygen of half saturation, 40 mmHg of carbon dioxide", "mmHg", 26.86,
                   "Severinghaus 1979, equation 1, doi:10.1152/jappl.1979.46.3.599", lambda lived: _half(lived.body)),
         Reference("slope of the answer to carbon dioxide", "L/min/mmHg", (1.0, 3.0), "textbooks", lambda lived: _slope(lived)),
@@ -98,9 +105,12 @@ class Respiration(System):
     Gp: Scalar = parameter(lognormal(30.24, 0.25), "L/min/mmHg", "gain of the peripheral reflex without oxygen", source=_GAINS)
     I: Scalar = parameter(normal(35.5, 1.0), "mmHg", "carbon dioxide of apnea", source=_GAINS)
     MRO2: Scalar = parameter(lognormal(0.29, 0.1), "L/min", "oxygen used at rest", source=_KHOO + "; spread assumed")
-    MRCO2: Scalar = parameter(lognormal(0.235, 0.1), "L/min", "carbon dioxide made at rest", source=_KHOO + "; spread assumed")
+    fat: Scalar = parameter(logitnormal(0.632, 0.5), "1", "share of that oxygen that burns fat, the rest carbohydrate",
+                            low=0.0, high=1.0, source=_QUOTIENT)  # fmt: skip
     VD: Scalar = parameter(lognormal(2.4, 0.15), "L/min", "ventilation of dead space", source=_KHOO + "; spread assumed")
     shunt: Scalar = parameter(logitnormal(0.02, 0.3), "1", "share of flow past the lung", source="assumed")
+    RQfat: Scalar = constant(0.7, "1", "carbon dioxide of fat over its oxygen", _FRAYN)
+    RQcarb: Scalar = constant(1.0, "1", "carbon dioxide of carbohydrate over its oxygen", _FRAYN)
     VLO2: Scalar = constant(2.5, "L", "lung, for oxygen", _STORES)
     VLCO2: Scalar = constant(3.2, "L", "lung, for carbon dioxide", _STORES + "; PNEUMA has 3")
     VTO2: Scalar = constant(6.0, "L", "tissue, for oxygen", _STORES)
@@ -119,6 +129,10 @@ class Respiration(System):
     c2: Scalar = constant(0.05591, "1/mmHg", "carbon dioxide: Haldane effect", _SPENCER + ", as in PNEUMA")
     a2: Scalar = constant(1.819, "1", "carbon dioxide: steepness", _SPENCER + ", as in PNEUMA")
     CO2max: Scalar = constant(1.9749, "L/L", "carbon dioxide: 87 mmol/L, .0227 L/mmol", _SPENCER + ", as in PNEUMA")
+
+    def quotient(self):
+        """Carbon dioxide made over oxygen used."""
+        return self.RQfat * self.fat + self.RQcarb * (1.0 - self.fat)
 
     def contents(self, P, p):
         """(oxygen, carbon dioxide) [L/L] of blood at pressures P and p [mmHg]."""
@@ -161,7 +175,7 @@ class Respiration(System):
             PAO2=(VA * (u.inspired_O2 - x.PAO2) + through * (x.vO2 - cO2)) / self.VLO2,
             PACO2=(VA * (u.inspired_CO2 - x.PACO2) + through * (x.vCO2 - cCO2)) / self.VLCO2,
             vO2=(u.flow * (aO2 - x.vO2) - u.work * self.MRO2) / self.VTO2,
-            vCO2=(u.flow * (aCO2 - x.vCO2) + u.work * self.MRCO2) / self.VTCO2,
+            vCO2=(u.flow * (aCO2 - x.vCO2) + u.work * self.quotient() * self.MRO2) / self.VTCO2,
             brain=(self.gap - (x.brain - x.lagCO2)) / self.tauB,
             lagO2=(PO2 - x.lagO2) / self.tau,
             lagCO2=(PCO2 - x.lagCO2) / self.tau,
@@ -189,7 +203,7 @@ class Respiration(System):
 
     def _at(self, VA, u):
         """State under an alveolar ventilation [L/min] that stays, and the ventilation [L/min] it would call for."""
-        used, made = u.work * self.MRO2, u.work * self.MRCO2
+        used, made = u.work * self.MRO2, u.work * self.quotient() * self.MRO2
         PAO2 = u.inspired_O2 - const(863.0, "mmHg") * used / VA
         PACO2 = u.inspired_CO2 + const(863.0, "mmHg") * made / VA
         O2, CO2 = self.contents(PAO2, PACO2)

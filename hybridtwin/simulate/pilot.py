@@ -32,6 +32,8 @@ _FARTHEST = 6.0  # logarithm of how much faster at most
 _STOPS = 24  # stretches of the day that the first look visits
 _STEPS = 2000  # steps after which the second look gives up, if it has not done so as soon as it could not pay
 _TOLERANCE = 1e-4  # of the second look
+_KINK = 0.01  # fastest time constants: a step refused though it is shorter meets rates that are not smooth
+_KINKS = 0.1  # share of such steps from which on nodes of a mesh, which are the same for all bodies, are of no use
 _RUNAWAY = 1e4  # how much a state may grow in one rough step
 _QUICK = {"xla_backend_optimization_level": 0}  # called a hundred times: compiling it is what costs
 
@@ -39,7 +41,8 @@ _QUICK = {"xla_backend_optimization_level": 0}  # called a hundred times: compil
 @dataclasses.dataclass(frozen=True)
 class Choice:
     """How to integrate: the stepper, the longest segment (system time), why, further nodes; fastest rate of the typical body,
-    and of bodies far from it (0: unknown); knots of the inferred paths of the process noise.
+    and of bodies far from it (0: unknown); how large each state gets, where the stepper asks for it; knots of the inferred paths
+    of the process noise.
     """
 
     stepper: AbstractStepper
@@ -48,6 +51,7 @@ class Choice:
     knots: tuple[float, ...] = ()
     rate: float = 0.0
     far: float = 0.0
+    size: tuple[float, ...] = ()
     drive: tuple[float, ...] = ()
 
     def told(self, unit: str) -> str:
@@ -56,15 +60,29 @@ class Choice:
         return f"{self.stepper!r}{long} ({self.why})"
 
 
-def by_law(spec, solver) -> Choice | None:
-    """The steps of a difference equation (`step = "1 d"`), which are part of the law; None for a differential equation."""
-    if spec.step is None:
-        return None
-    if solver is not None:
+def settled(spec, solver, stepwise: bool) -> Choice | None:
+    """What no pilot needs to tell: steps that are part of the law (`step = "1 d"`), those asked for that have no length of their
+    own, and the exact ones of a linear system. None: it is to be found out.
+
+    **Arguments:** `stepwise`: does every input hold still in between, and nothing else move or scatter the states?
+
+    **Raises:** DeclarationError where a solver is asked for that the system cannot have.
+    """
+    if spec.step is not None:
+        if solver is not None:
+            raise DeclarationError(
+                f"{spec.name} is a difference equation of {spec.step:g} {spec.time}; no solver goes with it. Leave solver= out."
+            )
+        return Choice(Difference(), spec.step, f"a difference equation of {spec.step:g} {spec.time}")
+    if isinstance(solver, Exact) and not (spec.linear and stepwise):
         raise DeclarationError(
-            f"{spec.name} is a difference equation of {spec.step:g} {spec.time}; no solver goes with it. Leave solver= out."
+            f"{spec.name} is not linear with piecewise constant signals, so it has no exact steps. Leave solver= out."
         )
-    return Choice(Difference(), spec.step, f"a difference equation of {spec.step:g} {spec.time}")
+    if isinstance(solver, Adaptive | Exact):
+        return Choice(solver, math.inf, "as asked")
+    if spec.linear and stepwise and solver is None:
+        return Choice(Exact.of(spec), math.inf, "linear, under inputs that hold still in between")
+    return None
 
 
 @functools.lru_cache(maxsize=64)
@@ -185,10 +203,14 @@ def _fastest(jacobians):
 
 
 @functools.lru_cache(maxsize=256)
-def _coarse(day: _Day) -> tuple[np.ndarray, np.ndarray]:
-    """Fastest rate of each body at any stop (B,): in its own states, and in those of the typical body."""
+def _coarse(day: _Day) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fastest rate of each body at any stop (B,): in its own states, and in those of the typical body; how large states get (S,).
+
+    As in most bodies, for one may run away.
+    """
     stops = np.unique(np.linspace(0, len(day.t) - 1, min(len(day.t), _STOPS + 1)).round().astype(int))
     x, seen, alike, eye, longest = None, [], [], np.eye(day.jump.shape[1]), (day.t[-1] - day.t[0]) / (3 * _STOPS)
+    peak = np.zeros((len(day.values), day.jump.shape[1]))
     with np.errstate(all="ignore"):
         for a, b in itertools.pairwise(stops):
             x = day.rates(a, day.t[a], x)[0] + day.jump[a:b].sum(axis=0)
@@ -205,10 +227,12 @@ def _coarse(day: _Day) -> tuple[np.ndarray, np.ndarray]:
                 move = _solved(eye - step * np.where(np.isfinite(jacobian), jacobian, 0.0), step * dx)
                 far = np.max(np.abs(x + move), axis=1, keepdims=True)
                 most = _RUNAWAY * np.maximum(np.max(np.abs(x), axis=1, keepdims=True), np.abs(day.jump).max() + 1.0)
+                peak = np.fmax(peak, np.abs(x))
                 x = np.where(far < most, x + move, x)  # a body that runs away stands still: it has no steps to be found
                 left, at = left - step, at + step
         seen.append(day.rates(stops[-1], day.t[-1], x)[2])
-    return np.max(_fastest(np.array(seen)), axis=0), np.max(_fastest(np.array(alike)), axis=0)
+    size = np.median(np.fmax(peak, np.abs(x)), axis=0)
+    return np.max(_fastest(np.array(seen)), axis=0), np.max(_fastest(np.array(alike)), axis=0), size
 
 
 def _solved(matrices, right):
@@ -219,11 +243,28 @@ def _solved(matrices, right):
         return np.full_like(right, np.nan)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Walk:
+    """How an adaptive solve went: where it stopped, whether it came to the end, and whether something held it up."""
+
+    stops: tuple[float, ...]
+    through: bool
+    kinked: bool
+
+
 @functools.lru_cache(maxsize=64)
-def _adaptive(day: _Day, most: int) -> tuple[float, ...] | None:
-    """Times at which an adaptive Rosenbrock solve of a few bodies together stops; None where `most` steps do not get through."""
-    x, stops, eye, size = None, [], np.eye(day.jump.shape[1]), 0.0
-    step = 1e-6 * (day.t[-1] - day.t[0])
+def _adaptive(day: _Day, most: int) -> _Walk:
+    """An adaptive Rosenbrock solve of a few bodies together, of `most` steps at most.
+
+    A step that is far shorter than the fastest time constant is refused only where rates jump or bend (a valve that shuts); one
+    after another is, where that happens at another moment in each body.
+    """
+    x, stops, eye, (rates, _, size) = None, [], np.eye(day.jump.shape[1]), _coarse(day)
+    step, short, refused = 1e-6 * (day.t[-1] - day.t[0]), _KINK / max(float(rates[0]), 1e-300), 0
+
+    def walked(through=False):
+        return _Walk(tuple(stops), through, refused > _KINKS * (len(stops) + refused))
+
     with np.errstate(all="ignore"):
         for k, (begin, end) in enumerate(itertools.pairwise(day.t)):
             x, _, jacobian = day.rates(k, begin, x)
@@ -239,12 +280,14 @@ def _adaptive(day: _Day, most: int) -> tuple[float, ...] | None:
                     if not np.isfinite(grown) and h > 1e-13 * max(abs(at), end - begin):
                         step = 0.1 * h
                         continue
-                    return None
+                    return walked()
                 if grown <= 1.0:
                     x, at, size = new, at + h if h < left else end, np.maximum(size, np.max(here, axis=0))
                     stops.append(at)
+                else:
+                    refused += h < short
                 step = h * float(np.clip(0.9 * max(grown, 1e-8) ** -0.25, 0.2, 5.0))
-    return tuple(stops)
+    return walked(through=True)
 
 
 def _step(day, k, t, h, x, eye):
@@ -272,7 +315,7 @@ class Pilot:
     def __init__(self, system, world, start="free"):
         self._day = _Day(system, world, start)
         self.span = float(world.stop - world.start)
-        self.rates, self._alike = _coarse(self._day)
+        self.rates, self._alike, self.size = _coarse(self._day)
         self.states = self._day.jump.shape[1]
 
     @property
@@ -298,6 +341,14 @@ class Pilot:
 
     def stops(self, worth: float = math.inf) -> tuple[float, ...] | None:
         """Where an adaptive stiff solve stops; None where it fails, or would cost more than `worth` evaluations of the rates."""
+        walk = self._walk(worth)
+        return walk.stops if walk.through else None
+
+    def kinked(self, worth: float = math.inf) -> bool:
+        """Is that solve held up by rates that jump or bend, at moments that are not the same for all bodies?"""
+        return self._walk(worth).kinked
+
+    def _walk(self, worth) -> _Walk:
         return _adaptive(self._day, int(min(worth / self.cost, _STEPS)))
 
     @property
@@ -309,7 +360,7 @@ class Pilot:
 _ACCURATE = 500  # segments of accurate steps a record may need before a stabilized method takes longer ones
 _STABLE = 1_000  # segments of those before it is worth a look whether a stiff method needs fewer
 _LONG = 3_000  # segments of those from which any gain is worth the program of a stiff method, which takes longer to compile
-_GAIN = 3.0  # how many times cheaper it must be under that
+GAIN = 3.0  # how many times cheaper it must be under that
 _FIRST, _GROWTH = 1 / 16, 1.25  # first step after a dose, in longest steps, and how it grows
 
 
@@ -319,18 +370,9 @@ def choose(model, world) -> Choice:
     Whatever is chosen here, `personalize` computes the log density of the kept draws again with twice the steps.
     """
     spec, span, solver = model.spec, world.stop - world.start, model.solver
-    if law := by_law(spec, solver):
-        return law
     stepwise = all(world.inputs[name].stepwise for name in spec.signals)
-    if isinstance(solver, Exact) and (model.driven or not (spec.linear and stepwise)):
-        raise DeclarationError(
-            f"{spec.name} is not linear with piecewise constant signals and without noise, so it has no exact steps. "
-            "Leave solver= out."
-        )
-    if isinstance(solver, Adaptive | Exact):
-        return Choice(solver, math.inf, "as asked")
-    if spec.linear and stepwise and solver is None and not model.driven:
-        return Choice(Exact.of(spec), math.inf, "linear, under inputs that hold still in between")
+    if known := settled(spec, solver, stepwise and not model.driven):
+        return known
     pilot = Pilot(model.system, world, model.start)
     rate, said = pilot.rate, f"fastest rate {pilot.rate:.3g}/{spec.time}"
     if solver is not None and not isinstance(solver, Rosenbrock):
@@ -346,7 +388,7 @@ def choose(model, world) -> Choice:
     many = span / stable.step
     if solver is None and many <= _STABLE:
         return stable
-    gain = _GAIN if many <= _LONG else 1.0
+    gain = GAIN if many <= _LONG else 1.0
     stops = pilot.stops(stepper.stages * many / gain if solver is None else math.inf)
     if stops is not None:
         why = f"{said}: stiff; steps where the pilot's were, {len(stops)}"

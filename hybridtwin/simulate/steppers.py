@@ -19,6 +19,8 @@ from numpy.polynomial import chebyshev
 
 from hybridtwin.simulate import linear
 
+LOOPS = 1000.0  # evaluations that a segment is taken to cost where each lane finds its own steps, and none is known
+
 
 class AbstractStepper(eqx.Module):
     """One way to cross a segment. `order` is the order of convergence, or None where there is no step to refine."""
@@ -291,6 +293,9 @@ class Adaptive(AbstractStepper):
     stiff: bool = eqx.field(static=True, default=False)
     max_steps: int = eqx.field(static=True, default=4096)
     order: ClassVar[int | None] = None
+
+    def cost(self, states):
+        return LOOPS
 
     def advance(self, f, t, h, x):
         import diffrax

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from hybridtwin.simulate.steppers import AbstractStepper
+from hybridtwin.simulate.steppers import LOOPS, AbstractStepper
 
 # RODAS, order 4(3), stiffly accurate and L-stable, in the form that multiplies the Jacobian with nothing: Hairer and
 # Wanner, Solving ordinary differential equations II, 2nd edition 1996, section VI.4 (doi:10.1007/978-3-642-05221-7).
@@ -174,6 +174,9 @@ class Controlled(AbstractStepper):
 
         start = jnp.where(jnp.isfinite(flat).all(), 0.0, h), h, flat, 0
         return unravel(lax.while_loop(lambda carry: carry[0] < h, one, start)[2])
+
+    def cost(self, states):
+        return LOOPS
 
     def within(self, count) -> "Controlled":
         return Controlled(jnp.maximum(self.tolerance / jnp.asarray(count, float) ** 4, _FINEST), self.size)

@@ -20,7 +20,7 @@ from hybridtwin.simulate.failures import failures
 from hybridtwin.simulate.layout import LAST, Layout, Mesh, bucket, pad
 from hybridtwin.simulate.mesh import lay, layout_of, override_columns, set_columns
 from hybridtwin.simulate.noise import NOISY, NOISY_STEPS, keys_of
-from hybridtwin.simulate.pilot import Choice, Pilot, by_law
+from hybridtwin.simulate.pilot import GAIN, Choice, Pilot, settled
 from hybridtwin.simulate.rules import acts_of, overflowed, told
 from hybridtwin.simulate.run import solve_draws, tile
 from hybridtwin.simulate.solve import Extras, first, states
@@ -124,10 +124,13 @@ def _solved(system, bound, laid, choice, lanes, names, start, tol):
 
     body = {"mesh": mesh, "leaves": [np.asarray(a) for a in leaves]}
 
-    def instead():  # steps find their own length, but what is watched or random is looked at as often
+    def other():  # steps find their own length, but what is watched or random is looked at as often
         held = layout.rules or layout.noise
         return program(Controlled()), [body if held else body | {"mesh": mesh_of(2.0 * (bound.stop - bound.start), ())}]
 
+    if choice.size:
+        lanes = lanes | {"size": np.broadcast_to(choice.size, (len(lanes["extras"].sets), len(choice.size)))}
+    instead = None if isinstance(choice.stepper, Controlled) else other
     refine, cost = choice.stepper.refined() is not None, choice.stepper.cost(len(spec.states))
     how = {"width": tile(len(spec.states), cost), "cost": len(mesh.t) * cost}
     solved = solve_draws(program(choice.stepper), [lanes], [body], refine=refine, tol=tol, instead=instead, **how)
@@ -210,22 +213,13 @@ def _choice(system, lived, world, solver, start, layout) -> Choice:
     """
     spec, span, watched = system.spec, lived.stop - lived.start, bool(layout.triggered)
     whole = span + 1.0
-    if law := by_law(spec, solver):
-        return law
     if layout.noise and isinstance(solver, Adaptive | Exact):
         raise DeclarationError(f"{spec.name} has process noise, which is simulated in steps. Leave solver= out, or give RK4().")
-    if isinstance(solver, Adaptive):
-        return Choice(solver, span / _WATCHED if watched else whole, "as asked")
     flat = all(world.inputs[name].stepwise for name in spec.signals) and all(c.signal.stepwise for c in world.clamps)
-    exact = spec.linear and flat and not layout.noise and not layout.edits and (solver is None or isinstance(solver, Exact))
-    if isinstance(solver, Exact) and not exact:
-        raise DeclarationError(
-            f"{spec.name} is not linear with piecewise constant signals, so it has no exact steps. Leave solver= out."
-        )
-    if exact:
-        asked = "as asked" if solver else "linear, under inputs that hold still in between"
-        step = max(_STEP / Pilot(system, lived, start).rate, span / _AFFORDABLE) if watched else whole
-        return Choice(solver or Exact.of(spec), step, asked)
+    if known := settled(spec, solver, flat and not layout.noise and not layout.edits):
+        if isinstance(known.stepper, Exact) and watched:
+            return dataclasses.replace(known, step=max(_STEP / Pilot(system, lived, start).rate, span / _AFFORDABLE))
+        return known if math.isfinite(known.step) else dataclasses.replace(known, step=span / _WATCHED if watched else whole)
     pilot = Pilot(system, lived, start)
     step = min(2.0 ** math.floor(math.log2(_STEP / pilot.rate)), whole)  # few distinct meshes, which share programs
     said, many = f"fastest rate {pilot.rate:.3g}/{spec.time}", span / step
@@ -237,7 +231,11 @@ def _choice(system, lived, world, solver, start, layout) -> Choice:
         return Choice(solver, max(step, span / _AFFORDABLE), f"as asked; {said}")
     if solver is None and many <= _MANY:
         return Choice(RK4(1), step, said)
-    stops = pilot.stops(4 * many if solver is None else math.inf)
+    worth = 4 * many / GAIN if solver is None else math.inf
+    if solver is None and pilot.kinked(worth):
+        why = f"{said}: rates that jump, in each body at its own moments; steps as long as each allows"
+        return Choice(Controlled(), span / _WATCHED if watched else whole, why, size=tuple(pilot.size))
+    stops = pilot.stops(worth)
     if stops is not None:
         why = f"{said}: stiff; steps where the pilot's were, {len(stops)}"
         return Choice(solver or Rosenbrock(), span / _WATCHED if watched else whole, why, stops)
