@@ -37,7 +37,7 @@ def static_of(rule) -> Rule:
     if not isinstance(rule, When):
         excess = isinstance(rule, Correct)
         scales = rule.dose if isinstance(rule, Titrate) else None
-        give = rule.dose if excess else None if scales else rule.give
+        give = None if isinstance(rule, Titrate) else rule.dose if isinstance(rule, Correct) else rule.give
         return Rule(rule.when, excess, give, None, 0, looks=True, recovers=False, scales=scales, reads=rule.reads,
                     delayed=span_of(rule.delay, "s") > 0, excess=excess)  # fmt: skip
     passes = rule.give is not None and rule.wait is None  # acts each time the value passes the level
