@@ -231,7 +231,7 @@ def _coarse(day: _Day) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
                 x = np.where(far < most, x + move, x)  # a body that runs away stands still: it has no steps to be found
                 left, at = left - step, at + step
         seen.append(day.rates(stops[-1], day.t[-1], x)[2])
-    peak = np.fmax(peak, np.abs(x))
+    peak = np.fmax(peak, np.abs(np.asarray(x, float)))
     return np.max(_fastest(np.array(seen)), axis=0), np.max(_fastest(np.array(alike)), axis=0), np.median(peak, axis=0)
 
 
