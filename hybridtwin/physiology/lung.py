@@ -188,7 +188,7 @@ class Respiration(System):
             "oxygen": (self.VLO2 / atm * x.PAO2 + self.VTO2 * x.vO2,
                        VA * (u.inspired_O2 - x.PAO2) / atm - u.work * self.MRO2),
             "carbon dioxide": (self.VLCO2 / atm * x.PACO2 + self.VTCO2 * x.vCO2,
-                               VA * (u.inspired_CO2 - x.PACO2) / atm + u.work * self.MRCO2),
+                               VA * (u.inspired_CO2 - x.PACO2) / atm + u.work * self.quotient() * self.MRO2),
         }  # fmt: skip
 
     def outputs(self, x, u):
