@@ -272,6 +272,13 @@ def test_a_rate_is_inferred_with_the_path(method):
     assert twin.verdict.parts["computed"].level != "DO NOT USE", twin.verdict
 
 
+@pytest.mark.heavy
+def test_simulation_based_calibration_with_the_path():
+    """Level, start and every increment of the path, log likelihood and prior: ranks of the truth among the draws are even."""
+    found = ht.calibrate(model(), person(), ht.Laplace(draws=200, starts=1), key=0, replicates=100, progress=False)
+    assert found.ok, found
+
+
 def test_too_fine_a_path_is_refused():
     with pytest.raises(DeclarationError, match="unknowns"):
         model("10 s").bind(person())
