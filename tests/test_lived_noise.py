@@ -113,6 +113,7 @@ def test_her_day_otherwise_treated_keeps_her_path():
     assert np.array_equal(twin.do().counterfactual()["y"].readings, np.broadcast_to(READ, (DRAWS, len(READ))))
     assert np.array_equal(twin.do().simulate()["y"], twin.simulate()["y"])
     other = twin.do(iv=lambda d: d.shift(1.5, "h"))
+    assert "the path that the body's own noise took that day" in ht.contrast(other, twin, ht.outcomes.at("y", 4.0)).assumptions
     moved = gaussian(TIMES, ((3.2, 3.0),))[0] - gaussian(TIMES, DOSES)[0]
     kept = other.counterfactual()["y"].readings
     np.testing.assert_allclose(kept, np.broadcast_to(READ + moved, kept.shape), atol=2e-4)

@@ -143,6 +143,8 @@ def test_treated_or_not_says_how_bad_it_was():
             assert found[name][site].std() == pytest.approx(sd, rel=0.1)
     assert found["held"]["flare"].mean() > found["ignored"]["flare"].mean() + 0.3
     assert found["held"]["effect"].mean() > found["ignored"]["effect"].mean()
+    effect = ht.contrast(twin.do(drug=lambda d: 0.5 * d), twin, ht.outcomes.at("B", 6.0))
+    assert "recorded drug was decided as the policy 'treated' says" in effect.assumptions
     assert "treated" not in twin.predict() and list(twin.counterfactual()) == ["activity"]
     assert np.array_equal(twin.do().counterfactual()["activity"].readings[0], values)
 
