@@ -20,7 +20,7 @@ _HOME = {
     "once": "changes", "as_in": "changes", "equation": "changes",
     "RK4": "simulate.steppers", "Exact": "simulate.steppers", "Adaptive": "simulate.steppers", "Rosenbrock": "simulate.stiff",
     "simulate": "simulate.verb", "glycemic": "glycemia",
-    "Decisions": "policies",
+    "Decisions": "policies", "Amounts": "policies",
     "Model": "model",
     "Twin": "twin", "Twins": "twin",
     "Pooling": "pooling", "block": "pooling", "drift": "varying", "Population": "inference.population",
@@ -85,6 +85,7 @@ if _TYPING:  # what an editor sees; at run time names are loaded when first used
     from hybridtwin.inference.personalize import personalize as personalize
     from hybridtwin.inference.population import Population as Population
     from hybridtwin.model import Model as Model
+    from hybridtwin.policies import Amounts as Amounts
     from hybridtwin.policies import Decisions as Decisions
     from hybridtwin.pooling import Pooling as Pooling
     from hybridtwin.pooling import block as block

@@ -197,6 +197,8 @@ def unit_of(model: Model, site: str) -> str:
     if sensor is None:
         return "1"
     unit = {p: f.unit for p, f, _ in sensor.fields()}[path]
+    if sensor.decides and path in ("base", "spread"):
+        return model.spec.doses[sensor.decides].unit
     return model.unit_of(sensor.of) if unit == "1" and path in ("sd", "add", "early", "level", "error") else unit
 
 

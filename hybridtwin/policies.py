@@ -16,8 +16,36 @@ from hybridtwin.errors import DeclarationError, InterventionError, RecordError
 from hybridtwin.fields import nearest
 from hybridtwin.interventions import span_of
 from hybridtwin.records import Readings
-from hybridtwin.sensors import AbstractSensor, Seen, Terms, keyed
+from hybridtwin.sensors import AbstractSensor, Seen, Terms, _gaussian_terms, keyed
 from hybridtwin.system import Scalar, parameter
+
+_NO_ERROR = "a decision has no error to be kept in another world. Say what care does: do(respond=...)."
+
+
+def _decidable(policy, spec, name) -> None:
+    if policy.dose not in spec.doses:
+        raise DeclarationError(
+            f"policy {name!r} decides on {policy.dose!r}, which is no dose of {spec.name}. {nearest(policy.dose, spec.doses)}"
+        )
+
+
+def _given(bound, dose: str) -> list[tuple[float, float]]:
+    """Times and amounts of the recorded doses of an input, repeats counted. **Raises:** RecordError where one is uncertain."""
+    doses = bound.inputs[dose].doses
+    if any(one.latent is not None for one in doses):
+        raise RecordError(
+            f"a dose of {dose!r} is uncertain, so it is not known whether it was decided",
+            person=bound.person, column=dose, remedy="Give its amount and time, or leave the policy out",
+        )  # fmt: skip
+    return sorted((d.time + float(d.ii or 0.0) * k, float(d.amount)) for d in doses for k in range(d.addl + 1))
+
+
+def _as_readings(decisions) -> Readings:
+    n = len(decisions)
+    times, values = np.array(decisions, float).reshape(n, 2).T
+    whole, none = np.zeros(n, int), np.full(n, np.nan)
+    # in front of everything at its time: care looks, then gives
+    return Readings(times, values, "1", whole, none, np.full(n, -1), whole, whole, none)
 
 
 class Decisions(AbstractSensor):
@@ -67,16 +95,72 @@ class Decisions(AbstractSensor):
         return jnp.where(self._reason(mean) + keyed(key, seen.time) > 0, 1.0, 0.0)
 
     def moved(self, value, mean, other):
-        raise InterventionError("a decision has no error to be kept in another world. Say what care does: do(respond=...).")
+        raise InterventionError(_NO_ERROR)
 
     def suits(self, spec, name) -> None:
-        if self.dose not in spec.doses:
-            raise DeclarationError(
-                f"policy {name!r} decides on {self.dose!r}, which is no dose of {spec.name}. {nearest(self.dose, spec.doses)}"
-            )
+        _decidable(self, spec, name)
         spans = {"every": self.every, "wait": self.wait, "first": self.first or self.every}
         if span_of(spans["every"], "s") <= 0 or min(span_of(text, "s") for text in spans.values()) < 0:
             raise DeclarationError(f'policy {name!r}: every={self.every!r} is no stretch of time. Write it like "6 h".')
+
+    def decisions(self, bound, unit: str) -> Readings:
+        """What was decided, read off the doses of a bound record."""
+        given = np.array([t for t, _ in _given(bound, self.dose)])
+        every, wait = span_of(self.every, unit), span_of(self.wait, unit)
+        found, busy = [], -np.inf
+        for look in np.arange(bound.start + span_of(self.first or self.every, unit), bound.stop, every):
+            if look < busy - 1e-9:
+                continue
+            own = given[(given >= look - 1e-9) & (given < look + every - 1e-9)]
+            found.append((look, float(len(own) > 0)))
+            busy = own[-1] + wait if len(own) else busy
+        return _as_readings(found)
+
+
+class Amounts(AbstractSensor):
+    r"""How much care gave, by what it saw in front of the dose: a policy whose decisions are the recorded amounts.
+
+    amount = base + gain * seen + N(0, spread), `seen` the output in front of the dose
+
+    **Arguments:** `of`: the output or state that care saw; `dose`: the input whose amounts it decided on; `base` and `spread` (in
+    the dose's unit) and `gain` (in that unit per unit of the output): numbers or priors. Every recorded dose of that input, from
+    `first` after the record's start on (left out: all of them), was decided so. Beside `Decisions` on the same input it says how
+    much where that says whether.
+
+    ```python
+    ht.Model(body, cgm=ht.sensors.CGM("G_isf"),
+             titrated=ht.Amounts("G", dose="bolus", base=ht.normal(0, 2), gain=ht.normal(0.03, 0.02), spread=ht.halfnormal(1)))
+    ```
+    """
+
+    of: str
+    base: Scalar = parameter(None, "1", "amount where care sees nothing, in the dose's unit", shared=True)
+    gain: Scalar = parameter(None, "1", "how much more for each unit of the output, in the dose's unit", shared=True)
+    spread: Scalar = parameter(None, "1", "standard deviation of amounts beside that, in the dose's unit", shared=True)
+    dose: str = ""
+    first: str = "0 min"
+
+    @property
+    def decides(self) -> str:
+        """The input that it decides on."""
+        return self.dose
+
+    def terms(self, mean, seen: Seen):
+        return _gaussian_terms(self.base + self.gain * mean, jnp.broadcast_to(self.spread, mean.shape), seen)
+
+    def sample(self, key, mean, seen: Seen):
+        return self.base + self.gain * mean + self.spread * keyed(key, seen.time)
+
+    def moved(self, value, mean, other):
+        raise InterventionError(_NO_ERROR)
+
+    def suits(self, spec, name) -> None:
+        _decidable(self, spec, name)
+
+    def decisions(self, bound, unit: str) -> Readings:
+        """What was decided, read off the doses of a bound record."""
+        since = bound.start + span_of(self.first, unit) - 1e-9
+        return _as_readings([(t, amount) for t, amount in _given(bound, self.dose) if t >= since])
 
 
 def decided(bound, model):
@@ -92,29 +176,5 @@ def decided(bound, model):
                     f"{name!r} is a policy of the model, and decisions are read off the doses",
                     person=bound.person, column=name, remedy="Name the policy otherwise, or leave out these readings",
                 )  # fmt: skip
-            found[name] = _decisions(bound, policy, model.spec.time)
+            found[name] = policy.decisions(bound, model.spec.time)
     return dataclasses.replace(bound, readings={**bound.readings, **found}) if found else bound
-
-
-def _decisions(bound, policy: Decisions, unit: str) -> Readings:
-    doses = bound.inputs[policy.dose].doses
-    if any(dose.latent is not None for dose in doses):
-        raise RecordError(
-            f"a dose of {policy.dose!r} is uncertain, so it is not known whether it was decided",
-            person=bound.person, column=policy.dose, remedy="Give its amount and time, or leave the policy out",
-        )  # fmt: skip
-    given = np.sort(np.concatenate([[], *(d.time + float(d.ii or 0.0) * np.arange(d.addl + 1) for d in doses)]))
-    every, wait = span_of(policy.every, unit), span_of(policy.wait, unit)
-    looks = np.arange(bound.start + span_of(policy.first or policy.every, unit), bound.stop, every)
-    times, values, busy = [], [], -np.inf
-    for look in looks:
-        if look < busy - 1e-9:
-            continue
-        own = given[(given >= look - 1e-9) & (given < look + every - 1e-9)]
-        times.append(look)
-        values.append(float(len(own) > 0))
-        busy = own[-1] + wait if len(own) else busy
-    n = len(times)
-    whole, none = np.zeros(n, int), np.full(n, np.nan)
-    # in front of everything at its time: care looks, then gives
-    return Readings(np.array(times), np.array(values), "1", whole, none, np.full(n, -1), whole, whole, none)

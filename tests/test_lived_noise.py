@@ -113,6 +113,7 @@ def test_her_day_otherwise_treated_keeps_her_path():
     assert np.array_equal(twin.do().counterfactual()["y"].readings, np.broadcast_to(READ, (DRAWS, len(READ))))
     assert np.array_equal(twin.do().simulate()["y"], twin.simulate()["y"])
     other = twin.do(iv=lambda d: d.shift(1.5, "h"))
+    assert "the path that the body's own noise took that day" in ht.contrast(other, twin, ht.outcomes.at("y", 4.0)).assumptions
     moved = gaussian(TIMES, ((3.2, 3.0),))[0] - gaussian(TIMES, DOSES)[0]
     kept = other.counterfactual()["y"].readings
     np.testing.assert_allclose(kept, np.broadcast_to(READ + moved, kept.shape), atol=2e-4)
@@ -270,6 +271,13 @@ def test_a_rate_is_inferred_with_the_path(method):
     assert drawn.mean() == pytest.approx(mean, abs=0.2 * sd)
     assert drawn.std() == pytest.approx(sd, rel=0.15)
     assert twin.verdict.parts["computed"].level != "DO NOT USE", twin.verdict
+
+
+@pytest.mark.heavy
+def test_simulation_based_calibration_with_the_path():
+    """Level, start and every increment of the path, log likelihood and prior: ranks of the truth among the draws are even."""
+    found = ht.calibrate(model(), person(), ht.Laplace(draws=200, starts=1), key=0, replicates=100, progress=False)
+    assert found.ok, found
 
 
 def test_too_fine_a_path_is_refused():

@@ -78,6 +78,23 @@ def test_the_density_is_that_of_readings_and_decisions():
     np.testing.assert_allclose(problem.density(z), wanted, rtol=1e-5, atol=1e-4)
 
 
+def test_amounts_say_what_care_saw():
+    """A dose chosen in proportion to what was seen, closed form: readings, amount and prior are all Gaussian in the flare."""
+    policy = ht.Amounts("B", dose="drug", base=-2.0, gain=1.0, spread=0.5)
+    person = ht.Person.of("kim", time="h", start=0.0, stop=10.0, doses={"drug": ht.Regimen.bolus(5.5, "mg", at=1.0)},
+                          readings={"activity": (READ, [5.0, 4.6], "mg")})  # fmt: skip
+    model = ht.Model(Flare(effect=0.25), activity=SENSOR, chosen=policy)
+    twin = ht.personalize(model, person, ht.Laplace(draws=400, starts=1), key=0, progress=False)
+    rows = np.append(np.exp(-FADE * READ), np.exp(-FADE))
+    rest = np.append(activity(0.0, 0.25, 5.5 / DOSE, READ), BASE - 2.0)
+    seen, sd = np.array([5.0, 4.6, 5.5]), np.array([SD, SD, 0.5])
+    cov = 1.5**2 * np.outer(rows, rows) + np.diag(sd**2)
+    assert twin.fits[0].log_evidence == pytest.approx(stats.multivariate_normal(rest, cov).logpdf(seen), abs=1e-5)
+    assert twin.mode()["flare"] == pytest.approx(1.5**2 * rows @ np.linalg.solve(cov, seen - rest), abs=1e-5)
+    both = ht.Model(Flare(), activity=SENSOR, treated=POLICY, chosen=policy)
+    assert set(ht.graph(both).parents("drug")) == {"treated", "chosen"}
+
+
 def clinic(count, rng):
     """People with a flare that nobody recorded: care saw it at 1 h, with its error, and treated the worse ones."""
     flare, effect = 1.5 * rng.normal(size=count), 0.3 + 0.15 * rng.normal(size=count)
@@ -126,6 +143,8 @@ def test_treated_or_not_says_how_bad_it_was():
             assert found[name][site].std() == pytest.approx(sd, rel=0.1)
     assert found["held"]["flare"].mean() > found["ignored"]["flare"].mean() + 0.3
     assert found["held"]["effect"].mean() > found["ignored"]["effect"].mean()
+    effect = ht.contrast(twin.do(drug=lambda d: 0.5 * d), twin, ht.outcomes.at("B", 6.0))
+    assert "recorded drug was decided as the policy 'treated' says" in effect.assumptions
     assert "treated" not in twin.predict() and list(twin.counterfactual()) == ["activity"]
     assert np.array_equal(twin.do().counterfactual()["activity"].readings[0], values)
 
@@ -146,5 +165,9 @@ def test_policies_that_cannot_be():
     with pytest.raises(DeclarationError, match="stretch of time"):
         ht.Model(Flare(), treated=ht.Decisions("B", dose="drug", level=1.0, error=1.0, every="0 h"))
     person = ht.Person.of("kim", time="h", start=0.0, stop=10.0, readings={"treated": (READ, [1.0, 0.0], "mg")})
+    model = ht.Model(Flare(), activity=SENSOR, treated=POLICY)
     with pytest.raises(RecordError, match="is a policy"):
-        ht.Model(Flare(), activity=SENSOR, treated=POLICY).bind(person)
+        model.bind(person)
+    with pytest.raises(DeclarationError, match="decides on them by the body"):
+        ht.calibrate(model, record("kim", True, [5.0, 4.9]), key=0)
+    assert "treated" not in repr(ht.check(model, record("kim", True, [5.0, 4.9]), key=0))

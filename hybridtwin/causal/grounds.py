@@ -58,7 +58,8 @@ def unseen(twin, worlds, which: int = 0) -> list[str]:
 def lacking(twin, outcomes, trajectory) -> list[str]:
     """What glycemic indices among the outcomes would need of the days and readings."""
     lived = twin.days[0].lived
-    names = [name for name, sensor in twin.fits[0].model.sensors.items() if sensor.of in GLUCOSE] if lived else []
+    sensors = {name: sensor for name, sensor in twin.fits[0].model.sensors.items() if not sensor.decides}
+    names = [name for name, sensor in sensors.items() if sensor.of in GLUCOSE] if lived else []
     return cautions(outcomes, trajectory, twin.record, names)
 
 
@@ -71,6 +72,12 @@ def assumptions(twin, error: float) -> tuple[str, ...]:
         "the inputs as recorded, and no others",
         "the same body parameters and the same uncertain events in both worlds",
     ]
+    if any(f.model.spec.noise for f in twin.fits):
+        hers = twin.days[0].lived and all(f.model.driven for f in twin.fits if f.model.spec.noise)
+        drawn = "the same drawn path of the body's own noise in both worlds"
+        found.append("the path that the body's own noise took that day" if hers else drawn)
+    policies = {name: sensor for f in twin.fits for name, sensor in f.model.sensors.items() if sensor.decides}
+    found += [f"recorded {s.decides} was decided as the policy {name!r} says" for name, s in policies.items()]
     if twin.temper != 1:
         found.append(f"a likelihood tempered by {twin.temper:g}, because no model is right")
     if not twin.days[0].lived:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.engine import double, prepare
-from hybridtwin.errors import ParameterError, RecordError
+from hybridtwin.errors import DeclarationError, ParameterError, RecordError
 from hybridtwin.inference.personalize import personalize
 from hybridtwin.inference.readings import at_readings, prior_draws, values_of
 from hybridtwin.keys import as_key, folded
@@ -126,10 +126,15 @@ def calibrate(model: Model, person: Person, method=None, *, key, replicates=256,
     from 0 to `draws`.
 
     **Raises:** ParameterError for fewer than 20 replicates or draws; RecordError where the record has censored readings
-    (their limits are no part of the model); errors of `personalize`.
+    (their limits are no part of the model); DeclarationError for a model with policies; errors of `personalize`.
     """
     if min(replicates, draws) < 20:
         raise ParameterError("calibrate needs at least 20 replicates and 20 draws. Leave them out for the defaults.")
+    if decided := [name for name, sensor in model.sensors.items() if sensor.decides]:
+        raise DeclarationError(
+            f"calibrate gives every simulated body the doses of one record, but in this model {decided[0]!r} decides on them by "
+            "the body. Calibrate the model without its policies."
+        )
     prepare()
     root = as_key(key)
     with double():

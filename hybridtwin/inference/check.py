@@ -78,6 +78,7 @@ def check(model: Model, person, *, key, draws: int = 128) -> Check:
         problem = model.bind(person)
         z = prior_draws(problem.kernel, folded(as_key(key), 7), draws)
         loglik, _, modelled = at_readings(problem.kernel, z, jax.tree.map(jnp.asarray, problem.data))
+    modelled = {name: m for name, m in modelled.items() if not model.sensors[name].decides}  # decisions are no values
     real = {name: problem.data.seen[name].mask for name in modelled}
     return Check(
         problem.bound.person,
