@@ -222,7 +222,7 @@ def test_a_system_conserves_something_or_says_why_not(name):
     assert bool(system.spec.conserved) != bool(system.unconserved), "conserved(self, x, u), or unconserved = a reason"
 
 
-@those(("OneCompartmentOral", "Kidney"), CONSERVING)
+@those(("Kidney",), CONSERVING)
 def test_what_was_given_is_in_the_body_or_has_left_it(name):
     """Over the typical day, doses with their lag and fraction, switches and portions included."""
     body = typical(name)

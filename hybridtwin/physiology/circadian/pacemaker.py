@@ -62,7 +62,7 @@ class Forger99(System):
     restless = "a rhythm of its own"
     unconserved = "a rhythm and shares, no amounts"
     protocol = fortnight()
-    references = held()
+    references = held({30.0: -1.077, 42.0: 1.036, 102.0: -1.046, 114.0: 0.999, 174.0: -1.025, 186.0: 0.977})
 
     State = PacemakerState
     Input = LightInput
@@ -135,7 +135,7 @@ class Jewett99(System):
     restless = "a rhythm of its own"
     unconserved = "a rhythm and shares, no amounts"
     protocol = fortnight()
-    references = held()
+    references = held({30.0: -1.021, 42.0: 0.959, 102.0: -0.973, 114.0: 0.916, 174.0: -0.956, 186.0: 0.901})
 
     State = PacemakerState
     Input = LightInput
@@ -190,7 +190,7 @@ class Hilaire07(System):
     restless = "a rhythm of its own"
     unconserved = "a rhythm and shares, no amounts"
     protocol = fortnight(wake=True)
-    references = held()
+    references = held({30.0: -1.025, 42.0: 0.938, 102.0: -0.956, 114.0: 0.878, 174.0: -0.940, 186.0: 0.864})
 
     State = PacemakerState
 
