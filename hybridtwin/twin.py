@@ -456,7 +456,7 @@ class Twin:
         return plots.fit(self)
 
     def report(self, path, contrasts=()):
-        """Write one self-contained HTML file; returns its path."""
+        """Write one self-contained HTML file, with what was asked of the twin (see `report.write`); returns its path."""
         from hybridtwin import report
 
         return report.write(self, path, contrasts)

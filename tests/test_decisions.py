@@ -498,7 +498,7 @@ def test_a_calibrated_track_record_is_ok():
 
 
 def test_a_further_reading_of_a_calibrated_sensor_is_taken_given_the_readings_so_far():
-    """p(new | so far, draw) = p(so far, new | draw) / p(so far | draw), by its own likelihood (Kalman and regression)."""
+    """p(new | so far, draw) = p(so far, new | draw) / p(so far | draw), by the sensor's own likelihood."""
     import jax.numpy as jnp
 
     from hybridtwin.causal import information
