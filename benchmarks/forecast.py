@@ -38,7 +38,7 @@ from scipy.optimize import minimize
 import hybridtwin as ht
 from hybridtwin.engine import double
 from hybridtwin.interventions import World
-from hybridtwin.model import Data, Kernel
+from hybridtwin.kernel import Data, Kernel
 from hybridtwin.physiology import T1DMinimal, T1DTwoPool
 from hybridtwin.sensors import Seen
 from hybridtwin.signals import Regimen, Signal

@@ -16,7 +16,8 @@ import numpy as np
 
 import hybridtwin as ht
 from hybridtwin.interventions import Do, enact
-from hybridtwin.model import Data, Kernel, lived_world
+from hybridtwin.kernel import Data, Kernel
+from hybridtwin.model import lived_world
 from hybridtwin.simulate.layout import LAST
 from hybridtwin.simulate.mesh import lay, layout_of
 from hybridtwin.simulate.solve import observer, states

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from hybridtwin.model import Kernel, Model, Problem, Temper
+from hybridtwin.kernel import Kernel, Temper
+from hybridtwin.model import Model, Problem
 from hybridtwin.simulate.failures import Failures
 
 LEVELS = ("OK", "CAUTION", "DO NOT USE")

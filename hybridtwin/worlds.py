@@ -16,8 +16,9 @@ from hybridtwin.engine import Lanes, double
 from hybridtwin.errors import InterventionError, UnrelatedTwins
 from hybridtwin.fit import Fit
 from hybridtwin.interventions import Course, Do, World
+from hybridtwin.kernel import Data, Kernel
 from hybridtwin.keys import folded
-from hybridtwin.model import Data, Kernel, Model, lived_world
+from hybridtwin.model import Model, lived_world
 from hybridtwin.rest import REMEDY
 from hybridtwin.sensors import Seen
 from hybridtwin.simulate.course import course, recorder

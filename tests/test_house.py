@@ -22,7 +22,7 @@ ORDER = [
     "dimensions", "priors",
     "drawing", "rest", "wholes", "system", "clock", "signals", "records", "record_text", "binding", "io", "changes", "dosing",
     "interventions", "simulate", "sensors", "policies",
-    "coordinates", "pooling", "varying", "model",
+    "coordinates", "pooling", "varying", "kernel", "model",
     "fit", "worlds", "measures", "asked", "aims", "outcomes", "glycemia", "twins", "twin", "inference", "causal", "explain",
     "physiology", "datasets", "plots",
     "report", "grammar", "cli", "demo", "__main__", "__init__",

@@ -15,13 +15,14 @@ from small import DRIP, ORAL, drip_person, drip_twin, oral, oral_person
 import hybridtwin.system as ht
 from hybridtwin import sensors
 from hybridtwin.clock import Clock
+from hybridtwin.coordinates import from_coordinate, log_prior, to_coordinate
 from hybridtwin.engine import double
 from hybridtwin.errors import DeclarationError
 from hybridtwin.inference import diagnostics, kept, modes
 from hybridtwin.inference import personalize as personalizing
 from hybridtwin.inference.methods import NUTS, Laplace
 from hybridtwin.inference.personalize import personalize
-from hybridtwin.model import Model, from_coordinate, log_prior, to_coordinate
+from hybridtwin.model import Model
 from hybridtwin.physiology import OneCompartment, OneCompartmentOral, T1DMinimal
 from hybridtwin.records import Cohort, Person
 from hybridtwin.sensors import Seen

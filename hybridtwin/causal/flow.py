@@ -14,7 +14,7 @@ import numpy as np
 from hybridtwin.engine import Lanes, double
 from hybridtwin.errors import InterventionError, SolveError
 from hybridtwin.interventions import Course
-from hybridtwin.model import Data, Kernel
+from hybridtwin.kernel import Data, Kernel
 from hybridtwin.signals import Signal
 from hybridtwin.simulate.course import course, recorder
 from hybridtwin.simulate.layout import bucket, pad

@@ -22,7 +22,7 @@ from hybridtwin.engine import Lanes, double
 from hybridtwin.errors import InterventionError
 from hybridtwin.fit import Fit
 from hybridtwin.interventions import Course, Override, World
-from hybridtwin.model import Data
+from hybridtwin.kernel import Data
 from hybridtwin.outcomes import Outcome
 from hybridtwin.simulate.run import solve_draws, tile
 from hybridtwin.simulate.stiff import Rosenbrock

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hybridtwin.coordinates import normal_based
 from hybridtwin.engine import double
 from hybridtwin.errors import DeclarationError, NotTrustworthy, ParameterError
 from hybridtwin.finding import Finding
@@ -21,8 +22,8 @@ from hybridtwin.inference.methods import SMC, AbstractMethod
 from hybridtwin.inference.personalize import personalize
 from hybridtwin.inference.psis import USABLE, psis
 from hybridtwin.inference.readings import at_readings
+from hybridtwin.kernel import Kernel
 from hybridtwin.keys import as_key, folded, person_key
-from hybridtwin.model import Kernel, normal_based
 from hybridtwin.records import Person
 from hybridtwin.simulate.run import TILE
 from hybridtwin.twin import Twin

@@ -21,7 +21,7 @@ from jax import lax
 
 from hybridtwin.errors import ParameterError
 from hybridtwin.inference.pooled import Group, Pool
-from hybridtwin.model import Kernel
+from hybridtwin.kernel import Kernel
 from hybridtwin.simulate.steppers import Repeated
 
 WIDTH = 8  # populations that are evaluated side by side: the differences of a gradient, the steps of a line search

@@ -16,8 +16,8 @@ from scipy.special import ndtri
 from hybridtwin.engine import double
 from hybridtwin.errors import ParameterError
 from hybridtwin.inference.pooled import Pool
+from hybridtwin.kernel import Kernel, padded_to
 from hybridtwin.keys import as_key, folded
-from hybridtwin.model import Kernel, padded_to
 from hybridtwin.simulate.layout import LAST
 from hybridtwin.simulate.mesh import lay
 from hybridtwin.simulate.rules import FIRST

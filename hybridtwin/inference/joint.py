@@ -35,8 +35,8 @@ from hybridtwin.inference.pooled import LOG_2PI, Group, Pool
 from hybridtwin.inference.population import Population
 from hybridtwin.inference.psis import kish, psis, resampled
 from hybridtwin.inference.readings import generator
+from hybridtwin.kernel import Kernel, finite
 from hybridtwin.keys import folded
-from hybridtwin.model import Kernel, finite
 from hybridtwin.simulate.steppers import Repeated
 
 # On a hundred nearly independent standard normals an acceptance rate of .85 makes trees of 15 leapfrogs and .75 of 7, for as

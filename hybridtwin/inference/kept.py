@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.inference.modes import LaplaceFit
-from hybridtwin.model import Temper
+from hybridtwin.kernel import Temper
 from hybridtwin.versions import versions
 
 

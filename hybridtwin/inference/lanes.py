@@ -13,8 +13,8 @@ import numpy as np
 from jax import lax
 
 from hybridtwin.engine import batched, double, side_by_side
+from hybridtwin.kernel import Kernel, finite
 from hybridtwin.keys import folded
-from hybridtwin.model import Kernel, finite
 
 _MANY = 64  # lanes of a call on a CPU: what more of them keep for the way back leaves the cache, and other cores are idle
 _KEYS = "threefry2x32"

@@ -10,7 +10,7 @@ import numpy as np
 
 from hybridtwin.engine import Lanes, double
 from hybridtwin.inference.readings import generator
-from hybridtwin.model import Kernel, Temper, finite
+from hybridtwin.kernel import Kernel, Temper, finite
 
 _ROUNDS = 60
 LANES = 8  # width of every call of the compiled ascent

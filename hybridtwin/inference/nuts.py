@@ -20,8 +20,8 @@ from numpyro.infer.util import ParamInfo
 from hybridtwin.engine import Lanes, double
 from hybridtwin.inference import diagnostics, modes
 from hybridtwin.inference.sampling import Drawn, Setting
+from hybridtwin.kernel import Kernel
 from hybridtwin.keys import folded, stacked
-from hybridtwin.model import Kernel
 
 
 class Frame(NamedTuple):

@@ -17,8 +17,8 @@ from hybridtwin.inference.finish import Readings, judged
 from hybridtwin.inference.kept import Sampled
 from hybridtwin.inference.pooled import Group, Pool
 from hybridtwin.inference.population import Population
+from hybridtwin.kernel import Kernel
 from hybridtwin.keys import person_key
-from hybridtwin.model import Kernel
 from hybridtwin.simulate.run import TILE
 from hybridtwin.simulate.steppers import Repeated
 

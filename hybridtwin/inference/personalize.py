@@ -21,8 +21,9 @@ from hybridtwin.inference.methods import FOCEI, HMC, Auto
 from hybridtwin.inference.modes import REACHED, missed, search
 from hybridtwin.inference.readings import ahead
 from hybridtwin.inference.sampling import Setting
+from hybridtwin.kernel import padded_to
 from hybridtwin.keys import as_key, folded, person_key
-from hybridtwin.model import Model, bind, padded_to
+from hybridtwin.model import Model, bind
 from hybridtwin.records import Cohort, Person
 from hybridtwin.simulate.run import stack
 from hybridtwin.twin import Twin, Twins

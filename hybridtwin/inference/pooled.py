@@ -16,7 +16,8 @@ from numpyro.distributions import biject_to
 
 from hybridtwin.coordinates import from_coordinate, log_prior, natural, normal_based, on_eta_scale, to_coordinate
 from hybridtwin.errors import DeclarationError
-from hybridtwin.model import Data, Kernel, Model, Problem, bind, padded_to
+from hybridtwin.kernel import Data, Kernel, padded_to
+from hybridtwin.model import Model, Problem, bind
 from hybridtwin.pooling import Pooling, default_omega, default_typical, personal
 from hybridtwin.priors import median
 from hybridtwin.simulate.run import stack

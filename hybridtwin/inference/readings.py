@@ -16,8 +16,8 @@ import numpy as np
 
 from hybridtwin.coordinates import at_ranks, normal_based, to_coordinate
 from hybridtwin.engine import Lanes, cores, double
+from hybridtwin.kernel import Kernel
 from hybridtwin.keys import as_key
-from hybridtwin.model import Kernel
 from hybridtwin.simulate.run import TILE
 from hybridtwin.simulate.steppers import Repeated
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hybridtwin.inference.modes import LaplaceFit
-from hybridtwin.model import Kernel, Temper
+from hybridtwin.kernel import Kernel, Temper
 
 
 class Setting(NamedTuple):

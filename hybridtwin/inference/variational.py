@@ -22,8 +22,8 @@ from numpyro.infer.initialization import init_to_value
 from hybridtwin.inference.psis import psis
 from hybridtwin.inference.readings import read
 from hybridtwin.inference.sampling import Drawn, Setting
+from hybridtwin.kernel import Kernel
 from hybridtwin.keys import folded
-from hybridtwin.model import Kernel
 from hybridtwin.program import by_tangents
 
 _PARTICLES = 16  # draws of one step of the climb

@@ -227,12 +227,12 @@ def _coarse(day: _Day) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
                 move = _solved(eye - step * np.where(np.isfinite(jacobian), jacobian, 0.0), step * dx)
                 far = np.max(np.abs(x + move), axis=1, keepdims=True)
                 most = _RUNAWAY * np.maximum(np.max(np.abs(x), axis=1, keepdims=True), np.abs(day.jump).max() + 1.0)
-                peak = np.fmax(peak, np.abs(x))
                 x = np.where(far < most, x + move, x)  # a body that runs away stands still: it has no steps to be found
+                peak = np.fmax(peak, np.abs(x))
                 left, at = left - step, at + step
         seen.append(day.rates(stops[-1], day.t[-1], x)[2])
-    peak = np.fmax(peak, np.abs(np.asarray(x, float)))
-    return np.max(_fastest(np.array(seen)), axis=0), np.max(_fastest(np.array(alike)), axis=0), np.median(peak, axis=0)
+    size = np.median(peak, axis=0)
+    return np.max(_fastest(np.array(seen)), axis=0), np.max(_fastest(np.array(alike)), axis=0), size
 
 
 def _solved(matrices, right):
