@@ -340,6 +340,9 @@ def test_a_gain_has_the_unit_of_its_amount_over_time():
                 return {"y": output(x.A, "mg")}
 
 
+COUNTS = {"Rosenbrock": 2400, "Controlled": 20_000}  # segments of a day, where what solved it does not say
+
+
 @quick_ones
 def test_worlds_agree_until_they_differ_and_one_trace_does_for_all(name):
     """`do` of what was lived is bit-identical, a change of the body leaves all before it bit-identical; other worlds, numbers
@@ -355,7 +358,8 @@ def test_worlds_agree_until_they_differ_and_one_trace_does_for_all(name):
     reads = [(t, LAST) for t in times(name)]
     told, law = held(name).lived.course.solver, settled(spec, None, False)  # steps of a difference equation, or nothing
     said = re.search(r"segments of at most (\S+)", told)
-    stepper, count = (Rosenbrock(), 2400) if told.startswith("Rosenbrock") else (law.stepper if law else RK4(), 300)
+    stepper = Rosenbrock() if told.startswith("Rosenbrock") else law.stepper if law else RK4()
+    count = COUNTS.get(told.split("(")[0], 300)
     longest = law.step if law else min(float(said[1]) if said else np.inf, body(name).protocol.stop / count)
     meshes = lay(worlds, spec, layout, reads, max_step=longest)
     traces = []
@@ -420,7 +424,7 @@ def test_gradients_agree_with_differences(name):
     world = World(bound.inputs, bound.start, bound.stop)
     layout = layout_of([world], spec)
     told, stop = held(name).lived.course.solver, body(name).protocol.stop
-    stepper, count = (Rosenbrock(), 2400) if told.startswith("Rosenbrock") else (RK4(), 240)
+    stepper, count = Rosenbrock() if told.startswith("Rosenbrock") else RK4(), COUNTS.get(told.split("(")[0], 240)
     longest = float(found[1]) if (found := re.search(r"segments of at most (\S+)", told)) else stop
     longest = spec.step or min(longest, stop / count)
     mesh = lay([world], spec, layout, [(t, LAST) for t in times(name)[1::4]], max_step=longest)[0]
