@@ -24,8 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import hybridtwin as ht
+from hybridtwin.coordinates import to_coordinate
 from hybridtwin.engine import double
-from hybridtwin.model import to_coordinate
 from hybridtwin.physiology import OneCompartmentOral, TwoCompartment, Warfarin
 
 LEVELS = (0.5, 0.9, 0.95)

@@ -159,7 +159,7 @@ class Model:
         spec = self.spec
         return (spec.outputs.get(name) or spec.states[name]).unit
 
-    def sites(self, occasions: Mapping[str, int], amounts: int, times: int, stretches: int) -> tuple[Site, ...]:
+    def sites(self, occasions: Mapping[str, int], amounts: int, times: int, stretches: int = 0) -> tuple[Site, ...]:
         """One person's unknowns. `occasions`: group -> number; `amounts`, `times`: uncertain events; `stretches` of noise."""
         found = []
         for path, prior in self.priors.items():

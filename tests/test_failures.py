@@ -73,7 +73,7 @@ def test_two_wrong_solutions_that_agree_where_they_are_read_are_told_by_their_st
     def made(states):
         marks = np.broadcast_to(np.asarray(states, float), (MARKS,)).reshape(1, 1, MARKS, 1).copy()
         return Course(
-            np.ones((1, 1, 2, 1)), Acts(*[np.zeros((1, 1))] * 3), marks, np.array([[[1.0, np.abs(marks).max()]]]),
+            np.ones((1, 1, 2, 1)), Acts(*[np.zeros((1, 1))] * 4), marks, np.array([[[1.0, np.abs(marks).max()]]]),
             np.full((1, 1, 2), -1),
         )  # fmt: skip
 
@@ -126,7 +126,10 @@ def test_score_is_the_rank_of_a_value_in_its_prior():
 # ------------------------------------------------------------------------------------------------- fuzz
 
 
-@pytest.mark.parametrize("name", ["BergmanMinimal", "OneCompartmentOral", "Warfarin", "Zenker2007"])
+_CIRCULATION = pytest.param("Zenker2007", marks=pytest.mark.heavy)
+
+
+@pytest.mark.parametrize("name", ["BergmanMinimal", "OneCompartmentOral", "Warfarin", _CIRCULATION])
 def test_no_silent_wrong_lane(name):
     """The quick version of `python -m benchmarks.fuzz`."""
     row, _ = benchmark("fuzz").fuzz(name, 128, 2.0, 0.02)

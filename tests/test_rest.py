@@ -72,6 +72,7 @@ def test_a_circulation_at_rest_stays_there_with_all_its_blood():
     assert found["Pa"][0, 0] == pytest.approx(later["Pa"][0, 0], rel=1e-4)
 
 
+@pytest.mark.heavy
 def test_bodies_that_come_to_no_rest_are_named():
     bleeds = quiet("Zenker2007", bleeding=Signal.constant(1.0, "mL/s"))
     found = simulate(Zenker2007(), bleeds, at=[0.0, 10.0], start="steady", draws=3, key=0)
@@ -99,6 +100,7 @@ def test_the_derivative_of_a_rest_is_that_of_the_implicit_function(path):
     np.testing.assert_allclose(forward, backward, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.heavy
 def test_weight_rests_where_a_diet_leads():
     """The rest is where the published equations come to after a century."""
     diet = quiet("Hall2011", energy=Signal.constant(-239.0, "kcal/d"))

@@ -104,6 +104,7 @@ def test_direct_and_indirect_effects_add_up():
     np.testing.assert_allclose(only.simulate(at=at)["C"], both.simulate(at=at)["C"], rtol=1e-4, atol=1e-5 * alone.max())
 
 
+@pytest.mark.heavy
 def test_a_lag_of_every_draws_own():
     """The same where the lag is inferred, so that no two draws have a jump at one time."""
     model = ht.Model(OneCompartmentOral(), C=ht.sensors.LogNormal("C", sd=0.15))

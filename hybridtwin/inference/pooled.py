@@ -70,7 +70,7 @@ class Pool:
     @functools.cached_property
     def common(self):
         """Sites of the model that are one number for the cohort."""
-        sites = self.model.sites(dict.fromkeys((g for _, g in self.model.varying), 1), 0, 0, 0)
+        sites = self.model.sites(dict.fromkeys((g for _, g in self.model.varying), 1), 0, 0)
         return {site.name: site for site in sites if site.shared}
 
     @functools.cached_property

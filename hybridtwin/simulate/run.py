@@ -109,7 +109,7 @@ def solve_draws(
 
     here = jax.device_put([Packed.of(world) for world in worlds])  # once, and not with every tile
 
-    def solved(program, draws, worlds, lanes, substeps) -> Course:
+    def solved(program, draws, worlds, width, lanes, substeps) -> Course:
         """The courses (W, L, ...) of some lanes: tiles of one width, side by side on all cores."""
         wide = width * devices()
         tiles = [np.resize(lanes[i : i + wide], wide) for i in range(0, len(lanes), wide)]
@@ -126,7 +126,7 @@ def solve_draws(
         return stack([jax.tree.map(lambda *a: np.concatenate(a)[: len(lanes)], *one) for one in each])
 
     everyone, refined = np.arange(count), 0
-    run = functools.partial(solved, program, draws, here)
+    run = functools.partial(solved, program, draws, here, width)
     best = run(everyone, 1)
     check = _compare(best, best)
     if refine:
@@ -140,7 +140,8 @@ def solve_draws(
             stable, own = instead()
             sized = [tree | {"size": _sizes(best)} for tree in draws]
             other, told = jax.tree.map(np.copy, (best, check))
-            again = functools.partial(solved, stable, sized, jax.device_put([Packed.of(world) for world in own]))
+            own = jax.device_put([Packed.of(world) for world in own])
+            again = functools.partial(solved, stable, sized, own, min(width, TILE))  # few lanes, which wait for each other
             _settle(again, other, told, left, tol, hopeless=_HOPELESS)
             # A stable method can step across a pole: where the first left the finite numbers only a settled answer is taken.
             took = (told.error <= tol) | ((told.error < check.error) & np.isfinite(check.error))
