@@ -120,20 +120,12 @@ def pad(mesh, width, reads, moving):
     extra = width - len(mesh.t)
 
     def grow(a, n, fill):
-        return np.concatenate(
-            [
-                a,
-                np.repeat(
-                    a[-1:]
-                    if fill is None
-                    else np.full_like(a[:1], fill)
-                    if a.size
-                    else np.full((1, *a.shape[1:]), fill, a.dtype),
-                    n,
-                    axis=0,
-                ),
-            ]
-        )
+        if n == 0:
+            return a
+        if a.ndim > 1 and a.shape[-1] == 0:  # what this layout has none of
+            return np.zeros((len(a) + n, *a.shape[1:]), a.dtype)
+        more = np.repeat(a[-1:], n, axis=0) if fill is None else np.full((n, *a.shape[1:]), fill, a.dtype)
+        return np.concatenate([a, more])
 
     quiet = {"jump", "rate", "slope", "clamp_slope", "latent_jump", "latent_rate", "reset", "watch", "set", "measure"}
     quiet |= {"portion", "first", "latent_portion"}

@@ -57,7 +57,10 @@ class Choice:
     def told(self, unit: str) -> str:
         """In words."""
         long = f", segments of at most {self.step:.3g} {unit}" if math.isfinite(self.step) else ""
-        return f"{self.stepper!r}{long} ({self.why})"
+        return f"{_named(self.stepper)}{long} ({self.why})"
+
+
+_named = functools.lru_cache(maxsize=64)(repr)  # which takes a pretty printer longer than laying a mesh
 
 
 def settled(spec, solver, stepwise: bool) -> Choice | None:
