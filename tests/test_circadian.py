@@ -118,6 +118,7 @@ def test_the_clock_with_melatonin_is_that_of_the_package(reference, scenario):
     assert all(np.abs(theirs - one).min() < 0.03 for one in daily(found, Breslow13())[0])
 
 
+@pytest.mark.heavy
 def test_melatonin_is_made_at_night_and_stopped_by_light_as_written_apart():
     """The law as published, its fading end and its guard included, in tiny steps of SciPy; a lamp at 05:30 empties the gland."""
     body, value = Breslow13().typical(), {k: float(v) for k, v in Breslow13().typical().values().items()}

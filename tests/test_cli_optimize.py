@@ -72,6 +72,7 @@ def test_aims_and_limits_in_one_line():
             grammar.chance(text)
 
 
+@pytest.mark.heavy
 def test_candidates_of_offers_and_worlds_and_a_plan():
     lived = made.twin()
     offers = [grammar.offer("oral: 160..320 mg step 80 at 16:00 @15:00..17:00")]

@@ -280,6 +280,7 @@ class Squad(ht.System):
         return self.State(**{n: (v - getattr(x, n)) / ht.const(1.0, "min") for n, v in now.items()})
 
 
+@pytest.mark.heavy
 def test_the_firing_squad():
     """Alive had A not shot, though dead: 1 - p / (1 - (1 - p) (1 - q)), by the book; and what A's not shooting does as such."""
     p, q = 0.4, 0.3

@@ -49,6 +49,7 @@ def test_the_dose_that_shrinks_the_tumor_is_limited_by_neutrophils():
     assert whole["neutrophils"].min() < half["neutrophils"].min() < wild["neutrophils"].min()
 
 
+@pytest.mark.heavy
 def test_exercise_settles_where_uptake_wins():
     """At 40 % the liver adds 1.13 and muscles take 1.61 mg/kg/min: a1/a2 and a3/a4 times the effort, and insulin a5/a6."""
     found = lived(REGISTRY["Exercise"]).again(signals={"intensity": Signal.constant(40.0, "%")}, stop=600.0)

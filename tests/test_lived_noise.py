@@ -97,6 +97,7 @@ def test_the_path_is_that_of_the_smoother():
     assert twin.verdict.parts["computed"].level == "OK" and "process noise" not in repr(twin.verdict)
 
 
+@pytest.mark.heavy
 def test_finer_knots_come_nearer():
     """The evidence, exactly known, is missed by less and less: a straight line between knots is the only approximation."""
     wanted = conditioned(LATER)[2]
@@ -162,6 +163,7 @@ def test_a_faster_way_back_acts_on_her_path():
     assert np.array_equal(twin.simulate(at=[2.9])["y"], simulate_worlds([twin, other], at=[2.9])[1]["y"])
 
 
+@pytest.mark.heavy
 def test_what_comes_after_the_record_is_new_noise():
     """A forecast starts where her path is and spreads as the process does; on another day nothing of her path is left."""
     twin = nora()
@@ -198,6 +200,7 @@ class Grows(ht.System):
         return self.State(x=ht.const(2.0, "mg"))
 
 
+@pytest.mark.heavy
 def test_noise_that_grows_with_the_state_is_itos():
     """Evidence and posterior of the growth rate in closed form; without Ito's correction the mean would be off by .125 / h."""
     times, read = np.array([1.0, 2.0, 3.5, 5.0]), np.array([2.1, 4.4, 3.9, 9.0])

@@ -63,6 +63,7 @@ def test_half_of_the_old_equation_is_the_body_with_halved_rates():
     np.testing.assert_allclose(slow.simulate(at=AFTER)["C"], expected, rtol=1e-4)
 
 
+@pytest.mark.heavy
 def test_the_old_equation_written_again_changes_nothing_and_a_body_at_rest_rests_by_the_new_one():
     lived = mesh_twin()
     same = lived.do(amount=ht.equation(lambda system, t, x, u: system.rates(t, x, u).amount), start=2.0)

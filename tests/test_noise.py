@@ -189,6 +189,7 @@ def test_the_same_distribution_as_diffrax_and_no_state_below_zero():
         assert stats.ks_2samp(found["x"][:, i], theirs[:, i]).pvalue > 1e-3
 
 
+@pytest.mark.heavy
 def test_finer_steps_other_meshes_and_other_draws_leave_a_path_alone():
     at = np.array([1.0, 2.5, 4.0])
     person = Person.of("p", start=0.0, stop=4.0)

@@ -75,6 +75,7 @@ def by_scipy(slow, times):
     return np.concatenate(rows)
 
 
+@pytest.mark.heavy
 def test_a_stiff_body_is_solved_where_the_pilot_stepped():
     times = np.linspace(0.0, 40.0, 21)
     found = simulate(Robertson().typical(), fed(), at=times)

@@ -60,6 +60,7 @@ def theophylline_mode(person, log_sd):
     return np.exp(center + spread * min(found, key=lambda f: f.fun).x)
 
 
+@pytest.mark.heavy
 def test_modes_of_theophylline_are_those_of_an_independent_optimizer(bench, theophylline):
     twins = ht.personalize(bench.theophylline_model(), theophylline, QUICK, key=0, progress=False)
     log_sd = math.log(0.780 / 0.596) / 3.92

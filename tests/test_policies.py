@@ -122,6 +122,7 @@ def test_a_reason_that_nobody_recorded_biases_and_the_policy_takes_the_bias_away
     assert np.mean(errors["held"] ** 2) < 0.8 * np.mean(errors["ignored"] ** 2)
 
 
+@pytest.mark.heavy
 def test_treated_or_not_says_how_bad_it_was():
     """Two people with the same readings: the one who was treated must have been worse, and her drug better; by a grid."""
     flare, effect = np.meshgrid(np.linspace(-6, 6, 601), np.linspace(-0.45, 1.05, 601), indexing="ij")

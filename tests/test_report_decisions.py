@@ -70,6 +70,7 @@ def test_none_feasible_is_said_and_the_harm_of_the_nearest_is_told(tmp_path):
     assert "100 % under 160 mg" in text
 
 
+@pytest.mark.heavy
 def test_a_track_record_stands_in_the_report(tmp_path):
     record = made.twin().track_record(least=1, method=ht.Laplace(draws=100, starts=1))
     text = Page(made.twin().report(tmp_path / "t.html", [record]).read_text(encoding="utf-8")).text

@@ -64,6 +64,7 @@ def test_only_what_says_so_has_no_rest():
     assert found == RESTLESS
 
 
+@pytest.mark.heavy
 def test_a_circulation_at_rest_stays_there_with_all_its_blood():
     found = simulate(Zenker2007().typical(), quiet("Zenker2007"), at=[0.0, 10.0, 60.0], start="steady")
     np.testing.assert_allclose(found["Pa"][0], found["Pa"][0, 0], rtol=1e-9)
