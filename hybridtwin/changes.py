@@ -12,6 +12,7 @@ import numpy as np
 
 from hybridtwin import dimensions
 from hybridtwin.errors import InterventionError
+from hybridtwin.wholes import with_couplings
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,8 +69,9 @@ class Equation:
     """Another equation for a state: a mechanism that works otherwise, as after the edit of a gene or the block of a transporter.
 
     **Arguments:** `rate(system, t, x, u)`: the new rate of the state, in its unit per time of the system, written as a line of
-    `rates` is: `system` has the parameters (draw by draw), `x` the states, `u` signals and covariates, and what the old equation
-    said is `system.rates(t, x, u)`. Numbers with a unit are `ht.const(0.1, "mg/L")`. Units are checked as those of `rates`.
+    `rates` is: `system` has the parameters (draw by draw), `x` the states, `u` signals, covariates and couplings, and what the
+    old equation said is `system.rates(t, x, u)`. Numbers with a unit are `ht.const(0.1, "mg/L")`. Units are checked as those
+    of `rates`.
 
     ```python
     def saturable(system, t, x, u):
@@ -84,6 +86,10 @@ class Equation:
 
     rate: Callable[[Any, Any, Any, Any], Any]
     _known: dict[Any, frozenset[str]] = dataclasses.field(default_factory=dict, init=False, repr=False)
+
+    def __call__(self, system, t, x, u):
+        """The new rate; as a method of `rates` would, it finds the couplings of a whole in `u`."""
+        return self.rate(system, t, x, with_couplings(system, x, u))
 
     def __str__(self):
         name = getattr(self.rate, "__name__", "<lambda>")
@@ -103,7 +109,7 @@ class Equation:
                     f"do: the equation of {state!r} is a function of (system, t, x, u), as `rates` is. Write "
                     f"ht.equation(lambda system, t, x, u: 0.5 * system.rates(t, x, u).{state})."
                 ) from None
-            self._known[key] = dimensions.checked_equation(spec, state, self.rate)
+            self._known[key] = dimensions.checked_equation(spec, state, self)
         return self._known[key]
 
 

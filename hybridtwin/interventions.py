@@ -482,7 +482,7 @@ def _of_state(name, value, spec, do, start, stop, clock) -> "Setting | Clamp | E
     if isinstance(value, Once):
         return _setting(name, value.value, unit, do, start, clock)
     if isinstance(value, Equation):
-        return Edit(name, value.rate, start, stop, value.causes(spec, name))
+        return Edit(name, value, start, stop, value.causes(spec, name))
     if isinstance(value, Course):
         return Clamp(name, value, start, stop)
     signal = value.resolve(clock, clock.unit, unit) if isinstance(value, Signal) else None

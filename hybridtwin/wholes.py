@@ -19,12 +19,12 @@ def given(method, at: int):
 
     @functools.wraps(method)
     def told(self, *args):
-        return method(self, *args[: at + 1], _coupled(self, args[at], args[at + 1]), *args[at + 2 :])
+        return method(self, *args[: at + 1], with_couplings(self, args[at], args[at + 1]), *args[at + 2 :])
 
     return told
 
 
-def _coupled(system, x, u):
+def with_couplings(system, x, u):
     """`u` with the couplings of a whole in it; one that whoever holds the whole supplies itself stays as it is."""
     struct = type(system).Input
     names = couplings_of(struct)

@@ -84,6 +84,26 @@ def test_the_graph_of_a_mechanism_that_is_another_one():
     assert "CL" in ht.graph(lived.do(amount=ht.equation(saturable), start=5.0)).parents("amount")
 
 
+def test_an_equation_of_a_whole_finds_its_couplings():
+    """A drug that leaves by what the kidney filters: the new equation reads that coupling, and says what the old one said."""
+    person = ht.Person.of("v", time="h", start=0, stop=24, doses={"central": ht.Regimen.bolus(1000.0, "mg", at=0.0)},
+                          covariates={"weight": (70.0, "kg"), "age": (60.0, "a"), "height": (170.0, "cm"), "female": (0.0, "1")})
+    system = ht.physiology.Vancomycin().typical()
+    seen = []
+
+    def faster(system, t, x, u):
+        seen.append(u.filtration)
+        return system.rates(t, x, u).central
+
+    given = {name: person.covariates[name] for name in system.spec.covariates if name in person.covariates}
+    doses = {next(iter(system.spec.doses)): person.regimens["central"]}
+    person = dataclasses.replace(person, covariates=given, regimens=doses)
+    lived = ht.simulate(system, person, at=[6.0, 24.0])
+    same = ht.simulate(system, person, at=[6.0, 24.0], do=[Do({"central": ht.equation(faster)})])
+    assert seen and all(value is not None for value in seen)
+    np.testing.assert_allclose(same["central"], lived["central"], rtol=1e-4)
+
+
 MISTAKES = {
     "a rate in other units": (UnitError, r"d amount/dt", {"amount": ht.equation(lambda s, t, x, u: x.amount)}),
     "a function of fewer things": (InterventionError, r"\(system, t, x, u\)", {"amount": ht.equation(lambda x: x)}),
