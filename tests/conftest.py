@@ -14,6 +14,20 @@ import pytest
 
 from hybridtwin.engine import prepare
 
+_THEOPHYLLINE = """time,oral,C
+0,320,
+0.25,,2.84
+0.57,,6.57
+1.12,,10.5
+2.02,,9.66
+3.82,,8.58
+5.1,,8.36
+7.03,,7.47
+9.05,,6.89
+12.12,,5.94
+24.37,,3.28
+"""
+
 ROOT = Path(__file__).resolve().parent.parent
 
 prepare()  # fast loops on a CPU, which only the first to start JAX can ask for
@@ -53,3 +67,18 @@ def shared_data():
         return path
 
     return find
+
+
+@pytest.fixture
+def command_line(monkeypatch, tmp_path):
+    """What a command needs around it: its own cache, and errors that come as NaN."""
+    monkeypatch.setenv("EQX_ON_ERROR", "nan")
+    monkeypatch.setenv("HYBRIDTWIN_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def table(tmp_path):
+    """The path of a small record: theophylline by mouth."""
+    path = tmp_path / "theo.csv"
+    path.write_text(_THEOPHYLLINE)
+    return str(path)

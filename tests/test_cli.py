@@ -19,34 +19,11 @@ from hybridtwin.errors import (
 from hybridtwin.physiology import REGISTRY
 
 NOTICE = "Research use; not a medical device"
-TABLE = """time,oral,C
-0,320,
-0.25,,2.84
-0.57,,6.57
-1.12,,10.5
-2.02,,9.66
-3.82,,8.58
-5.1,,8.36
-7.03,,7.47
-9.05,,6.89
-12.12,,5.94
-24.37,,3.28
-"""
 QUICK = ["--method", "laplace", "--draws", "200", "--quiet"]
 KNOWN = ["--system", "OneCompartmentOral", "--units", "oral=mg,C=mg/L", "--time", "h", "--key", "0"]
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("EQX_ON_ERROR", "nan")
-    monkeypatch.setenv("HYBRIDTWIN_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def table(tmp_path):
-    path = tmp_path / "theo.csv"
-    path.write_text(TABLE)
-    return str(path)
+pytestmark = pytest.mark.usefixtures("command_line")
 
 
 def lived(name="oral"):

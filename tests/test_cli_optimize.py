@@ -5,7 +5,7 @@ import re
 import made
 import numpy as np
 import pytest
-from test_cli import KNOWN, NOTICE, QUICK, TABLE
+from test_cli import KNOWN, NOTICE, QUICK
 
 from hybridtwin import cli, grammar
 from hybridtwin.errors import AmbiguousDose, DeclarationError, UnitError
@@ -15,17 +15,7 @@ ASKED = ["--dose", "oral: 160, 320 mg at 0 h @0..1", "--target", "trough(C) at l
          "--limit", "cmax(C) > 15 mg/L at most 20 %"]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("EQX_ON_ERROR", "nan")
-    monkeypatch.setenv("HYBRIDTWIN_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def table(tmp_path):
-    path = tmp_path / "theo.csv"
-    path.write_text(TABLE)
-    return str(path)
+pytestmark = pytest.mark.usefixtures("command_line")
 
 
 def test_an_offer_is_a_grid_in_one_line():
