@@ -202,8 +202,8 @@ class Twin:
     def on(self, record: Person, start: str | Mapping[str, float] | None = None) -> "Twin":
         """The same body on another day's inputs.
 
-        **Arguments:** `record`: inputs and covariates (readings are not needed; what is usual for this person, such as the
-        usual basal rate, is carried over where the record is silent). `start`: "steady" (at rest under the day's first
+        **Arguments:** `record`: inputs and covariates (readings are not needed). Covariates are carried over where the record is
+        silent; signals are not: a basal rate that is left out is 0. `start`: "steady" (at rest under the day's first
         inputs), "lived" (goes on from the end of this twin's day), "free" (as the system's `initial` says), or state -> number
         for every state. Left out: at rest where there is one, else (a clock, a tumor that grows) "free", which `notes` tell.
         """
