@@ -29,7 +29,7 @@ from hybridtwin.physiology import (
     evidence,
 )
 from hybridtwin.physiology.pages import said
-from hybridtwin.physiology.reference import Evidence, lived
+from hybridtwin.physiology.reference import Evidence, Since, lived
 from hybridtwin.records import Person
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.simulate.layout import LAST
@@ -128,13 +128,18 @@ def test_declared_in_full(name):
 
 @every_system
 def test_what_was_published_has_its_place_in_the_picture(name):
-    """A reference that is drawn names an output of the picture in a unit of the same kind, at a time of the typical day."""
+    """A reference that is drawn names an output of the picture in a unit of the same kind, at a time of the typical day; or is
+    itself such a time. A picture without one says why."""
     system = REGISTRY[name]()
-    shown = system.protocol.shows or tuple(system.spec.outputs)
-    for reference in (r for r in system.references if r.drawn):
+    shown, drawn = system.protocol.shows or tuple(system.spec.outputs), [r for r in system.references if r.drawn]
+    assert bool(drawn) != bool(system.protocol.undrawn), "a picture shows what was published, or its protocol says why not"
+    for reference in drawn:
         output, time = reference.drawn
         assert output in shown, f"{output} of {reference.quantity!r} is not in the picture"
-        assert factor(reference.unit, {**system.spec.states, **system.spec.outputs}[output].unit) > 0
+        if isinstance(time, Since):
+            time = time.moment + np.max(reference.expected) * factor(reference.unit, system.spec.time)
+        else:
+            assert factor(reference.unit, {**system.spec.states, **system.spec.outputs}[output].unit) > 0
         assert time is None or 0.0 <= time <= system.protocol.stop
 
 

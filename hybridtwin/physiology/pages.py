@@ -60,6 +60,8 @@ def page(system, found: Evidence) -> str:
     lines += ["## Held against what was published", "", found.markdown() if found.rows else "Nothing yet.", ""]
     name = found.name
     lines += [f"## A typical day: {found.lived.protocol.doc}", "", f"![{name}: {found.lived.protocol.doc}]({name}.svg)", ""]
+    if found.lived.protocol.undrawn:
+        lines += [f"No published value is drawn: {found.lived.protocol.undrawn}.", ""]
     return "\n".join([*lines, f"Solved by {found.lived.course.solver}. Research use; not a medical device.", ""])
 
 
@@ -75,12 +77,13 @@ def picture(found: Evidence) -> str:
 
 def index() -> str:
     """The list of all systems as Markdown."""
-    rows = [(f"[{name}]({name}.md)", headline(cls()), cls.spec.time, str(sum(r.drawn is not None for r in cls.references)))
+    rows = [(f"[{name}]({name}.md)", headline(cls()), cls.spec.time,
+             f"none: {cls.protocol.undrawn}" if cls.protocol.undrawn else str(sum(r.drawn is not None for r in cls.references)))
             for name, cls in REGISTRY.items()]  # fmt: skip
     lines = ["# The library of physiologies", "", "Written by `python -m hybridtwin.physiology.pages docs/physiology`.", "",
              "The last column counts the published values that the picture of a page shows over our curve, under the protocol "
-             "that the page names; where it is 0 the picture is our own curve, and the page's table alone is held against "
-             "papers.", ""]  # fmt: skip
+             "that the page names; a horizontal bar is a published time. Where there is none it says why: the picture is our own "
+             "curve, and the page's table alone is held against papers.", ""]  # fmt: skip
     return "\n".join([*lines, *_table(("system", "what it is", "time in", "published values drawn"), rows)])
 
 

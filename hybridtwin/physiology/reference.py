@@ -30,7 +30,8 @@ class Protocol:
 
     `stop`: its length in the system's unit of time, from 0. `doc`: what is done, and which published figure it is.
     `doses`, `signals` and `covariates` as in `Person.of`. `shows`: the outputs worth a picture; all by default.
-    `tol`: the n/2n error allowed, larger where valves or switches make it fall slowly.
+    `tol`: the n/2n error allowed, larger where valves or switches make it fall slowly. `undrawn`: why the picture shows no
+    published value, where it shows none.
     """
 
     stop: float
@@ -40,6 +41,7 @@ class Protocol:
     covariates: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     shows: tuple[str, ...] = ()
     tol: float = 1e-5
+    undrawn: str = ""
 
     def person(self, time: str, id: str = "typical") -> Person:
         """The record of this day, in the unit of time of a system."""
@@ -48,12 +50,22 @@ class Protocol:
 
 
 @dataclasses.dataclass(frozen=True)
+class Since:
+    """In `Reference.drawn`: the published value is itself a time, counted from this moment [the system's unit of time]. It is
+    drawn on our curve, where the published moment falls.
+    """
+
+    moment: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Reference:
     """A quantity that was published, and how to read ours off a typical body.
 
     `expected`: a number, or (low, high) of a range. `source`: who says so (DOI). `ours`: a function of a `Lived`. `why`: why ours
     is far off, where it is and the equations are those of the paper all the same. `drawn`: (output, time) where the published
-    value belongs in the picture of the typical day; without a time (None) it is a level, such as that of a peak or of rest.
+    value belongs in the picture of the typical day; without a time (None) it is a level, such as that of a peak or of rest;
+    with `Since(moment)` it is a time.
     """
 
     quantity: str
@@ -62,7 +74,7 @@ class Reference:
     source: str
     ours: Callable[["Lived"], Any]
     why: str = ""
-    drawn: tuple[str, float | None] | None = None
+    drawn: tuple[str, float | Since | None] | None = None
 
     def __post_init__(self):
         parse(self.unit)
@@ -181,12 +193,16 @@ class Evidence:
         from hybridtwin.plots import published
 
         course, names = self.lived.course, self.lived.protocol.shows or tuple(self.lived.body.spec.outputs)
-        marks = [
-            (*r.drawn, np.array(r.expected, float) * factor(r.unit, course.units[r.drawn[0]]))
-            for r in (row.reference for row in self.rows)
-            if r.drawn
-        ]
+        marks = [self._mark(row.reference) for row in self.rows if row.reference.drawn]
         return published.over(course.plot(*names), course, names, marks)
+
+    def _mark(self, r: Reference):
+        """(output, time, value) of a published value, in the units of the course; without a value it is a time on our curve."""
+        output, time = r.drawn
+        expected = np.array(r.expected, float)
+        if isinstance(time, Since):
+            return output, time.moment + expected * factor(r.unit, self.lived.body.spec.time), None
+        return output, time, expected * factor(r.unit, self.lived.course.units[output])
 
     def __repr__(self):
         told = [(f"{r.reference.quantity} {bracketed(r.reference.unit)}", r.expected, f"{r.value:.5g}", r.said,

@@ -9,8 +9,8 @@ from hybridtwin.plots import INK, _legend, styled
 def over(figure, traj, names, marks):
     """Diamonds (ranges as bars) of published values over the outputs of `plots.trajectory`. Returns the figure.
 
-    `marks`: (output, time, value or (low, high)), in the units of `traj`, without a time a level; an output that is not drawn is
-    left out.
+    `marks`: (output, time, value or (low, high)), in the units of `traj`; without a time a level; without a value a time or (first,
+    last) that was published, on our curve. An output that is not drawn is left out.
     """
     panels = list(dict.fromkeys(traj.units[name] for name in names))
     told = set()
@@ -18,9 +18,17 @@ def over(figure, traj, names, marks):
         if output not in names:
             continue
         place = panels.index(traj.units[output])
-        ax, (low, high) = figure.axes[place], np.broadcast_to(value, (2,))
+        ax = figure.axes[place]
         label = None if place in told else "published"
         told.add(place)
+        if value is None:
+            first, last = np.broadcast_to(time, (2,))
+            middle = 0.5 * (first + last)
+            height = np.interp(middle, traj.time, traj[output][0])
+            ax.errorbar([middle], [height], xerr=[[middle - first], [last - middle]], fmt="D", color=INK, capsize=4, markersize=4.5,
+                        linewidth=1.2, markerfacecolor="white", linestyle="none", zorder=6, label=label)  # fmt: skip
+            continue
+        low, high = np.broadcast_to(value, (2,))
         if time is None:
             ax.axhspan(low, high, color=INK, alpha=0.08, linewidth=0)
             for edge in (low, high):

@@ -14,7 +14,7 @@ from hybridtwin.system import Input, Scalar, const, constant, lognormal, normal,
 PERIOD = "Czeisler 1999, 24 adults in forced desynchrony, doi:10.1126/science.284.5423.2177"
 SENSITIVITY = "spread assumed; sensitivity to light differs more than this, Phillips 2019, doi:10.1073/pnas.1901824116"
 DAY_WORKERS = "Huang 2021, 16 day workers, 3 pg/mL, doi:10.1093/sleep/zsab126"
-_PACKAGE = "the published program: package circadian 1.0.3, days of 150 lux from 6:57 to 22:57"
+PACKAGE = "the published program: package circadian 1.0.3, days of 150 lux from 6:57 to 22:57"
 DAYS, DARK = 8, 6  # of the typical fortnight
 
 
@@ -38,7 +38,7 @@ def _minima(lived):
     return lowest(lived.time, lived["x"]) + offsets(lived.body)[0]
 
 
-def held(published: Mapping[float, float] | None = None) -> tuple[Reference, ...]:
+def held(published: Mapping[float, float]) -> tuple[Reference, ...]:
     """What every clock is held against, all of it read off the one fortnight. `published`: x of the package [h -> 1]."""
 
     def entrained(lived, earlier=0.0):
@@ -57,7 +57,7 @@ def held(published: Mapping[float, float] | None = None) -> tuple[Reference, ...
                   lambda lived: entrained(lived) % 24.0),
         Reference("melatonin onset on regular days, after noon", "h", (5.3, 11.6), DAY_WORKERS,
                   lambda lived: (entrained(lived, offsets(lived.body)[1]) - 12.0) % 24.0),
-        *curve("x of the package on regular days", "1", "x", published or {}, _PACKAGE, time="h"),
+        *curve("x of the package on regular days", "1", "x", published, PACKAGE, time="h"),
     )  # fmt: skip
 
 

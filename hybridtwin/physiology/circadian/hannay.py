@@ -64,7 +64,7 @@ class Hannay19(System):
     restless = "a rhythm of its own"
     unconserved = "a rhythm and shares, no amounts"
     protocol = fortnight()
-    references = held()
+    references = held({30.0: -0.976, 42.0: 0.856, 102.0: -0.932, 114.0: 0.785, 174.0: -0.908, 186.0: 0.753})
 
     class State(State):
         R: Scalar = state("1", "coherence of the cells")
@@ -134,7 +134,7 @@ class Hannay19TP(System):
     restless = "a rhythm of its own"
     unconserved = "a rhythm and shares, no amounts"
     protocol = fortnight()
-    references = held()
+    references = held({30.0: -0.964, 42.0: 0.821, 102.0: -0.915, 114.0: 0.750, 174.0: -0.891, 186.0: 0.719})
 
     class State(State):
         Rv: Scalar = state("1", "coherence of the ventral cells")

@@ -8,6 +8,7 @@ import numpy as np
 from hybridtwin.physiology.circadian.common import (
     DAY_WORKERS,
     HOUR,
+    PACKAGE,
     classical,
     hours_on,
     later,
@@ -19,7 +20,7 @@ from hybridtwin.physiology.circadian.common import (
     turned,
 )
 from hybridtwin.physiology.circadian.markers import lowest
-from hybridtwin.physiology.reference import Protocol, Reference
+from hybridtwin.physiology.reference import Protocol, Reference, Since, curve
 from hybridtwin.system import (
     Input,
     Scalar,
@@ -41,6 +42,8 @@ _DAAN = "Daan 1984, doi:10.1152/ajpregu.1984.246.2.R161; values of the package c
 _ADVISED = "Hirshkowitz 2015, adults, doi:10.1016/j.sleh.2014.12.010"
 _START = "entrained to 16 h of light, at midnight; package circadian 1.0.3"
 _TURN = 2 * math.pi
+_PRESSURES = {51.0: 13.218, 59.0: 11.292, 123.0: 13.135, 130.5: 11.276, 267.0: 13.010, 274.0: 11.254, 314.0: 13.222,
+              322.0: 11.273}  # fmt: skip
 
 
 def spells(lived) -> np.ndarray:
@@ -60,10 +63,13 @@ def _begins(lived) -> float:
     return float(np.mean((spells(lived)[2:, 0] - 12.0) % 24.0))
 
 
-SLEEPS = (
-    Reference("sleep a day", "h", (7.0, 9.0), _ADVISED, _duration),
-    Reference("onset of sleep, after noon", "h", (10.0, 12.5), "Huang 2021, bedtimes, doi:10.1093/sleep/zsab126", _begins),
-)  # fmt: skip
+def sleeps(output: str, why: str = "") -> tuple[Reference, ...]:
+    """How long people sleep and when they go to bed; the latter drawn on `output`, on the evening of the thirteenth day."""
+    return (
+        Reference("sleep a day", "h", (7.0, 9.0), _ADVISED, _duration),
+        Reference("onset of sleep, after noon", "h", (10.0, 12.5), "Huang 2021, bedtimes, doi:10.1093/sleep/zsab126", _begins,
+                  why, drawn=(output, Since(24.0 * 12 + 12.0))),
+    )  # fmt: skip
 
 
 class Skeldon23(System):
@@ -95,7 +101,8 @@ class Skeldon23(System):
         signals={"light": hours_on(150.0, "lux", 7.0, 23.0, 14)},
     )  # fmt: skip
     references = (
-        *SLEEPS,
+        *sleeps("pressure", "under 150 lux alone; the published program falls asleep as late"),
+        *curve("sleep pressure of the package", "1", "pressure", _PRESSURES, PACKAGE, time="h"),
         Reference("melatonin onset on regular days, after noon", "h", (5.3, 11.6), DAY_WORKERS,
                   lambda lived: (lowest(lived.time, lived["x"])[-1] - float(lived.body.cbt_to_dlmo) - 12.0) % 24.0),
     )  # fmt: skip
@@ -206,6 +213,7 @@ class Skeldon23Stepped(System):
                   lambda lived: 24.0 * float(np.mean(lived["sleep"][lived.time > 48.0]))),
         Reference("melatonin onset on regular days, after noon", "h", (5.3, 11.6), DAY_WORKERS,
                   lambda lived: (lowest(lived.time, lived["x"])[-1] - float(lived.body.model.cbt_to_dlmo) - 12.0) % 24.0),
+        *curve("sleep pressure of the package", "1", "pressure", _PRESSURES, PACKAGE, time="h"),
     )  # fmt: skip
 
     State = Skeldon23.State
@@ -247,7 +255,7 @@ class TwoProcess(System):
     restless = "a rhythm of its own"
     unconserved = "a rhythm and a pressure to sleep, no amounts"
     protocol = Protocol(24.0 * 14, "14 days without constraint", shows=("S",))
-    references = SLEEPS
+    references = sleeps("S")
 
     class State(State):
         S: Scalar = state("1", "process S, sleep pressure")
