@@ -18,6 +18,7 @@ _HOME = {
     "DallaMan2007": "glucose.dalla_man",
     "Hovorka2004": "glucose.hovorka",
     "Exercise": "glucose.exercise",
+    "Breton2008": "glucose.exercise",
     "OneCompartment": "drugs.pharmacokinetics",
     "OneCompartmentOral": "drugs.pharmacokinetics",
     "TwoCompartment": "drugs.pharmacokinetics",

@@ -9,8 +9,8 @@ from hybridtwin.plots import INK, _legend, styled
 def over(figure, traj, names, marks):
     """Diamonds (ranges as bars) of published values over the outputs of `plots.trajectory`. Returns the figure.
 
-    `marks`: (output, time, value or (low, high)), in the units of `traj`; without a time a level; without a value a time or (first,
-    last) that was published, on our curve. An output that is not drawn is left out.
+    `marks`: (output, time, value or (low, high)), in the units of `traj`; without a time a level; without a value the time, or
+    (first, last), is what was published, and lies on our curve. An output that is not drawn is left out.
     """
     panels = list(dict.fromkeys(traj.units[name] for name in names))
     told = set()
@@ -25,8 +25,8 @@ def over(figure, traj, names, marks):
             first, last = np.broadcast_to(time, (2,))
             middle = 0.5 * (first + last)
             height = np.interp(middle, traj.time, traj[output][0])
-            ax.errorbar([middle], [height], xerr=[[middle - first], [last - middle]], fmt="D", color=INK, capsize=4, markersize=4.5,
-                        linewidth=1.2, markerfacecolor="white", linestyle="none", zorder=6, label=label)  # fmt: skip
+            ax.errorbar([middle], [height], xerr=[[middle - first], [last - middle]], fmt="D", color=INK, markersize=4.5,
+                        capsize=4, linewidth=1.2, markerfacecolor="white", linestyle="none", zorder=6, label=label)  # fmt: skip
             continue
         low, high = np.broadcast_to(value, (2,))
         if time is None:

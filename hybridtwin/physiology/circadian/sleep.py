@@ -63,12 +63,12 @@ def _begins(lived) -> float:
     return float(np.mean((spells(lived)[2:, 0] - 12.0) % 24.0))
 
 
-def sleeps(output: str, why: str = "") -> tuple[Reference, ...]:
-    """How long people sleep and when they go to bed; the latter drawn on `output`, on the evening of the thirteenth day."""
+def sleeps(output: str, day: int, why: str = "") -> tuple[Reference, ...]:
+    """How long people sleep and when they go to bed; the latter drawn on `output`, on the evening of this day (from 0)."""
     return (
         Reference("sleep a day", "h", (7.0, 9.0), _ADVISED, _duration),
         Reference("onset of sleep, after noon", "h", (10.0, 12.5), "Huang 2021, bedtimes, doi:10.1093/sleep/zsab126", _begins,
-                  why, drawn=(output, Since(24.0 * 12 + 12.0))),
+                  why, drawn=(output, Since(24.0 * day + 12.0))),
     )  # fmt: skip
 
 
@@ -101,7 +101,7 @@ class Skeldon23(System):
         signals={"light": hours_on(150.0, "lux", 7.0, 23.0, 14)},
     )  # fmt: skip
     references = (
-        *sleeps("pressure", "under 150 lux alone; the published program falls asleep as late"),
+        *sleeps("pressure", 12, "under 150 lux alone; the published program falls asleep as late"),
         *curve("sleep pressure of the package", "1", "pressure", _PRESSURES, PACKAGE, time="h"),
         Reference("melatonin onset on regular days, after noon", "h", (5.3, 11.6), DAY_WORKERS,
                   lambda lived: (lowest(lived.time, lived["x"])[-1] - float(lived.body.cbt_to_dlmo) - 12.0) % 24.0),
@@ -254,8 +254,8 @@ class TwoProcess(System):
     grid = "0.5 h"
     restless = "a rhythm of its own"
     unconserved = "a rhythm and a pressure to sleep, no amounts"
-    protocol = Protocol(24.0 * 14, "14 days without constraint", shows=("S",))
-    references = sleeps("S")
+    protocol = Protocol(24.0 * 6, "six days without constraint", shows=("S",))
+    references = sleeps("S", 4)
 
     class State(State):
         S: Scalar = state("1", "process S, sleep pressure")
