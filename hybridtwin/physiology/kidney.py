@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from hybridtwin.physiology.reference import Protocol, Reference, area, half_life
+from hybridtwin.physiology.drugs.pharmacokinetics import WARD, WIDE
+from hybridtwin.physiology.reference import Protocol, Reference, area, curve, half_life
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.system import (
     Input,
@@ -144,6 +145,8 @@ class Vancomycin(System):
                   lambda lived: half_life(lived, "C", 66.0, 72.0)),
         Reference("half-life, filtration of 35 mL/min", "h", 32.3, "Matzke 1984, doi:10.1128/AAC.25.4.433: 10 to 60 mL/min",
                   lambda lived: half_life(lived.again(parameters={"kidney.GFR": 35.0}, stop=240.0), "C", 160.0, 240.0)),
+        *curve("vancomycin in plasma, at the end of the last infusion, 2 h and 11 h later", "mg/L", "C",
+               {61.0: 63.0, 63.0: 23.0, 72.0: 8.0}, WARD, time="h", why={61.0: WIDE, 72.0: WIDE}),
     )  # fmt: skip
 
     class State(State):

@@ -74,6 +74,7 @@ class Geng2017Daily(System):
         60.0, "six weekly cycles of chemotherapy and 2 Gy on the days after", shows=("volume", "drug"),
         doses={"chemo": Regimen.bolus(5.0, "mg/m^3", at=7.0).every("7 d", times=6),
                "radio": Regimen.bolus(2.0, "Gy", at=8.0).every("7 d", times=6)},
+        undrawn="a simulator's law: tests hold it against the stored lives of that simulator, whose noise no typical day has",
     )  # fmt: skip
     references = (
         Reference("surviving share after 2 Gy", "1", 0.904, _GENG + ": alpha .0398/Gy, alpha/beta 10 Gy",
@@ -153,6 +154,7 @@ class Geng2017(System):
     protocol = Protocol(
         90.0, "30 fractions of 2 Gy on working days", shows=("volume",),
         doses={"radio": Regimen.bolus(2.0, "Gy", at=[7.0 * w + d for w in range(1, 7) for d in range(5)])},
+        undrawn="no measured course of a tumor was found: the paper holds its law against the survival of cohorts",
     )  # fmt: skip
     references = (
         Reference("surviving share after 2 Gy", "1", (0.85, 0.92), _GENG + ": alpha .0398/Gy, alpha/beta 10 Gy",
@@ -225,8 +227,9 @@ class Claret2009(System):
     restless = "a tumor that grows or shrinks"
     unconserved = "the size of a tumor and what is left of its response, no amounts"
     protocol = Protocol(
-        52.0, "a year of capecitabine, 2.3 g a day on average over cycles", signals={"exposure": Signal.constant(2.3, "g/d")}
-    )
+        52.0, "a year of capecitabine, 2.3 g a day on average over cycles", signals={"exposure": Signal.constant(2.3, "g/d")},
+        undrawn="no measured course of a typical person was found",
+    )  # fmt: skip
     references = (
         Reference("time to the smallest size, 2.3 g a day", "wk", 19.0, "closed form of Claret 2009 at its typical values",
                   lambda lived: lived.time[np.argmin(lived["size"])]),
@@ -279,6 +282,7 @@ class Simeoni2004(System):
     protocol = Protocol(
         30.0, "30 mg/kg of paclitaxel every four days from day 8, as in figure 3 of Simeoni 2004", shows=("weight",),
         doses={"iv": Regimen.bolus(30.0, "mg/kg", at=8.0).every("4 d", times=3)},
+        undrawn="of the weights in the paper's figures no numbers were found; the table has its threshold",
     )  # fmt: skip
     references = (
         Reference("concentration that makes the tumor vanish", "ng/mL", 434.0, _SIMEONI,

@@ -19,6 +19,7 @@ from hybridtwin.system import (
 
 _WESTERHOF = "Westerhof 2009, The arterial windkessel, doi:10.1007/s11517-008-0359-2"
 _STERGIOPULOS = "Stergiopulos 1999, doi:10.1152/ajpheart.1999.276.1.H81"
+_BETWEEN = "MedlinePlus, normal blood pressure: between 90/60 and 120/80 mmHg"
 _NORMAL = "normal adult pressure; Westerhof 2009"
 
 
@@ -42,6 +43,10 @@ def _last_beat(lived, of):
 
 def _table(pulse):
     return (
+        Reference("largest pressure", "mmHg", (90.0, 120.0), _BETWEEN, lambda lived: _last_beat(lived, np.max),
+                  drawn=("P", None)),
+        Reference("smallest pressure", "mmHg", (60.0, 80.0), _BETWEEN, lambda lived: _last_beat(lived, np.min),
+                  drawn=("P", None)),
         Reference("mean arterial pressure", "mmHg", (70.0, 105.0), _NORMAL, lambda lived: _last_beat(lived, np.mean)),
         Reference("pulse pressure", "mmHg", pulse, _NORMAL, lambda lived: _last_beat(lived, np.ptp)),
         Reference("time constant of diastole", "s", (1.0, 2.5), _WESTERHOF, lambda lived: lived.body.R * lived.body.C),

@@ -9,8 +9,8 @@ import itertools
 import numpy as np
 
 from hybridtwin.errors import DeclarationError
-from hybridtwin.physiology.drugs.pharmacokinetics import OneCompartment, TwoCompartmentOral
-from hybridtwin.physiology.reference import Protocol, Reference, area, half_life
+from hybridtwin.physiology.drugs.pharmacokinetics import SIMULATED, OneCompartment, TwoCompartmentOral
+from hybridtwin.physiology.reference import Protocol, Reference, Since, area, half_life
 from hybridtwin.signals import Regimen
 from hybridtwin.system import Input, Scalar, State, System, constant, dose, output, parameter, route, state, typical
 
@@ -131,7 +131,10 @@ class TwoCompartmentTransit(System):
         48.0, "rifampicin, 600 mg by mouth", shows=("C",), doses={"oral": Regimen.bolus(600.0, "mg", at=0.0)}
     )
     references = (
-        Reference("time of the peak", "h", (1.5, 4.0), _LABEL, lambda lived: lived.time[np.argmax(lived["C"])]),
+        Reference("peak", "mg/L", (8.0, 24.0), _PELOQUIN + "; half of all patients stay below", lambda lived: lived["C"].max(),
+                  drawn=("C", None)),
+        Reference("time of the peak", "h", (1.5, 4.0), _LABEL, lambda lived: lived.time[np.argmax(lived["C"])],
+                  drawn=("C", Since())),
         Reference("area under the curve", "mg*h/L", 600.0 / 19.2, _WILKINS + ": 600 mg / 19.2 L/h",
                   lambda lived: area(lived, "C", slope_from=36.0)),
     )  # fmt: skip
@@ -176,7 +179,9 @@ class ThreeCompartmentOral(System):
     """
 
     time = "h"
-    protocol = Protocol(240.0, "500 mg by mouth", shows=("C",), doses={"oral": Regimen.bolus(500.0, "mg", at=0.0)})
+    protocol = Protocol(
+        240.0, "500 mg by mouth", shows=("C",), doses={"oral": Regimen.bolus(500.0, "mg", at=0.0)}, undrawn=SIMULATED
+    )
     references = (
         Reference("area under the curve of 500 mg", "mg*h/L", 125.0, _ACOP + ": 500 mg / 4 L/h",
                   lambda lived: area(lived, "C", slope_from=192.0)),

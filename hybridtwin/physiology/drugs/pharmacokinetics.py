@@ -18,6 +18,9 @@ _UPTON = "12 adults of Upton, 320 mg (Boeckmann, Sheiner and Beal 1994; Theoph o
 _LABEL = "theophylline, US prescribing information, table of healthy nonsmoking adults (Hendeles)"
 _BRUNO = "Bruno 1996, docetaxel, doi:10.1007/BF02353487"
 _TAXOTERE = "docetaxel, EU summary of product characteristics, section 5.2: 100 mg/m2 over an hour"
+SIMULATED = "an example drug of simulated data sets, which nobody measured"
+WARD = "vancomycin, US prescribing information: means of normal kidneys, 1 g over an hour, repeated"
+WIDE = "the volumes of Goti's patients make 97 L; the label's people have .3 to .43 L/kg, and a peak while it spreads"
 _LAG = "spans no visible lag to half an hour, tablets"
 
 
@@ -33,7 +36,7 @@ class OneCompartment(System):
     """
 
     time = "h"
-    protocol = Protocol(48.0, "500 mg into a vein", doses={"iv": Regimen.bolus(500.0, "mg", at=0.0)})
+    protocol = Protocol(48.0, "500 mg into a vein", doses={"iv": Regimen.bolus(500.0, "mg", at=0.0)}, undrawn=SIMULATED)
     references = (
         Reference("area under the curve of 500 mg", "mg*h/L", 125.0, _ACOP + ": 500 mg / 4 L/h",
                   lambda lived: area(lived, "C", slope_from=24.0)),
@@ -139,6 +142,8 @@ class TwoCompartment(System):
         Reference("half-life, normal kidneys", "h", (4.0, 12.0),
                   "US prescribing information: 4 to 6 h; Rybak 2009, doi:10.2146/ajhp080434: 6 to 12 h",
                   lambda lived: half_life(lived, "C", 66.0, 72.0)),
+        *curve("vancomycin in plasma, at the end of the last infusion, 2 h and 11 h later", "mg/L", "C",
+               {61.0: 63.0, 63.0: 23.0, 72.0: 8.0}, WARD, time="h", why={61.0: WIDE, 72.0: WIDE}),
     )  # fmt: skip
 
     class State(State):
@@ -179,7 +184,9 @@ class TwoCompartmentOral(System):
     """
 
     time = "h"
-    protocol = Protocol(72.0, "500 mg by mouth", shows=("C",), doses={"oral": Regimen.bolus(500.0, "mg", at=0.0)})
+    protocol = Protocol(
+        72.0, "500 mg by mouth", shows=("C",), doses={"oral": Regimen.bolus(500.0, "mg", at=0.0)}, undrawn=SIMULATED
+    )
     references = (
         Reference("area under the curve of 500 mg", "mg*h/L", 125.0, _ACOP + ": 500 mg / 4 L/h",
                   lambda lived: area(lived, "C", slope_from=48.0)),

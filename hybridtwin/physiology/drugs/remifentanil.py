@@ -3,7 +3,7 @@
 import numpy as np
 
 from hybridtwin.physiology.drugs.responses import EffectCompartment, hill
-from hybridtwin.physiology.reference import Protocol, Reference
+from hybridtwin.physiology.reference import Protocol, Reference, Since
 from hybridtwin.signals import Regimen
 from hybridtwin.system import (
     Input,
@@ -64,7 +64,8 @@ class Remifentanil(System):
         doses={"iv": Regimen.infusion(3150.0, "ug", at=0.0, over=180.0)}, covariates={"age": (40.0, "a"), "lbm": (55.0, "kg")},
     )  # fmt: skip
     references = (
-        Reference("time to half after 3 h of infusion", "min", (2.3, 4.1), _KAPILA + ": 3.2 +- .9 min", _half_time),
+        Reference("time to half after 3 h of infusion", "min", (2.3, 4.1), _KAPILA + ": 3.2 +- .9 min", _half_time,
+                  drawn=("C", Since(180.0))),
         Reference("clearance", "L/min", 2.8, _ULTIVA + ": 40 mL/min/kg, of 70 kg", lambda lived: lived.body.CL),
         Reference("volume at steady state", "L", 24.5, _ULTIVA + ": 350 mL/kg, of 70 kg",
                   lambda lived: lived.body.V1 + lived.body.V2 + lived.body.V3),

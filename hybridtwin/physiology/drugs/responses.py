@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.errors import DeclarationError
-from hybridtwin.physiology.reference import Protocol, Reference, curve
+from hybridtwin.physiology.reference import Protocol, Reference, Since, curve
 from hybridtwin.signals import Regimen
 from hybridtwin.system import (
     Input,
@@ -64,7 +64,8 @@ class EffectCompartment(System):
     )
     references = (
         Reference("time of the largest effect of a bolus", "min", 3.6, _VARVEL,
-                  lambda lived: lived.time[np.argmax(lived["Ce"])], why="ke0 belongs with other kinetics, which lead to 3.7"),
+                  lambda lived: lived.time[np.argmax(lived["Ce"])], why="ke0 belongs with other kinetics, which lead to 3.7",
+                  drawn=("Ce", Since())),
         Reference("volume at steady state", "L", (300.0, 400.0), _MATHER + ", for 70 kg",
                   lambda lived: lived.body.V1 + lived.body.V2 + lived.body.V3),
         Reference("clearance", "L/min", (0.5, 1.2), _MATHER, lambda lived: lived.body.CL),

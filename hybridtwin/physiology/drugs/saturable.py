@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hybridtwin.physiology.drugs.pharmacokinetics import OneCompartmentOral, TwoCompartmentOral
+from hybridtwin.physiology.drugs.pharmacokinetics import SIMULATED, OneCompartmentOral, TwoCompartmentOral
 from hybridtwin.physiology.reference import Protocol, Reference, area
 from hybridtwin.signals import Regimen
 from hybridtwin.system import Scalar, System, constant, output, parameter, route, typical
@@ -96,7 +96,9 @@ class TwoCompartmentMM(System):
     """
 
     time = "h"
-    protocol = Protocol(120.0, "60 mg into a vein", shows=("C",), doses={"iv": Regimen.bolus(60.0, "mg", at=0.0)})
+    protocol = Protocol(
+        120.0, "60 mg into a vein", shows=("C",), doses={"iv": Regimen.bolus(60.0, "mg", at=0.0)}, undrawn=SIMULATED
+    )
     references = (
         Reference("clearance of 0.6 mg", "L/h", 4.0, _ACOP + ": VM/KM, far below KM",
                   lambda lived: 0.6 / area(lived.again(doses={"iv": Regimen.bolus(0.6, "mg", at=0.0)}), "C", slope_from=96.0)),

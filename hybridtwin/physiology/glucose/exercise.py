@@ -96,7 +96,7 @@ class Breton2008(System):
     )  # fmt: skip
     references = (
         Reference("heart rate above rest, half of the maximal oxygen uptake", "bpm", (0.64 * 50.0 + 37.0) / 100.0 * 200.0 - 80.0,
-                  "Swain 1994, doi:10.1249/00005768-199401000-00018: 37 % of the largest and .64 of the share of oxygen",
+                  "Swain 1994, doi:10.1249/00005768-199401000-00018: % of the largest = 37 + .64 times that of oxygen",
                   lambda lived: lived.at("pulse", 89.0), drawn=("pulse", 89.0),
                   why="heart rate as Deichmann 2021 has it: the share of its reserve that oxygen uptake has of the maximal"),
     )  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 
 from hybridtwin.errors import RecordError
 from hybridtwin.physiology.glucose.t1d import SubcutaneousInsulin
-from hybridtwin.physiology.reference import Protocol, Reference, half_life
+from hybridtwin.physiology.reference import Protocol, Reference, Since, half_life
 from hybridtwin.signals import Regimen
 from hybridtwin.system import (
     Input,
@@ -150,19 +150,19 @@ class InsulinProducts(System):
         doses={name: Regimen.bolus(10.0, "[IU]", at=0.0) for name in PRODUCTS}, covariates={"weight": (70.0, "kg")},
     )  # fmt: skip
     references = (
-        Reference("rapid: time of the peak", "h", (0.5, 1.5), _HUMALOG, _peak("from_bolus")),
+        Reference("rapid: time of the peak", "h", (0.5, 1.5), _HUMALOG, _peak("from_bolus"), drawn=("from_bolus", Since())),
         Reference("rapid: half-life", "h", 1.0, _HUMALOG, _last("from_bolus", 4.0, 8.0)),
         Reference("rapid: duration, 90 % absorbed", "h", (2.0, 5.0), _KRISHNASAMY, _absorbed("from_bolus")),
-        Reference("regular: time of the peak", "h", (1.5, 2.5), _NOVOLIN, _peak("from_regular")),
+        Reference("regular: time of the peak", "h", (1.5, 2.5), _NOVOLIN, _peak("from_regular"), drawn=("from_regular", Since())),
         Reference("regular: half-life", "h", 1.5, _HUMALOG, _last("from_regular", 12.0, 16.0)),
         Reference("regular: duration, 90 % absorbed", "h", (6.0, 8.0), _KRISHNASAMY, _absorbed("from_regular")),
-        Reference("NPH: time of the peak", "h", 4.0, _HUMULIN + ": 1 to 12 h", _peak("from_nph")),
+        Reference("NPH: time of the peak", "h", 4.0, _HUMULIN + ": 1 to 12 h", _peak("from_nph"), drawn=("from_nph", Since())),
         Reference("NPH: half-life", "h", 4.4, _HUMULIN, _last("from_nph", 24.0, 36.0)),
         Reference("NPH: duration, 90 % absorbed", "h", (12.0, 16.0), _KRISHNASAMY, _absorbed("from_nph")),
         Reference("glargine: time of the peak, not pronounced", "h", (8.0, 12.0), "UpToDate, available insulins: 8 to 12 h",
-                  _peak("from_glargine")),
+                  _peak("from_glargine"), drawn=("from_glargine", Since())),
         Reference("glargine: half-life", "h", (12.0, 13.5), _LANTUS, _last("from_glargine", 36.0, 48.0)),
-        Reference("degludec: time of the peak", "h", 9.0, _TRESIBA, _peak("from_degludec")),
+        Reference("degludec: time of the peak", "h", 9.0, _TRESIBA, _peak("from_degludec"), drawn=("from_degludec", Since())),
         Reference("degludec: half-life", "h", 25.0, _TRESIBA, _last("from_degludec", 36.0, 48.0)),
     )  # fmt: skip
 
