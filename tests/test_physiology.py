@@ -143,6 +143,15 @@ def test_what_was_published_has_its_place_in_the_picture(name):
         assert time is None or 0.0 <= time <= system.protocol.stop
 
 
+def test_a_published_time_is_drawn_where_it_falls_on_our_curve():
+    """Lispro is highest 30 to 90 min after the injection, which is at 60 min of the typical day."""
+    found = held("T1DMinimal")
+    ax = found.plot().axes[1]
+    bars = [segment for lines in ax.collections for segment in getattr(lines, "get_segments", list)()]
+    height = found.lived.at("insulin", 120.0)
+    assert any(np.allclose(bar, [[90.0, height], [150.0, height]], rtol=1e-3) for bar in bars if len(bar) == 2), bars
+
+
 def test_what_was_published_is_drawn_over_ours():
     found = evidence(REGISTRY["Myelosuppression"])
     (ax,) = found.plot().axes

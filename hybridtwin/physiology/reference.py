@@ -193,12 +193,11 @@ class Evidence:
         from hybridtwin.plots import published
 
         course, names = self.lived.course, self.lived.protocol.shows or tuple(self.lived.body.spec.outputs)
-        marks = [self._mark(row.reference) for row in self.rows if row.reference.drawn]
+        marks = [self._mark(r, *r.drawn) for r in (row.reference for row in self.rows) if r.drawn]
         return published.over(course.plot(*names), course, names, marks)
 
-    def _mark(self, r: Reference):
+    def _mark(self, r: Reference, output: str, time):
         """(output, time, value) of a published value, in the units of the course; without a value it is a time on our curve."""
-        output, time = r.drawn
         expected = np.array(r.expected, float)
         if isinstance(time, Since):
             return output, time.moment + expected * factor(r.unit, self.lived.body.spec.time), None

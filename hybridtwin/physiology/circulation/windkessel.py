@@ -19,7 +19,7 @@ from hybridtwin.system import (
 
 _WESTERHOF = "Westerhof 2009, The arterial windkessel, doi:10.1007/s11517-008-0359-2"
 _STERGIOPULOS = "Stergiopulos 1999, doi:10.1152/ajpheart.1999.276.1.H81"
-_BETWEEN = "MedlinePlus, normal blood pressure: between 90/60 and 120/80 mmHg"
+_BETWEEN = "NHS, ideal blood pressure: between 90/60 and 120/80 mmHg"
 _NORMAL = "normal adult pressure; Westerhof 2009"
 
 

@@ -83,7 +83,7 @@ class CruzLoya2022(System):
                   "Kannan 2019, 40 patients, doi:10.4103/ijem.IJEM_166_19: 53 +- 17",
                   lambda lived: np.mean(lived["TSH"][(lived.time >= 3 * _WEEK - 24.0) & (lived.time < 3 * _WEEK)]),
                   drawn=("TSH", 3 * _WEEK - 12.0),
-                  why="the paper's secretion without hormone: it leads to 900 in seven weeks"),
+                  why="the paper's secretion without hormone: it leads to 900 within six weeks"),
         Reference("TSH on 1.6 ug/kg of levothyroxine, day's mean", "m[IU]/L", (0.4, 4.0),
                   "Jonklaas 2014, doi:10.1089/thy.2014.0028: the dose that replaces a thyroid",
                   lambda lived: np.mean(lived["TSH"][-12:]), drawn=("TSH", 16 * _WEEK - 12.0)),
