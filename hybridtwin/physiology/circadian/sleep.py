@@ -21,6 +21,7 @@ from hybridtwin.physiology.circadian.common import (
 )
 from hybridtwin.physiology.circadian.markers import lowest
 from hybridtwin.physiology.reference import Protocol, Reference, Since, curve
+from hybridtwin.signals import Signal
 from hybridtwin.system import (
     Input,
     Scalar,
@@ -40,6 +41,7 @@ from hybridtwin.system import (
 _SKELDON = "Skeldon 2023, doi:10.1371/journal.pcbi.1011743"
 _DAAN = "Daan 1984, doi:10.1152/ajpregu.1984.246.2.R161; values of the package circadian 1.0.3"
 _ADVISED = "Hirshkowitz 2015, adults, doi:10.1016/j.sleh.2014.12.010"
+_AKERSTEDT = "Akerstedt and Gillberg 1981, 6 men, doi:10.1093/sleep/4.2.159"
 _START = "entrained to 16 h of light, at midnight; package circadian 1.0.3"
 _TURN = 2 * math.pi
 _PRESSURES = {51.0: 13.218, 59.0: 11.292, 123.0: 13.135, 130.5: 11.276, 267.0: 13.010, 274.0: 11.254, 314.0: 13.222,
@@ -61,6 +63,14 @@ def _duration(lived) -> float:
 def _begins(lived) -> float:
     """Mean time of sleep onset, in hours after noon: a share of a clock time would say nothing."""
     return float(np.mean((spells(lived)[2:, 0] - 12.0) % 24.0))
+
+
+def _displaced(lived, bed: float) -> float:
+    """How long somebody sleeps [h] who got up at 7:00 of the third day and is kept awake until `bed` o'clock, from 23:00 on."""
+    bed += 48.0 + (24.0 if bed < 23.0 else 0.0)
+    found = spells(lived.again(signals={"awake": Signal.steps([0.0, 55.0, bed], [0.0, 1.0, 0.0], "1")}))
+    begins, ends = found[found[:, 0] > bed - 0.01][0]
+    return float(ends - begins)
 
 
 def sleeps(output: str, day: int, why: str = "") -> tuple[Reference, ...]:
@@ -255,7 +265,14 @@ class TwoProcess(System):
     restless = "a rhythm of its own"
     unconserved = "a rhythm and a pressure to sleep, no amounts"
     protocol = Protocol(24.0 * 6, "six days without constraint", shows=("S",))
-    references = sleeps("S", 4)
+    references = (
+        *sleeps("S", 4),
+        Reference("sleep from 7:00 and 11:00 on over that from 19:00 and 23:00, people kept awake until then", "1", 0.5,
+                  _AKERSTEDT + ": about a half",
+                  lambda lived: sum(_displaced(lived, t) for t in (7.0, 11.0)) / sum(_displaced(lived, t) for t in (19.0, 23.0))),
+        Reference("bedtime of the shortest sleep, of every fourth hour", "h", (7.0, 11.0), _AKERSTEDT,
+                  lambda lived: min((23.0, 3.0, 7.0, 11.0, 15.0, 19.0), key=lambda bed: _displaced(lived, bed))),
+    )  # fmt: skip
 
     class State(State):
         S: Scalar = state("1", "process S, sleep pressure")
