@@ -11,7 +11,7 @@ from hybridtwin.physiology.circadian.pacemaker import Forger99, PacemakerState
 from hybridtwin.physiology.drugs.myelosuppression import Myelosuppression
 from hybridtwin.physiology.glucose.exercise import Breton2008
 from hybridtwin.physiology.glucose.t1d import T1DMinimal, usual_basal, usual_slow
-from hybridtwin.physiology.reference import Protocol, Reference
+from hybridtwin.physiology.reference import Protocol, Reference, Since
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.system import (
     Input,
@@ -180,7 +180,8 @@ class Chemotherapy(System):
     )  # fmt: skip
     references = (
         Reference("time of the nadir", "d", 8.0, "docetaxel, US prescribing information, section 5.3: median 8 d",
-                  lambda lived: lived.time[np.argmin(lived["neutrophils"][lived.time < 504.0])] / 24.0),
+                  lambda lived: lived.time[np.argmin(lived["neutrophils"][lived.time < 504.0])] / 24.0,
+                  drawn=("neutrophils", Since())),
         Reference("nadir", "1e9/L", (0.0, 1.0), "docetaxel, US prescribing information, section 6.1: grade 3 or 4 in most",
                   lambda lived: lived["neutrophils"].min(), drawn=("neutrophils", None)),
         Reference("doubling time of volume without the drug", "d", 191.0,

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.physiology.drugs.pharmacokinetics import WARD, WIDE
-from hybridtwin.physiology.reference import Protocol, Reference, area, curve, half_life
+from hybridtwin.physiology.reference import Protocol, Reference, Since, area, curve, half_life
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.system import (
     Input,
@@ -57,7 +57,7 @@ class Kidney(System):
                   lambda lived: 24.0 * lived.resting("C") * 10.0 * float(lived.body.GFR) * 0.06 / 70.0),
         Reference("hours to 1.5 times creatinine after losing 90 % of filtration", "h", 4.0,
                   "Waikar and Bonventre 2009, doi:10.1681/ASN.2008070669, normal baseline",
-                  lambda lived: np.interp(1.5 * lived["C"][0], lived["C"], lived.time) - 24.0),
+                  lambda lived: np.interp(1.5 * lived["C"][0], lived["C"], lived.time) - 24.0, drawn=("C", Since(24.0))),
         Reference("rise of creatinine a day after losing 90 % of filtration", "%", 246.0,
                   "Waikar and Bonventre 2009, doi:10.1681/ASN.2008070669, normal baseline",
                   lambda lived: 100.0 * (lived.at("C", 48.0) / lived.at("C", 24.0) - 1.0)),

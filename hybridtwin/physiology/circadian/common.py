@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.physiology.circadian.markers import lowest, offsets
-from hybridtwin.physiology.reference import Protocol, Reference, curve
+from hybridtwin.physiology.reference import Protocol, Reference, Since, curve
 from hybridtwin.signals import Signal
 from hybridtwin.system import Input, Scalar, const, constant, lognormal, normal, parameter, signal
 
@@ -54,7 +54,7 @@ def held(published: Mapping[float, float]) -> tuple[Reference, ...]:
         Reference("period in darkness", "h", 24.18, PERIOD, period),
         Reference("minimum of body temperature on regular days, after midnight", "h", (3.83, 6.02),
                   "Baehr 2000, morning and evening types, doi:10.1046/j.1365-2869.2000.00196.x",
-                  lambda lived: entrained(lived) % 24.0),
+                  lambda lived: entrained(lived) % 24.0, drawn=("x", Since(24.0 * (DAYS - 1)))),
         Reference("melatonin onset on regular days, after noon", "h", (5.3, 11.6), DAY_WORKERS,
                   lambda lived: (entrained(lived, offsets(lived.body)[1]) - 12.0) % 24.0),
         *curve("x of the package on regular days", "1", "x", published, PACKAGE, time="h"),

@@ -46,7 +46,8 @@ class OneCompartmentTransit(System):
     references = (
         Reference("peak", "mg/L", (8.0, 24.0), _PELOQUIN + "; half of all patients stay below", lambda lived: lived["C"].max(),
                   drawn=("C", None)),
-        Reference("time of the peak", "h", (1.5, 4.0), _LABEL, lambda lived: lived.time[np.argmax(lived["C"])]),
+        Reference("time of the peak", "h", (1.5, 4.0), _LABEL, lambda lived: lived.time[np.argmax(lived["C"])],
+                  drawn=("C", Since())),
         Reference("half-life", "h", (2.0, 3.4), _LABEL + ": 3.35 +- .66 h, 2 to 3 h with repeated doses",
                   lambda lived: half_life(lived, "C", 12.0, 24.0)),
         Reference("area under the curve of a day", "mg*h/L", 41.5,

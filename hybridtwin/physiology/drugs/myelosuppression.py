@@ -3,7 +3,7 @@
 import numpy as np
 
 from hybridtwin.physiology.drugs.pharmacokinetics import ThreeCompartment
-from hybridtwin.physiology.reference import Protocol, Reference
+from hybridtwin.physiology.reference import Protocol, Reference, Since
 from hybridtwin.signals import Regimen
 from hybridtwin.system import (
     Input,
@@ -47,7 +47,7 @@ class Myelosuppression(System):
     )  # fmt: skip
     references = (
         Reference("time of the nadir", "d", 8.0, _TAXOTERE + ", section 5.3: median 8 d",
-                  lambda lived: lived.time[np.argmin(lived["neutrophils"])] / 24.0),
+                  lambda lived: lived.time[np.argmin(lived["neutrophils"])] / 24.0, drawn=("neutrophils", Since())),
         Reference("nadir", "1e9/L", (0.0, 1.0), _TAXOTERE + ", section 6.1: grade 3 or 4 in more than nine of ten",
                   lambda lived: lived["neutrophils"].min(), drawn=("neutrophils", None)),
         Reference("neutrophils after three weeks", "1e9/L", (1.5, 8.0), _TAXOTERE + ": next dose from 1.5e9/L on; normal below 8",

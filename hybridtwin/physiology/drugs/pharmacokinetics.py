@@ -7,7 +7,7 @@ V=...)`, or write a system of your own with covariates (a clearance that grows w
 
 import numpy as np
 
-from hybridtwin.physiology.reference import Protocol, Reference, area, curve, half_life
+from hybridtwin.physiology.reference import Protocol, Reference, Since, area, curve, half_life
 from hybridtwin.signals import Regimen
 from hybridtwin.system import Input, Scalar, State, System, constant, dose, output, parameter, route, state, typical
 
@@ -85,7 +85,7 @@ class OneCompartmentOral(System):
         Reference("half-life of theophylline", "h", (6.1, 12.8), _LABEL,
                   lambda lived: half_life(lived, "C", 12.0, 24.0)),
         Reference("time of the peak, rapid release", "h", (1.0, 2.5), _LABEL + "; 1 to 2 h, meals add half an hour",
-                  lambda lived: lived.time[np.argmax(lived["C"])]),
+                  lambda lived: lived.time[np.argmax(lived["C"])], drawn=("C", Since())),
         *curve("theophylline in plasma, mean", "mg/L", "C", {0.25: 2.87, 0.5: 5.46, 1.0: 7.93, 2.0: 7.89, 3.5: 7.49, 5.0: 6.77,
                                                              7.0: 5.70, 9.0: 5.08, 12.0: 3.88, 24.0: 1.40}, _UPTON, time="h",
                why={0.25: "a mean of people who absorb at different rates rises before a typical one does"}),

@@ -138,7 +138,7 @@ class IndirectResponse(System):
     )  # fmt: skip
     references = (
         Reference("time of the largest effect of one dose", "h", (36.0, 72.0), _OREILLY,
-                  lambda lived: lived.time[np.argmin(lived["R"])]),
+                  lambda lived: lived.time[np.argmin(lived["R"])], drawn=("R", Since())),
         Reference("lowest activity after one dose", "%", (9.0, 28.0), "O'Reilly 1963 and 1968, each of 32 people (nlmixr2data)",
                   lambda lived: lived["R"].min(), drawn=("R", None)),
         *curve("prothrombin complex activity, mean", "%", "R", {24.0: 37.7, 36.0: 24.6, 48.0: 19.2, 72.0: 21.3, 96.0: 27.7,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from hybridtwin.physiology.drugs.pharmacokinetics import SIMULATED, OneCompartmentOral, TwoCompartmentOral
-from hybridtwin.physiology.reference import Protocol, Reference, area
+from hybridtwin.physiology.reference import Protocol, Reference, Since, area
 from hybridtwin.signals import Regimen
 from hybridtwin.system import Scalar, System, constant, output, parameter, route, typical
 
@@ -38,7 +38,7 @@ class OneCompartmentMM(System):
         Reference("concentration after 20 days", "mg/L", (10.0, 20.0), _DILANTIN + ": control at 10 to 20 mg/L, 300 mg a day",
                   lambda lived: lived["C"][lived.time >= 456.0].mean(), drawn=("C", 468.0)),
         Reference("time of the peak of a first dose", "h", (4.0, 12.0), _DILANTIN,
-                  lambda lived: lived.time[np.argmax(np.where(lived.time < 24.0, lived["C"], 0.0))]),
+                  lambda lived: lived.time[np.argmax(np.where(lived.time < 24.0, lived["C"], 0.0))], drawn=("C", Since())),
         Reference("half-life at 10 mg/L", "h", (7.0, 42.0), _DILANTIN + ": 22 h on average",
                   lambda lived: np.log(2.0) * lived.body.V * (lived.body.KM + 10.0) / lived.body.VM),
     )  # fmt: skip

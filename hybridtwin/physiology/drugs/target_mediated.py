@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from hybridtwin.physiology.reference import Protocol, Reference, area, half_life
+from hybridtwin.physiology.reference import Protocol, Reference, Since, area, half_life
 from hybridtwin.signals import Regimen
 from hybridtwin.system import (
     Input,
@@ -52,7 +52,7 @@ class TargetMediated(System):
     references = (
         Reference("peak", "mg/L", 6.75, _PROLIA, lambda lived: lived["C"].max(), drawn=("C", None)),
         Reference("time of the peak", "d", (3.0, 21.0), _PROLIA + ", median 10",
-                  lambda lived: lived.time[np.argmax(lived["C"])]),
+                  lambda lived: lived.time[np.argmax(lived["C"])], drawn=("C", Since())),
         Reference("area under the curve of 16 weeks", "mg*d/L", 316.0, _PROLIA, lambda lived: area(lived, "C", 0.0, 112.0)),
         Reference("half-life, weeks 4 to 16", "d", 25.4, _PROLIA, lambda lived: half_life(lived, "C", 28.0, 112.0)),
     )  # fmt: skip

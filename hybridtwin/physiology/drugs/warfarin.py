@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hybridtwin.physiology.reference import Protocol, Reference, curve, half_life
+from hybridtwin.physiology.reference import Protocol, Reference, Since, curve, half_life
 from hybridtwin.signals import Regimen
 from hybridtwin.system import Input, Scalar, State, System, dose, logitnormal, lognormal, output, parameter, state
 
@@ -36,9 +36,9 @@ class Warfarin(System):
         Reference("half-life in plasma", "h", (20.0, 60.0), _LABEL,
                   lambda lived: half_life(lived, "cp", 96.0, 144.0)),
         Reference("time of the peak in plasma", "h", (1.0, 9.0), "O'Reilly 1963, doi:10.1172/JCI104839",
-                  lambda lived: lived.time[np.argmax(lived["cp"])]),
+                  lambda lived: lived.time[np.argmax(lived["cp"])], drawn=("cp", Since())),
         Reference("time of the largest effect of one dose", "h", (36.0, 72.0), "O'Reilly 1968, doi:10.1161/01.CIR.38.1.169",
-                  lambda lived: lived.time[np.argmin(lived["pca"])]),
+                  lambda lived: lived.time[np.argmin(lived["pca"])], drawn=("pca", Since())),
         *curve("warfarin in plasma, mean", "mg/L", "cp", {3.0: 11.18, 9.0: 12.19, 24.0: 8.62, 36.0: 7.46, 48.0: 5.91,
                                                           72.0: 4.14, 96.0: 2.89, 120.0: 2.16}, _PEOPLE, time="h"),
         *curve("prothrombin complex activity, mean", "%", "pca", {24.0: 37.7, 36.0: 24.6, 48.0: 19.2, 72.0: 21.3, 96.0: 27.7,

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.physiology.glucose.stomach import above
-from hybridtwin.physiology.reference import Protocol, Reference
+from hybridtwin.physiology.reference import Protocol, Reference, Since
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.system import (
     Input,
@@ -81,7 +81,7 @@ class Hovorka2004(System):
                   lambda lived: _moved(lived, "bolus", 1.0, "[IU]")),
         Reference("time of the peak of rapid insulin in plasma", "min", (30.0, 90.0),
                   "insulin lispro, US prescribing information, section 12.3",
-                  lambda lived: lived.time[np.argmax(lived["insulin"])] - 60.0),
+                  lambda lived: lived.time[np.argmax(lived["insulin"])] - 60.0, drawn=("insulin", Since(60.0))),
     )  # fmt: skip
 
     class State(State):

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from hybridtwin.physiology.reference import Protocol, Reference, area
+from hybridtwin.physiology.reference import Protocol, Reference, Since, area
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.system import (
     Input,
@@ -66,7 +66,8 @@ class Bangsgaard2017(System):
         Reference("ACTH in the morning (7:00 to 9:00)", "pg/mL", (6.0, 50.0), "Apex Nursing, adrenal function tests: 8:00",
                   lambda lived: mean(lived, "ACTH", 420.0, 540.0), drawn=("ACTH_level", 480.0)),
         Reference("time of the highest cortisol", "h", (6.0, 9.0), "33 healthy people, PMC2684472, figure 1: 8:32",
-                  lambda lived: lived.time[np.argmax(lived["cortisol"][lived.time < 900.0])] / 60.0),
+                  lambda lived: lived.time[np.argmax(lived["cortisol"][lived.time < 900.0])] / 60.0,
+                  drawn=("cortisol_level", Since())),
         Reference("highest cortisol of a day", "ug/dL", (11.7, 20.6), "33 healthy people, PMC2684472, figure 1: 15.5 on average",
                   lambda lived: lived["cortisol"][lived.time < 900.0].max(), drawn=("cortisol_level", 512.0),
                   why="control F, whose numbers these are, is low"),

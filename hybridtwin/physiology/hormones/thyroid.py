@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybridtwin.physiology.reference import Protocol, Reference, half_life
+from hybridtwin.physiology.reference import Protocol, Reference, Since, half_life
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.simulate.verb import simulate
 from hybridtwin.system import (
@@ -76,7 +76,7 @@ class CruzLoya2022(System):
         Reference("T4", "ug/L", (55.0, 125.0), _LAB, lambda lived: np.mean(lived["T4"][:12]), drawn=("T4", 12.0)),
         Reference("T3", "ug/L", (0.7, 2.0), _LAB, lambda lived: np.mean(lived["T3"][:12]), drawn=("T3", 12.0)),
         Reference("hour of the highest TSH", "h", (20.0, 28.0), "textbooks: late evening to the first hours of the night",
-                  lambda lived: 2.0 * np.argmax(lived["TSH"][6:18]) + 12.0),
+                  lambda lived: 2.0 * np.argmax(lived["TSH"][6:18]) + 12.0, drawn=("TSH", Since())),
         Reference("half-life of T4 without a thyroid", "d", (6.0, 7.0), "label of levothyroxine",
                   lambda lived: half_life(lived, "T4", 2 * _WEEK, 4 * _WEEK) / 24.0),
         Reference("TSH two weeks after thyroidectomy, day's mean", "m[IU]/L", 53.0,
