@@ -34,6 +34,7 @@ def test_exercise_lowers_glucose_and_a_night_shift_moves_the_sensitivity():
     before = day.time < 900.0
     np.testing.assert_allclose(calm["G"][0][before], day["G"][before], rtol=1e-6)
     after = np.interp([960.0, 1140.0], day.time, calm["G"][0] - day["G"])
+    assert 26.0 < day.at("G", 900.0) - day.at("G", 960.0) < 108.0  # Zaharieva 2019: 67 +- 41 with the pump stopped
     assert 50.0 < after[0] < 110.0  # Garcia-Garcia 2015: 2.79 to 6.06 mmol/L in the hour
     assert 10.0 < after[1] < 110.0  # and insulin does more for hours
     shifted = simulate(day.body, record, at=day.time, do=[Do({"light": Signal.steps([0.0, 420.0], [1000.0, 0.0], "lux")})])
