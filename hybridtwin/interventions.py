@@ -325,7 +325,8 @@ class World:
     """The inputs of one world in the system's declared units and time, ready to be laid on a mesh.
 
     `onset` is the first time at which this world can differ from the lived one (None: it does not), `notes` says what
-    `enact` did beyond what was asked.
+    `enact` did beyond what was asked. `attended`: of a stretch of a day, when each rule looks and when it measures (None: a whole
+    day); at the end of a stretch nothing is decided, for the next one begins there.
     """
 
     inputs: Mapping[str, Regimen | Signal]
@@ -340,6 +341,7 @@ class World:
     rules: tuple[Rescue | When | Titrate | Correct, ...] = ()
     onset: float | None = None
     notes: tuple[str, ...] = ()
+    attended: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] | None = None
 
 
 def _unknown(name, spec, sensors):

@@ -114,14 +114,14 @@ def _program(kernel: Kernel, names: tuple[str, ...], given_start: bool):
         x0 = kernel.model.spec.state(draw["x0"]) if given_start else kernel.start_state(system, data.mesh, extras)
         stepper = Repeated(sized(kernel.stepper, draw), substeps)
         watch = recorder(system.spec, names)
-        readers = _readers(kernel, values, draw["reading"]) if "reading" in draw else None
-        path, acts = states(system, kernel.layout, stepper, data.mesh, x0, extras, watch, readers)
+        reads = readers(kernel, values, draw["reading"]) if "reading" in draw else None
+        path, acts = states(system, kernel.layout, stepper, data.mesh, x0, extras, watch, reads)
         return course(path, data.mesh, len(names), acts)
 
     return Lanes(lane, (0, None, None))
 
 
-def _readers(kernel: Kernel, values, key):
+def readers(kernel: Kernel, values, key):
     """Sensor -> (value, t) -> what it reads: the readings of `Twin.predict`, at the times at which care looks.
 
     A sensor whose error depends on the time since a dose reads as long after one; gain and offset are those of its first session.
@@ -367,7 +367,7 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         if kernel.layout.noise:
             lanes["noise"], tol = _noise_keys(fit, index, prior, key), max(tol, NOISY)
         if any(rule.reads for rule in kernel.layout.rules):
-            lanes["reading"] = np.asarray(jax.random.key_data(jax.random.split(folded(key, 11), len(index))))
+            lanes["reading"] = reading_keys(key, len(index))
         overrides, sets = overridden(worlds, kernel.layout, values, fit.model), settings(worlds, kernel.layout, len(index))
         each = [lanes | {"overrides": overrides[:, w], "sets": sets[w]} for w in range(len(worlds))]
         if any(isinstance(clamp.signal, Course) for world in worlds for clamp in world.clamps):
@@ -410,6 +410,11 @@ def _data(mesh, bound) -> Data:
     sds = [np.array([getattr(e, name) for e in bound.latent], float) for name in ("amount_sd", "time_sd")]
     places = [np.where(sd > 0, np.cumsum(sd > 0) - 1, -1).astype(np.int32) for sd in sds]
     return Data(mesh, {}, {}, sds[0], places[0], sds[1], places[1])
+
+
+def reading_keys(key, count):
+    """Keys (L, 2) of the errors of the readings that rules of care see, a draw each."""
+    return np.asarray(jax.random.key_data(jax.random.split(folded(key, 11), count)))
 
 
 def _noise_keys(fit, index, prior, key):

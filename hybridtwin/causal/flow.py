@@ -3,14 +3,20 @@
 A twin's day is cut at moments. Between two of them the flow map takes parameters, the state at the first, and what is given, and
 returns the state at the second; a state at a moment is the one in front of whatever happens there. Everything that a row may
 change is an argument of a compiled program, and all cuts of one day share it where their meshes fall into one bucket.
+
+What rules of care remember over a moment is part of the state (`memory`). The path that process noise took, and the errors of
+what care reads, belong to the draw: a row says which draw's they are. Of a path a row may also say how far it goes in a stretch;
+what is left of it, a Brownian bridge, does not depend on that.
 """
 
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 
+import jax
 import numpy as np
 
+from hybridtwin.causal.memory import Remembered, care_of, remembered, told_of
 from hybridtwin.engine import Lanes, double
 from hybridtwin.errors import InterventionError, SolveError
 from hybridtwin.interventions import Course
@@ -19,11 +25,11 @@ from hybridtwin.signals import Signal
 from hybridtwin.simulate.course import course, recorder
 from hybridtwin.simulate.layout import bucket, pad
 from hybridtwin.simulate.mesh import lay
-from hybridtwin.simulate.rules import FIRST
+from hybridtwin.simulate.rules import FIRST, acts_of, stretch_of
 from hybridtwin.simulate.run import solve_draws, tile
 from hybridtwin.simulate.solve import states
 from hybridtwin.simulate.steppers import Repeated
-from hybridtwin.worlds import kernel_of, overridden, reading_times, settings, thinned, values_of
+from hybridtwin.worlds import kernel_of, overridden, readers, reading_keys, reading_times, settings, thinned, values_of
 
 Rows = Mapping[str, np.ndarray]
 
@@ -38,8 +44,9 @@ def _program(kernel: Kernel, names: tuple[str, ...], begins: bool):
         mesh = data.mesh
         mesh = mesh._replace(signal=mesh.signal + row["signals"][None], covariate=mesh.covariate + row["covariates"][None])
         x0 = kernel.start_state(system, mesh, extras) if begins else kernel.model.spec.state(row["x0"])
-        watch = recorder(system.spec, names)
-        path, acts = states(system, kernel.layout, Repeated(kernel.stepper, substeps), mesh, x0, extras, watch)
+        watch, stepper = recorder(system.spec, names), Repeated(kernel.stepper, substeps)
+        reads = readers(kernel, row["values"], row["reading"]) if "reading" in row else None
+        path, acts = states(system, kernel.layout, stepper, mesh, x0, extras, watch, reads, row.get("care"))
         return course(path, mesh, len(names), acts)
 
     return Lanes(lane, (0, None, None))
@@ -67,17 +74,33 @@ class Held:
     value: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Push:
+    """How far the process noise goes in a stretch, as a variable: W(end) - W(start) in standard deviations.
+
+    `own` (N,): what it is in each draw.
+    """
+
+    column: str
+    stretch: int
+    place: int  # among the states with noise
+    own: np.ndarray
+
+
+BODY, NOISE = "body", "noise"  # which draw: of everything; of the noise alone, where parameters are drawn apart
+
+
 class Flow:
     """The world of one structure of a twin, cut at moments (clock times or numbers; the day's start is always the first).
 
-    `columns`: what a row holds beside states: parameters, amounts of doses, levels of signals. `rows`: their values, (N,) each,
-    in the posterior draws (the prior's where asked) that simulations of the twin use.
+    `rows`: what a row holds beside states: parameters, amounts of doses, levels of signals, pushes of the noise, and `root`, the
+    draw whose noise it has (None where nothing is drawn); their values, (N,) each, in the posterior draws (the prior's where
+    asked) that simulations of the twin use. `rules`: what the rules of care are called.
 
-    **Raises:** InterventionError where the world remembers more than its states: rules of care, switches, resets, process
-    noise, a state that follows another world.
+    **Raises:** InterventionError where the world remembers what no number of a row can hold; it says what to do instead.
     """
 
-    def __init__(self, twin, moments: Sequence, *, structure: int = 0, prior: bool = False, tol: float = 1e-7):
+    def __init__(self, twin, moments: Sequence, *, structure: int = 0, prior: bool = False, tol: float = 1e-7, rules=()):
         self.fit, self.day, self.world = twin.fits[structure], twin.days[structure], twin.world(structure)
         self.spec, self.tol = self.fit.model.spec, tol
         self._refuse()
@@ -90,23 +113,28 @@ class Flow:
         self.moments = tuple(cuts)
         with double():
             self._build(twin, structure, prior)
+            self.memory: tuple[Remembered, ...] = remembered(self.world, self.kernel.layout, self.spec, rules)
 
     def _refuse(self):
-        world, spec = self.world, self.spec
         reasons = {
-            "rules of care remember when they last acted": world.rules,
-            "switches remember what they did": spec.switches,
-            "process noise is not a state": spec.noise,
-            "the record is reset (EVID 3 or 4)": world.resets,
-            "a state follows its course in another world": [c for c in world.clamps if isinstance(c.signal, Course)],
+            "the record is reset (EVID 3 or 4), back to a start that no state holds; ask the part behind the reset, "
+            "person.between(...)": self.world.resets,
+            "a state follows its course in another world, the whole of which would have to be a number; contrast these worlds "
+            "with ht.contrast": [c for c in self.world.clamps if isinstance(c.signal, Course)],
         }
         found = [why for why, has in reasons.items() if has]
         if found:
-            raise InterventionError(f"{spec.name}: this world cannot be cut into stretches: {'; '.join(found)}.")
+            raise InterventionError(f"{self.spec.name}: this world cannot be cut into stretches: {'; '.join(found)}.")
 
     def _build(self, twin, structure, prior):
         fit, day = self.fit, self.day
         kernel, self.choice = kernel_of(fit, day, [self.world])
+        if kernel.layout.noise:
+            raise InterventionError(
+                f"{self.spec.name}: the path of the noise of a day that was not lived is as rough as it is drawn, and a solution "
+                "meets it to a hundredth only: cut into stretches it would be another path. Ask the lived day, whose path was "
+                "inferred: ht.scm(twin.do(...), ...)."
+            )
         source = fit.prior_values if prior else fit.values
         total = len(next(iter(source.values()), np.zeros(1)))
         count = twin.draws_of(structure)
@@ -116,7 +144,11 @@ class Flow:
         self._number(values)
         doses = len(self.doses)
         self.kernel = dataclasses.replace(kernel, layout=dataclasses.replace(kernel.layout, latents=doses), amounts=doses)
-        self.sites = {s.name: s for s in self.kernel.sites if s.kind in ("system", "deviation", "spread", "time")}
+        read = {rule.reads for rule in self.world.rules if getattr(rule, "reads", None)}
+        self.errors = {name: self.kernel.sites_of(name) for name in read}  # what decides the errors of what care reads
+        asked = {name for names in self.errors.values() for name in names}
+        kinds = ("system", "deviation", "spread", "time")
+        self.sites = {s.name: s for s in self.kernel.sites if s.kind in kinds or s.name in asked}
         self.parameters = {}
         for name, site in self.sites.items():
             for i in range(site.size):
@@ -125,8 +157,26 @@ class Flow:
         self.rows = {c: values[s].reshape(self.count, -1)[:, i] for c, (s, i) in self.parameters.items()}
         self.rows |= {g.column: self._amounts[:, e] for e, g in enumerate(self.doses)}
         self.rows |= {h.column: np.full(self.count, h.value) for h in self.held}
+        self._draw(values, twin.key, BODY if not prior else NOISE)
         self.begins = isinstance(day.start, str)
         self.x0 = {} if self.begins else {p: np.broadcast_to(np.atleast_1d(v), (self.count,)) for p, v in day.start.items()}
+
+    def _draw(self, values, key, root):
+        """What belongs to a draw: the paths of its noise, and the errors of what care reads in it."""
+        self._keys = reading_keys(key, self.count) if self.errors else None
+        self.pushes: tuple[Push, ...] = ()
+        if self.kernel.layout.stretches:
+            self._knots = np.array(self.choice.drive, float)
+            paths = [values[f"noise of {p}"].reshape(self.count, -1) for p, _ in self.spec.noise]
+            self._paths = np.stack(paths, axis=1)  # (N, D, G) increments, in standard deviations
+            for k, (start, stop) in enumerate(zip(self.moments[:-1], self.moments[1:], strict=True)):
+                inside = np.diff(np.clip(self._knots, start, stop))
+                went = self._paths / np.sqrt(np.diff(self._knots)) @ inside / np.sqrt(stop - start)
+                self.pushes += tuple(Push(f"noise of {p}[{k}]", k, d, went[:, d]) for d, (p, _) in enumerate(self.spec.noise))
+            self.rows |= {push.column: push.own for push in self.pushes}
+        self.root = root if self.errors or self.pushes else None
+        if self.root:
+            self.rows[self.root] = np.arange(self.count, dtype=float)
 
     def _number(self, values):
         """Give every dose of the world a number: its amount then is a factor that each row has."""
@@ -185,53 +235,114 @@ class Flow:
         start = self.moments[min(k, len(self.moments) - 2)]
         return [h for h in self.held if h.start <= start < h.stop]
 
-    def __call__(self, rows: Rows, x: Rows | None, k: int, names, reads=None) -> np.ndarray:
-        """Outputs or states (N, T, len(names)) in the stretch from moment k on.
+    def carried(self, k: int) -> list[str]:
+        """What is carried over moment k: states, and what rules of care remember."""
+        return [*self.spec.states, *(one.column for one in self.memory if k and one.at(self.moments[k]))]
 
-        **Arguments:** `rows`: columns -> (N,); `x`: state -> (N,) at moment k, None for the day's own start; `reads`: (time,
-        rank) pairs, by default the end of the stretch (`k` may be the last moment: what holds there).
+    def at(self, rows: Rows, x: Rows | None, k: int, names) -> np.ndarray:
+        """Outputs or states (N, len(names)) at moment k, in front of whatever happens there; `x` as in `course`."""
+        return self._solve(rows, x, k, [(self.moments[k], FIRST)], tuple(names), stop=self.moments[k])[0].values[0, :, 0]
+
+    def onward(self, rows: Rows, x: Rows, k: int) -> np.ndarray:
+        """What is carried over moment k + 1 (N, len(carried(k + 1))), from what was at moment k."""
+        stop, wanted = self.moments[k + 1], self.carried(k + 1)
+        solved = self._solve(rows, x, k, [(stop, FIRST)], tuple(self.spec.states))[0]
+        found = dict(zip(self.spec.states, solved.values[0, :, 0].T, strict=True))
+        if self.memory:
+            told = told_of(self.memory, _first(solved.acts).memory, stop)
+            found |= {n: np.where(solved.failed, np.nan, v) for n, v in told.items()}
+        return np.stack([found[name] for name in wanted], axis=1)
+
+    def course(self, rows: Rows, x: Rows, k: int, names, reads):
+        """Outputs or states (N, T, len(names)) in the stretch from moment k on, and what rules of care did in it.
+
+        **Arguments:** `rows`: columns -> (N,); `x`: what is carried over moment k -> (N,); `reads`: (time, rank) pairs.
         """
-        last = k == len(self.moments) - 1
-        start, stop = self.moments[k], self.moments[k if last else k + 1]
-        reads = [(stop, FIRST)] if reads is None else list(reads)
+        solved, time = self._solve(rows, x, k, list(reads), tuple(names))
+        units = {name: field.unit for name, field in self.spec.doses.items()}
+        return solved.values[0], acts_of(self.world, self.kernel.layout, _first(solved.acts), time, units)
+
+    def _solve(self, rows, x, k, reads, names, stop=None):
+        """`Solved` rows in the stretch from moment k on, up to `stop` (default the next moment), and the times of its nodes."""
+        start, stop = self.moments[k], self.moments[min(k + 1, len(self.moments) - 1)] if stop is None else stop
         inside = {n: dataclasses.replace(r, doses=tuple(d for d in r.doses if d.time < stop))
                   for n, r in self._inputs.items() if n in self.spec.doses}  # fmt: skip
         world = dataclasses.replace(self.world, inputs=self._inputs | inside, start=start, stop=stop,
-                                    sets=tuple(s for s in self.world.sets if start <= s.time < stop))  # fmt: skip
+                                    sets=tuple(s for s in self.world.sets if start <= s.time < stop),
+                                    attended=stretch_of(self.world, self.spec.time, start, stop))  # fmt: skip
         with double():
-            solved = self._solve(world, rows, x, k, reads, tuple(names))
+            solved, time = self._solved(world, rows, x, k, reads, names)
         if solved.failed.all():
             raise SolveError(f"{self.spec.name}: no row could be solved from {self.day.bound.clock.label(start)} on.")
-        return solved.values[0]
+        return solved, time
 
-    def _solve(self, world, rows, x, k, reads, names):
+    def _solved(self, world, rows, x, k, reads, names):
         count = len(next(iter(rows.values())))
         kernel, bound = self.kernel, self.day.bound
         edges = {g: np.asarray(bound.occasion_edges(g), float) for _, g in kernel.model.varying}
-        knots = [t for t in self.choice.knots if world.start < t < world.stop]
-        mesh = lay([world], self.spec, kernel.layout, reads, max_step=self.choice.step, occasions=edges, knots=knots)[0]
-        mesh = pad(mesh, bucket(len(mesh.t)), bucket(len(reads)), len(mesh.moving.time))
+        knots = [t for t in (*self.choice.knots, *self.choice.drive) if world.start < t < world.stop]
+        # Care that looks at the time of a dose looks in front of it, as it does wherever a day is read on both sides of doses.
+        every = [*reads, *((t, FIRST) for t in sorted({g.time for g in self.doses}) if world.start <= t < world.stop)]
+        mesh = lay([world], self.spec, kernel.layout, every, max_step=self.choice.step, occasions=edges, knots=knots)[0]
+        time = mesh.t
+        mesh = pad(mesh, bucket(len(mesh.t)), bucket(len(every)), len(mesh.moving.time))
+        mesh = mesh._replace(drive=np.array(self.choice.drive, float))
         doses = len(self.doses)
         data = Data(mesh, {}, {}, np.ones(doses), np.arange(doses, dtype=np.int32), self._time_sd, self._time_at)
-        values = {name: np.stack([rows[c] for c, (s, _) in self.parameters.items() if s == name], axis=1)
-                  for name in self.sites}  # fmt: skip
-        values = {name: v[:, 0] if self.sites[name].size == 1 else v for name, v in values.items()}
-        with np.errstate(divide="ignore"):
-            values["amounts"] = np.log(np.stack([rows[g.column] / g.amount for g in self.doses], axis=1)) if doses else None
-        shifts = {kind: np.zeros((count, len(getattr(self.spec, kind)))) for kind in ("signals", "covariates")}
-        for held in self.holding(k):
-            kind = "signals" if held.input in self.spec.signals else "covariates"
-            shifts[kind][:, list(getattr(self.spec, kind)).index(held.input)] = rows[held.column] - held.value
-        lanes = {"values": {n: v for n, v in values.items() if v is not None}, **shifts}
+        lanes = {"values": self._values(rows, k, count), **self._shifts(rows, k, count)}
         lanes["overrides"] = overridden([world], kernel.layout, lanes["values"], self.fit.model)[:, 0]
         lanes["sets"] = settings([world], kernel.layout, count)[0]
         lanes["x0"] = {} if x is None else {p: np.asarray(x[p], float) for p in self.spec.states}
+        if kernel.layout.rules:
+            lanes["care"] = care_of(self.memory, kernel.layout, x or {}, self.moments[k], count)
+        if self._keys is not None:
+            lanes["reading"] = self._keys[self._which(rows)]
         program, refine = _program(kernel, names, x is None), kernel.stepper.refined() is not None
         solved = solve_draws(program, [lanes], [data], refine=refine, tol=self.tol, width=tile(len(self.spec.states)))
-        return solved._replace(values=solved.values[:, :, : len(reads)])
+        return solved._replace(values=solved.values[:, :, : len(reads)]), time
+
+    def _which(self, rows):
+        """(N,) which draw's noise each row has."""
+        return np.clip(np.round(rows[self.root]).astype(int), 0, self.count - 1)
+
+    def _values(self, rows, k, count):
+        """Values of the sites of the kernel, (N, ...) each."""
+        values = {name: np.stack([rows[c] for c, (s, _) in self.parameters.items() if s == name], axis=1)
+                  for name in self.sites}  # fmt: skip
+        values = {name: v[:, 0] if self.sites[name].size == 1 else v for name, v in values.items()}
+        if self.doses:
+            with np.errstate(divide="ignore"):
+                values["amounts"] = np.log(np.stack([rows[g.column] / g.amount for g in self.doses], axis=1))
+        if self.pushes:
+            which = self._which(rows)
+            paths, long = self._paths[which], np.diff(self._knots)
+            for push in (push for push in self.pushes if push.stretch == k):
+                span = self.moments[k + 1] - self.moments[k]
+                paths[:, push.place] += ((rows[push.column] - push.own[which]) / np.sqrt(span))[:, None] * np.sqrt(long)
+            one = len(long) == 1
+            values |= {f"noise of {p}": paths[:, d, 0] if one else paths[:, d] for d, (p, _) in enumerate(self.spec.noise)}
+        return values
+
+    def _shifts(self, rows, k, count):
+        """How far signals and covariates are from what they are in this world: (N, S) and (N, C)."""
+        found = {kind: np.zeros((count, len(getattr(self.spec, kind)))) for kind in ("signals", "covariates")}
+        for held in self.holding(k):
+            kind = "signals" if held.input in self.spec.signals else "covariates"
+            found[kind][:, list(getattr(self.spec, kind)).index(held.input)] = rows[held.column] - held.value
+        return found
+
+    @property
+    def inputs(self):
+        """Doses of the day as they were decided: input -> regimen, in the order of `doses`."""
+        return {name: self._inputs[name] for name in self.spec.doses}
 
     def reads(self) -> list[tuple[float, int]]:
         """(time, rank) at which the twin's day is read by default, and the moments."""
         bound = self.day.bound
         found = reading_times([self.world], self.spec, (bound.start, bound.stop))
         return sorted({*found, *((t, FIRST) for t in self.moments)})
+
+
+def _first(acts):
+    """Of one world, from the acts of one world (1, N, ...)."""
+    return jax.tree.map(lambda a: a[0], acts)

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from hybridtwin.causal.flow import Flow
+from hybridtwin.causal.flow import BODY, NOISE, Flow
 from hybridtwin.causal.graph import Graph, Node, graph
+from hybridtwin.causal.memory import whole
 from hybridtwin.errors import InterventionError, UnknownTarget
 from hybridtwin.fit import unit_of
 from hybridtwin.outcomes import Outcome, as_outcome
@@ -22,8 +23,6 @@ from hybridtwin.simulate.rules import FIRST
 from hybridtwin.simulate.trajectory import Trajectory
 from hybridtwin.system import nearest
 from hybridtwin.twin import Twin
-
-BODY = "body"  # the node that posterior draws of parameters have in common
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,7 +33,8 @@ class SCM:
     its causes; `data`: the same day as it is, every node. `left_out`: inputs that are no variable here, because they change
     inside a stretch.
 
-    Parameters of a posterior depend on each other (`body`, the draw itself, is their common cause); those of a prior are roots.
+    Parameters of a posterior depend on each other (`body`, the draw itself, is their common cause); those of a prior are roots,
+    and `noise` is then the draw whose errors of readings and paths of process noise a row has.
     """
 
     flow: Flow
@@ -124,19 +124,19 @@ class SCM:
         return {c: self._column(c, own, count) for c in self.flow.rows}
 
     def _state(self, k, own, count):
-        return {p: self._column(f"{p}[{k}]", own, count) for p in self.flow.spec.states}
+        return {p: self._column(f"{p}[{k}]", own, count) for p in self.flow.carried(k)}
 
     def _solved(self, node, own, count) -> np.ndarray:
         """A state or output (N,): from the last solution of its moment if that was made of the same causes, else of a new one."""
         flow, kind = self.flow, "output" if node.kind == "output" else "state"
-        names = tuple(flow.spec.outputs if kind == "output" else flow.spec.states)
+        names = list(flow.spec.outputs) if kind == "output" else flow.carried(node.step)
         known = self._kept.get((kind, node.step))
         if known is not None and all(np.array_equal(known[0].get(p), v) for p, v in own.items()):
             return known[1][:, names.index(node.of)]
         k = node.step if kind == "output" else node.step - 1
-        rows, here = self._rows(own, count), [(flow.moments[max(k, 0)], FIRST)]
+        rows = self._rows(own, count)
         x = None if k < 0 else self._state(k, own, count)
-        found = flow(rows, x, max(k, 0), names, here if kind == "output" or k < 0 else None)[:, 0]
+        found = flow.onward(rows, x, k) if kind == "state" and k >= 0 else flow.at(rows, x, max(k, 0), names)
         self._kept[kind, node.step] = rows | {f"{p}[{k}]": v for p, v in (x or {}).items()}, found
         return found[:, names.index(node.of)]
 
@@ -151,31 +151,37 @@ class SCM:
     @functools.cached_property
     def _typical(self) -> dict[str, float]:
         names = tuple(self.flow.spec.states)
+        fresh = {one.column: one.fresh for one in self.flow.memory}
         if not self.flow.begins:
-            return {p: float(np.mean(v)) for p, v in self.flow.x0.items()}
-        found = self.flow(self.flow.rows, None, 0, names, [(self.flow.moments[0], FIRST)])[:, 0]
-        return dict(zip(names, map(float, np.nanmean(found, axis=0)), strict=True))
+            return fresh | {p: float(np.mean(v)) for p, v in self.flow.x0.items()}
+        found = self.flow.at(self.flow.rows, None, 0, names)
+        return fresh | dict(zip(names, map(float, np.nanmean(found, axis=0)), strict=True))
 
     def _outcome(self, node, own, count):
         outcome, moments = self.outcomes[node.step], self.flow.moments
         rows, names = self._rows(own, count), self._read(outcome)
-        reads, parts, times = self.flow.reads(), [], []
+        reads, parts, acts, times = self.flow.reads(), [], [], []
         for k in self._stretches(outcome):
             last = k == len(moments) - 2
             inside = [r for r in reads if (moments[k], FIRST) <= r and (last or r < (moments[k + 1], FIRST))]
-            parts.append(self.flow(rows, self._state(k, own, count), k, names, inside))
+            found, did = self.flow.course(rows, self._state(k, own, count), k, names, inside)
+            parts.append(found)
+            acts.append(did)
             times += [t for t, _ in inside]
-        return outcome.of(self._trajectory(np.array(times), names, np.concatenate(parts, axis=1)))
+        return outcome.of(self._trajectory(np.array(times), names, np.concatenate(parts, axis=1), rows, whole(acts)))
 
     def _read(self, outcome) -> tuple[str, ...]:
         names = tuple(self.flow.spec.outputs)
         return names if outcome.name in ("", *names) else (outcome.name,)
 
-    def _trajectory(self, times, names, values):
+    def _trajectory(self, times, names, values, rows, acts):
+        each = {n: [rows[g.column] for g in self.flow.doses if g.input == n] for n in self.flow.inputs}
+        amounts = {n: np.stack(columns, axis=1) for n, columns in each.items() if columns}
         units = {n: self.flow.fit.model.unit_of(n) for n in names}
         failed = ~np.isfinite(values).all(axis=(1, 2))
         return Trajectory(times, {n: values[:, :, i] for i, n in enumerate(names)}, units, self.flow.day.bound.clock,
-                          np.full(len(failed), self.flow.fit.model.name), failed, self.flow.tol)  # fmt: skip
+                          np.full(len(failed), self.flow.fit.model.name), failed, self.flow.tol, acts=acts,
+                          inputs=self.flow.inputs, amounts=amounts)  # fmt: skip
 
     def _stretches(self, outcome) -> range:
         """The stretches that an outcome's window touches, from the first to the last."""
@@ -202,11 +208,14 @@ def scm(twin: Twin, moments: Sequence, *outcomes: Outcome, outputs: Sequence[str
 
     **Returns:** `SCM`; its `model` is DoWhy's, its `counterfactual({node: value})` asks it.
 
-    **Raises:** InterventionError where the world remembers more than its states (rules of care, switches, resets, process noise).
+    **Raises:** InterventionError where the world remembers what no number of a row can hold: resets, a state that follows another
+    world, process noise of a day that was not lived.
     """
-    flow = Flow(twin, moments, structure=structure, prior=prior, tol=tol)
-    shown = tuple(outputs) if outputs is not None else tuple(dict.fromkeys(s.of for s in flow.fit.model.sensors.values()))
     base = graph(dataclasses.replace(twin, fits=(twin.fits[structure],), days=(twin.days[structure],))).bare
+    policies = [name for name, node in base.nodes.items() if node.kind == "policy"]
+    rules = policies[len(policies) - len(twin.world(structure).rules) :]  # those of the model come first
+    flow = Flow(twin, moments, structure=structure, prior=prior, tol=tol, rules=rules)
+    shown = tuple(outputs) if outputs is not None else tuple(dict.fromkeys(s.of for s in flow.fit.model.sensors.values()))
     asked = tuple(as_outcome(o) for o in outcomes)
     nodes, edges = _unrolled(flow, base, tuple(n for n in shown if n not in flow.spec.states), prior)
     for i, outcome in enumerate(asked):
@@ -228,7 +237,7 @@ def _stretches(flow, outcome) -> range:
             f"{outcome.label}: the window ends at {clock.label(stop)}, after the last moment, {clock.label(moments[-1])}. "
             "Add a moment at its end or after it."
         )
-    first = max(int(np.searchsorted(moments, start, side="right")) - 1, 0)
+    first = min(max(int(np.searchsorted(moments, start, side="right")) - 1, 0), len(moments) - 2)
     last = int(np.searchsorted(moments, stop, side="left"))
     return range(first, max(last, first + 1))
 
@@ -237,6 +246,8 @@ def _unrolled(flow, base, outputs, prior):
     """Nodes and arrows of the day over its moments, without outcomes."""
     clock, spec = flow.day.bound.clock, flow.spec
     nodes: dict[str, Node] = {} if prior else {BODY: Node(BODY, "noise", "1", "which draw of the posterior")}
+    if flow.root == NOISE:
+        nodes[NOISE] = Node(NOISE, "noise", "1", "which draw's errors of readings, and shape of the path of the process noise")
     edges: list[tuple[str, str]] = []
     for column, (site, _) in flow.parameters.items():
         nodes[column] = Node(column, "parameter", unit_of(flow.fit.model, site), _doc(spec, site))
@@ -247,7 +258,16 @@ def _unrolled(flow, base, outputs, prior):
     for h in flow.held:
         field = spec.signals.get(h.input) or spec.covariates[h.input]
         nodes[h.column] = Node(h.column, "input", field.unit, field.doc, step=_place(flow, h.start) if "[" in h.column else None)
+    for push in flow.pushes:
+        doc = "how far the process noise goes in this stretch, in standard deviations"
+        nodes[push.column] = Node(push.column, "noise", "1", doc, step=push.stretch)
+        edges += [] if prior else [(BODY, push.column)]
     for k in range(len(flow.moments)):
+        for one in flow.memory:
+            if one.column in flow.carried(k):
+                name = f"{one.column}[{k}]"
+                nodes[name] = Node(name, "policy", one.unit, one.doc, of=one.column, step=k)
+                edges += [(cause, name) for cause in _within(flow, _movers(base, one.moves), k - 1)]
         for state, field in spec.states.items():
             name = f"{state}[{k}]"
             nodes[name] = Node(name, "state", field.unit, field.doc, of=state, step=k)
@@ -284,8 +304,14 @@ def _starts(flow, base, state) -> list[str]:
 
 
 def _movers(base, targets) -> set[str]:
-    """All that reaches some states along the arrows of motion, these states included."""
-    return set(targets).union(*(base.movers(name) for name in targets)) if targets else set()
+    """All that reaches some states or rules along the arrows of motion, these included; rules see by what is read."""
+    found, edge = set(targets), list(targets)
+    while edge:
+        name = edge.pop()
+        causes = base.parents(name) if base.nodes[name].kind == "reading" else base.movers(name)
+        edge += [cause for cause in causes if cause not in found]
+        found |= set(causes)
+    return found
 
 
 def _causes(flow, base, state, k) -> list[str]:
@@ -297,12 +323,17 @@ def _within(flow, movers, k) -> list[str]:
     """Variables among `movers` at moment k and in the stretch from it on."""
     spec = flow.spec
     found = [f"{s}[{k}]" for s in spec.states if s in movers]
-    found += [c for c in flow.parameters if flow.parameters[c][0].split("@")[0] in movers]
+    held = flow.carried(k)
+    found += [f"{one.column}[{k}]" for one in flow.memory if one.column in held and not movers.isdisjoint(one.moves)]
+    read = [name for name in flow.errors if not movers.isdisjoint({name, f"reading of {name}"})]
+    errors = {site for name in read for site in flow.errors[name]}
+    found += [c for c, (site, _) in flow.parameters.items() if site.split("@")[0] in movers or site in errors]
     doses = [g for g in flow.given(k) if spec.doses[g.input].into in movers or g.input in movers]
     found += [g.column for g in doses] + [h.column for h in flow.holding(k) if h.input in movers]
     if any(g.until == np.inf for g in doses):
         found += [c for c, (site, _) in flow.parameters.items() if site == "times"]
-    return found
+    pushes = [push.column for push in flow.pushes if push.stretch == k and f"noise of {spec.noise[push.place][0]}" in movers]
+    return found + pushes + ([flow.root] if read or pushes else [])
 
 
 def _direct(flow, base, output, k) -> list[str]:
@@ -320,7 +351,7 @@ def _causes_of(flow, base, outcome) -> list[str]:
     names = [outcome.name] if outcome.name else list(flow.spec.outputs)
     direct = {cause for name in names for cause in (base.parents(name) if name not in flow.spec.states else [])}
     states = [s for s in flow.spec.states if s in direct or s in names]
-    movers = _movers(base, states) | direct
+    movers = _movers(base, states) | direct if outcome.name else set(base.nodes)
     return list(dict.fromkeys(c for k in _stretches(flow, outcome) for c in _within(flow, movers, k)))
 
 
@@ -342,7 +373,7 @@ def _noise(flow, made, prior):
 
 def _fixed_start(flow, state):
     """Where a state begins that no parameter decides."""
-    return flow(flow.rows, None, 0, [state], [(flow.moments[0], FIRST)])[:, 0, 0]
+    return flow.at(flow.rows, None, 0, [state])[:, 0]
 
 
 def _mechanism(model, name):

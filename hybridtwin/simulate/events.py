@@ -63,6 +63,7 @@ class Acts(NamedTuple):
     times: jax.Array  # (R, M) times at which the others acted, NaN where they did not
     code: jax.Array  # () FINE, NOT_FINITE or OVERFLOW
     ends: jax.Array  # (R, M) see `Care`
+    memory: "Care | None" = None  # what the rules remember at the end, where the lane was told what they remember at its start
 
 
 class Segment(NamedTuple):

@@ -101,6 +101,8 @@ def rule_columns(world, layout):
 
 def looks(world, time):
     """Times at which each rule of a world looks; a rule that acts at the moment itself starts to watch once."""
+    if world.attended is not None:
+        return [np.array(looked) for looked, _ in world.attended]
     if not world.rules:
         return []
     start = max(world.onset, world.start)
@@ -125,20 +127,32 @@ def fronts(world, time) -> list[float]:
 
 def measures(world, time):
     """Times at which each rule of a world that sees late measures."""
+    if world.attended is not None:
+        return [np.array(measured) for _, measured in world.attended]
     delays = [0.0 if isinstance(rule, When) else span_of(rule.delay, time) for rule in world.rules]
     found = [t - delay if delay else np.zeros(0) for t, delay in zip(looks(world, time), delays, strict=True)]
     return [t[t >= max(world.onset, world.start)] if len(t) else t for t in found]
+
+
+def stretch_of(world, time, start, stop):
+    """`World.attended` in the stretch [start, stop) of a day: when each rule looks and measures in it."""
+    def inside(times):
+        return tuple(float(t) for t in times if start <= t < stop)
+
+    return tuple((inside(a), inside(b)) for a, b in zip(looks(world, time), measures(world, time), strict=True))
 
 
 def watched(world, spec, layout, nodes, width):
     """`Mesh.watch`, `Mesh.measure` and `Mesh.rule` of a world."""
     watch, numbers = np.zeros((width, len(layout.rules)), bool), np.zeros((len(layout.rules), 6))
     measure = np.zeros((width, len(layout.rules) if any(rule.delayed for rule in layout.rules) else 0), bool)
-    watch[:, [place for place, rule in enumerate(layout.rules) if rule.sets]] = True  # a switch acts at 0, without a wait
+    until = np.inf if world.attended is None else world.stop
+    for place in (place for place, rule in enumerate(layout.rules) if rule.sets):
+        watch[:, place] = nodes.window(-np.inf, until)  # a switch acts at 0, without a wait
     for rule, place, times in zip(world.rules, rule_columns(world, layout), looks(world, spec.time), strict=True):
         numbers[place] = _numbers(rule, spec)
         if isinstance(rule, When):
-            watch[:, place] = nodes.window(world.onset, np.inf)
+            watch[:, place] = nodes.window(world.onset, until)
         else:
             watch[[nodes.at(float(t), FIRST) for t in times], place] = True
     for place, times in zip(rule_columns(world, layout), measures(world, spec.time), strict=True):
@@ -174,11 +188,11 @@ def acts_of(world, layout, acts, time, units) -> tuple[Act, ...]:
             times = acts.times[:, place, : layout.rules[place].at_most]
             does, (name, amount, unit) = ("give", rule.give) if rule.give else ("stop", (str(rule.stop), np.nan, ""))
             ends = acts.ends[:, place, : times.shape[1]] if rule.stop and rule.until else None
-        found.append(Act(str(rule), does, name, float(amount), unit, times, values, ends))
+        found.append(Act(str(rule), does, name, float(amount), unit, times, values, ends, isinstance(rule, When)))
     for place, rule in enumerate(layout.rules):
         if rule.sets:
             times = acts.times[:, place, : rule.at_most]
-            found.append(Act(f"sets {', '.join(rule.sets)}", "switch", rule.what, math.nan, "", times))
+            found.append(Act(f"sets {', '.join(rule.sets)}", "switch", rule.what, math.nan, "", times, listed=True))
     return tuple(found)
 
 

@@ -456,12 +456,12 @@ def _portion(x, here, layout, node, extras, u, left):
     return x
 
 
-def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, observe=None, readers=None):
+def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, observe=None, readers=None, care=None):
     """States after what happens at each node of `mesh`, for one lane.
 
     **Arguments:** `system`: values in its leaves (a parameter that varies by occasion has one value an occasion);
     `x0`: state in front of the first node; `observe(here, x, u)`: what to record at a node instead of the state; `readers`:
-    sensor -> (value, t) -> reading, for rules of care that read sensors.
+    sensor -> (value, t) -> reading, for rules of care that read sensors; `care`: what rules remember where a stretch begins.
 
     **Returns:** what was recorded, with leading axis K, and `Acts`: what the rules of care did, and why the lane failed.
     A failed solve leaves non-finite states from the failure on; nothing raises.
@@ -530,12 +530,12 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
             after = stepper.advance(rates, t, h, x), care, w
         return after, (seen, jnp.stack(given) if given else jnp.zeros(0))
 
-    (_, care, _), (path, given) = lax.scan(visit, (x0, Care.fresh(rules), w0), packed.rows)
+    (_, done, _), (path, given) = lax.scan(visit, (x0, care or Care.fresh(rules), w0), packed.rows)
     if place is not None:
         path, given = jax.tree.map(lambda leaf: leaf[place], (path, given))
     bad = ~jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(path)]))
-    code = jnp.where(care.over(rules) if rules else False, OVERFLOW, jnp.where(bad, NOT_FINITE, FINE))
-    return path, Acts(given, care.times, code.astype(jnp.int32), care.ends)
+    code = jnp.where(done.over(rules) if rules else False, OVERFLOW, jnp.where(bad, NOT_FINITE, FINE))
+    return path, Acts(given, done.times, code.astype(jnp.int32), done.ends, None if care is None else done)
 
 
 def observer(names):

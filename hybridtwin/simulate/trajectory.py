@@ -27,6 +27,7 @@ class Act:
     times: np.ndarray
     values: np.ndarray | None = None  # (draws, m) by what later doses were multiplied; of a correction what was given
     ends: np.ndarray | None = None  # (draws, m) of a stop with `until`: when what it stopped went on, NaN where it did not
+    listed: bool = False  # are the times a list of the whole day, of which a stretch of it fills in its own?
 
     def factor_at(self, t: float) -> np.ndarray:
         """(draws,) by what a titration multiplies a dose at time t; 1 before it first acted."""
@@ -58,7 +59,8 @@ class Trajectory:
     when the steps were halved, among the draws that are not masked. `acts`: what the rules of care did, in the order of
     the rules, then the switches of the system. `failures`: which draws failed or missed the tolerance, when, where and why.
     `parameters`: path -> (draws,) of each body, where `simulate` drew it. `solver`: how it was integrated, and why so. `inputs`:
-    doses and signals as decided in this world, before what rules of care made of them.
+    doses and signals as decided in this world, before what rules of care made of them. `amounts`: dose -> (draws, doses), where
+    each draw has amounts of its own.
     """
 
     time: np.ndarray
@@ -75,6 +77,7 @@ class Trajectory:
     parameters: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     solver: str = ""
     inputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    amounts: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def given(self, name: str, start: float | None = None, stop: float | None = None) -> np.ndarray:
         """(draws,) how much of a dose was given in [start, stop): as decided, as rules of care changed it, and by the rules.
@@ -92,12 +95,13 @@ class Trajectory:
         total = np.zeros(len(self.failed))
         decided = self.inputs[name]
         if isinstance(decided, Regimen):
-            for dose in decided.doses:
-                if first <= dose.time < last and dose.amount is not None:
+            for i, dose in enumerate(decided.doses):
+                amount = self.amounts[name][:, i] if name in self.amounts else dose.amount
+                if first <= dose.time < last and amount is not None:
                     left = np.prod([act.factor_at(dose.time) for act in scales], axis=0) if scales else 1.0
                     off = [((begin <= dose.time) & (dose.time < end)).any(axis=1) for begin, end in stops]
                     stopped = np.any(off, axis=0) if off else False
-                    total = total + np.where(stopped, 0.0, dose.amount * left)
+                    total = total + np.where(stopped, 0.0, amount * left)
         else:
             total = total + self._flowed(decided, scales, stops, first, last)
         for act in acts:
