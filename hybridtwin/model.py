@@ -8,7 +8,7 @@ found there is the mode on the eta scale, as in pharmacometrics); any other prio
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -138,10 +138,16 @@ class Model:
 
     def starting(self, start: str) -> "Model":
         """The same model with another way to begin."""
-        if start == self.start:
-            return self
+        return self if start == self.start else self._like(start, self.sensors)
+
+    def without(self, sensors: Iterable[str]) -> "Model":
+        """The same model without some of its sensors."""
+        left = {name: sensor for name, sensor in self.sensors.items() if name not in sensors}
+        return self if len(left) == len(self.sensors) else self._like(self.start, left)
+
+    def _like(self, start, sensors) -> "Model":
         same: dict[str, Any] = {"name": self.name, "varies": self.varies, "noise": self.noise}
-        return Model(self.system, start=start, pooling=self.pooling, solver=self.solver, **same, **self.sensors)
+        return Model(self.system, start=start, pooling=self.pooling, solver=self.solver, **same, **sensors)
 
     @functools.cached_property
     def medians(self) -> dict[str, float]:

@@ -19,6 +19,7 @@ from hybridtwin.records import Readings
 from hybridtwin.sensors import AbstractSensor, Seen, Terms, _gaussian_terms, keyed
 from hybridtwin.system import Scalar, parameter
 
+UNRECORDED = "unrecorded"  # product of a dose that nobody wrote down (`refute`): no decision is read off it
 _NO_ERROR = "a decision has no error to be kept in another world. Say what care does: do(respond=...)."
 
 
@@ -31,7 +32,7 @@ def _decidable(policy, spec, name) -> None:
 
 def _given(bound, dose: str) -> list[tuple[float, float]]:
     """Times and amounts of the recorded doses of an input, repeats counted. **Raises:** RecordError where one is uncertain."""
-    doses = bound.inputs[dose].doses
+    doses = [d for d in bound.inputs[dose].doses if d.product != UNRECORDED]
     if any(one.latent is not None for one in doses):
         raise RecordError(
             f"a dose of {dose!r} is uncertain, so it is not known whether it was decided",

@@ -1,17 +1,20 @@
 """Is an effect identified, and does an answer survive attempts to refute it?"""
 
+import dataclasses
+
 import numpy as np
 import pytest
-from small import CLOCK, DRIP, drip_person, drip_twin
+from small import CLOCK, DRIP, ORAL, drip_person, drip_twin, oral_person
+from test_policies import DOSE, Flare, activity
 
 import hybridtwin as ht
 from hybridtwin.causal.identify import identify
-from hybridtwin.causal.refute import Hidden, refute
+from hybridtwin.causal.refute import Hidden, _placebo, refute
 from hybridtwin.errors import DeclarationError, InterventionError, UnknownTarget
 from hybridtwin.inference.methods import Laplace
 from hybridtwin.inference.personalize import personalize
 from hybridtwin.records import Person
-from hybridtwin.signals import Regimen
+from hybridtwin.signals import Dose, Regimen
 
 
 @pytest.mark.parametrize(("how", "adjust"), [
@@ -73,6 +76,60 @@ def test_readings_that_do_not_see_the_treatment_do_not_speak_for_it():
     placebo = found.checks[1]
     assert placebo.level == "CAUTION" and "random times as well" in placebo.reason
     assert np.isfinite(found.median) and found.part.level != "OK"
+
+
+def test_where_care_reacts_its_doses_are_the_treatment():
+    """A rescue in one world only: what it gives is in question, though no recorded dose differs between the worlds."""
+    lived = drip_twin()
+    rescue = ht.Rescue("C", 3.0, "mg/L", "iv", 60.0, "mg", every="1 h", wait="4 h")
+    found = refute(lived.do(respond=rescue), lived, ht.outcomes.mean("C", 12, 20), key=1, repeats=1, progress=False)
+    assert found.checks[1].level == "OK" and "prefer iv as recorded" in found.checks[1].reason
+    both = lived.do(respond=rescue)
+    with pytest.raises(DeclarationError, match="no rule of care gives"):
+        refute(both.do(CL=lambda v: 2.0 * v), both, ht.outcomes.mean("C"), key=1)
+
+
+def test_what_was_never_given_has_no_placebo():
+    lived = personalize(ORAL, oral_person(), Laplace(draws=60, starts=2), key=0, progress=False)
+    late = lived.do(respond=ht.When("C", below=(4.0, "mg/L"), give=("iv", 60.0, "mg"), at_most=16, wait="4 h"))
+    found = refute(late, lived, ht.outcomes.mean("C", 12, 20), key=1, repeats=1, progress=False)
+    assert found.checks[1].level == "CAUTION" and "no iv was recorded" in found.checks[1].reason
+    with pytest.raises(DeclarationError, match="no dose of iv was recorded"):
+        refute(late, lived, ht.outcomes.mean("C", 12, 20), key=1, repeats=1, hidden=Hidden("iv", (10.0,), "mg"))
+
+
+@pytest.mark.parametrize(("read", "level"), [((0.3, 0.8), "CAUTION"), ((0.5, 2, 3, 4, 5, 6, 7, 8), "OK")], ids=["before", "after"])
+def test_a_placebo_is_not_held_against_what_care_decided(read, level):
+    """The flare is bad and treated at the first look. Doses at other times do not suit the policy, whatever a dose does.
+
+    Left in, the policy would refute every placebo: by more than ten units even where all readings are before the dose.
+    """
+    policy = ht.Decisions("B", dose="drug", every="2 h", first="1 h", above=True, level=6.0, error=0.4)
+    told = ht.Model(Flare(), activity=ht.sensors.Gaussian("B", sd=0.3), treated=policy)
+    times = np.array(read)
+    person = Person.of("pia", time="h", start=0.0, stop=10.0, doses={"drug": Regimen.bolus(DOSE, "mg", at=1.0)},
+                       readings={"activity": (times, activity(4.0, 0.5, 1.0, times), "mg")})  # fmt: skip
+    twin = personalize(told, person, Laplace(draws=60, starts=2), key=0, progress=False)
+    found = refute(twin.do(drug=lambda d: 0.5 * d), twin, ht.outcomes.mean("B", 5, 10), key=1, repeats=1, progress=False)
+    placebo = found.checks[1]
+    assert placebo.what == "doses at random times, treated left out" and placebo.level == level, placebo.reason
+    moved = dataclasses.replace(_placebo(twin, ("drug",), np.random.default_rng(1)), id="moved")
+    other = personalize(told, moved, Laplace(draws=60, starts=2), key=0, progress=False)
+    assert twin.fits[0].log_evidence - other.fits[0].log_evidence > 10.0
+
+
+def test_decisions_are_not_read_off_unrecorded_doses():
+    given = [Dose(1.0, 4.0), Dose(1.0, 2.0, order=1, product="unrecorded"), Dose(5.0, 1.0, order=2, product="unrecorded")]
+    bound = drug_of(given)
+    assert ht.Amounts("B", dose="drug", base=0.0, gain=1.0, spread=1.0).decisions(bound, "h").value.tolist() == [4.0]
+    looked = ht.Decisions("B", dose="drug", every="4 h", first="1 h", level=6.0, error=0.4).decisions(bound, "h")
+    assert looked.value.tolist() == [1.0, 0.0, 0.0]
+
+
+def drug_of(doses):
+    """A bound record of ten hours with these doses of a drug."""
+    regimen = Regimen(tuple(doses), "mg", "h")
+    return Person.of("pia", time="h", start=0.0, stop=10.0, doses={"drug": regimen}).bind(Flare.spec)
 
 
 def test_what_cannot_be_refuted_is_said():

@@ -248,6 +248,13 @@ def graph(thing: "System | Model | Twin") -> Graph:
     return dataclasses.replace(found, plain=_graph(thing, False)) if coupled else found
 
 
+def acts_on(rule) -> str:
+    """The dose or signal that a rule of care gives, stops or scales."""
+    if isinstance(rule, When):
+        return rule.give[0] if rule.give else str(rule.stop)
+    return rule.dose if isinstance(rule, Titrate | Correct) else rule.give
+
+
 def _graph(thing, coupled: bool) -> Graph:
     """With couplings as nodes, or with what they stand for written out."""
     if isinstance(thing, Twin):
@@ -344,12 +351,9 @@ def _of_twin(twin, coupled: bool) -> Graph:
         if clamp.start <= world.start and clamp.stop >= world.stop:
             edges, moves = [e for e in edges if e[1] != clamp.state], {e for e in moves if e[1] != clamp.state}
     for rule in world.rules:
-        if isinstance(rule, When):
-            what, target = rule.what, rule.give[0] if rule.give else rule.stop
-        else:
-            what, target = rule.when, rule.dose if isinstance(rule, Titrate | Correct) else rule.give
-            if rule.reads:
-                what = f"reading of {rule.reads}" if f"reading of {rule.reads}" in nodes else rule.reads
+        target, what = acts_on(rule), rule.what if isinstance(rule, When) else rule.when
+        if not isinstance(rule, When) and rule.reads:
+            what = f"reading of {rule.reads}" if f"reading of {rule.reads}" in nodes else rule.reads
         name = f"rule {sum(n.kind == 'policy' for n in nodes.values()) + 1}"
         into = spec.doses[target].into if target in spec.doses and not isinstance(rule, Titrate) else target
         nodes[name] = Node(name, "policy", "", str(rule))

@@ -3,6 +3,14 @@
 The checks are those of DoWhy (placebo treatment, random common cause, subset of the data, unobserved cause, negative control),
 done to a person's record: each makes other records of the same person, personalizes the same models to all of them as one cohort,
 and asks the same question again.
+
+**What a placebo is where care reacts.** A rule of care (`respond=`) is no part of the record: it acts on the body by doses, so
+the treatment in question is also what a rule gives, stops or scales in one of the worlds only, and its placebo is the recorded
+doses of that input at random times. Where none was recorded there is nothing to make a placebo of, which is said: what such a
+dose does is the prior's. A policy of the model (`Decisions`, `Amounts`) reads decisions off the doses; where chance decides when
+doses are given it decides nothing, so it is left out of the model for a placebo and for the record that this is held against, and
+the readings alone are compared. Otherwise doses at random times would be refuted by not being where care gives them, whatever
+they do.
 """
 
 import dataclasses
@@ -13,19 +21,20 @@ import numpy as np
 
 from hybridtwin.binding import substance
 from hybridtwin.causal.contrast import contrast
+from hybridtwin.causal.graph import acts_on
 from hybridtwin.errors import DeclarationError, InterventionError
 from hybridtwin.finding import Finding
 from hybridtwin.fit import Judgment, Part
 from hybridtwin.inference.personalize import personalize
 from hybridtwin.interventions import Do
 from hybridtwin.outcomes import Outcome, as_outcome, signed
+from hybridtwin.policies import UNRECORDED
 from hybridtwin.records import Cohort, Person
 from hybridtwin.signals import Dose, Regimen
 from hybridtwin.twin import Twin
 from hybridtwin.units import factor
 
 _SHARE = 0.2  # of the readings that a subset leaves out, as one block
-_UNSEEN = "unrecorded"  # product of the doses of a hidden cause
 _NEEDED = 3.0  # units of log evidence by which readings must prefer the record to a placebo
 
 
@@ -106,12 +115,15 @@ def refute(a: Twin, b: Twin, outcome: Outcome, *, key, repeats: int = 3, hidden:
     | check | trial | the answer stands if |
     |---|---|---|
     | negative control | the same change of what is given after the outcome's window | nothing changes |
-    | placebo treatment | the doses in question at random times of the record | the readings then fit worse |
+    | placebo treatment | the doses in question at random times, policies that decide on them left out | the readings fit worse |
     | random common cause | readings adjusted for a random series as if it mattered | it moves by less than half its interval |
     | subset | a block of a fifth of the readings is left out | the same |
     | hidden cause | an unrecorded dose with each dose of the treatment | it stays in its interval; else the amount is told |
 
-    **Raises:** DeclarationError where no dose or signal differs between the worlds, InterventionError for another day.
+    The doses in question are those that differ between the worlds, and those that a rule of care acts on in one of them only.
+
+    **Raises:** DeclarationError where no dose differs so between the worlds (signals and parameters have no placebo),
+    InterventionError for another day.
     """
     if not a.days[0].lived:
         raise InterventionError("refute asks the record that the twin was personalized to. Give worlds of its lived day.")
@@ -120,7 +132,10 @@ def refute(a: Twin, b: Twin, outcome: Outcome, *, key, repeats: int = 3, hidden:
     row, rng = effect[0], np.random.default_rng(key)
     changed = _changed(a, b)
     if not changed:
-        raise DeclarationError("refute: no dose differs between the two worlds, so there is no treatment to make a placebo of.")
+        raise DeclarationError(
+            "refute: no dose differs between the two worlds, and no rule of care gives, stops or scales one in only one of them, "
+            "so there is no treatment to make a placebo of. A change of a signal or a parameter has none."
+        )
     person: Person = a.record
     residuals = _residuals(a)
     trials: dict[tuple[str, int], Person] = {}
@@ -130,15 +145,19 @@ def refute(a: Twin, b: Twin, outcome: Outcome, *, key, repeats: int = 3, hidden:
         trials["subset", i] = _subset(a, rng)
     for i, amount in enumerate(hidden.amounts if hidden else ()):
         trials["hidden", i] = _with_hidden(a, changed, hidden, amount)
-    names = {at: f"{person.id} / {at[0]} {at[1]}" for at in trials}
-    people = Cohort(dataclasses.replace(p, id=names[at]) for at, p in trials.items())
-    several: Any = [f.model for f in a.fits]
-    models = several[0] if len(several) == 1 else several
-    how = a.method if method is None else method
-    twins = personalize(models, people, how, key=int(key) + 1, temper=a.temper, progress=progress)
-    rows = {at: _again(twins[name], a, b, asked) for at, name in names.items() if at[0] != "placebo"}
-    fits = [_support(twins[name]) for at, name in names.items() if at[0] == "placebo"]
-    checks = [_control(a, b, asked, changed), _placebo_check(fits, _support(a), row, changed)]
+    models = [f.model for f in a.fits]
+    decided = dict.fromkeys(n for m in models for n, sensor in m.sensors.items() if sensor.decides in changed)
+    how: dict[str, Any] = {"method": a.method if method is None else method, "key": int(key) + 1, "temper": a.temper,
+                           "progress": progress}  # fmt: skip
+    if decided:  # what care decided is no reading where chance decides, nor in the record that a placebo is held against
+        chance = {at: trials.pop(at) for at in list(trials) if at[0] == "placebo"} | {("record", 0): person}
+        fitted = _fitted([m.without(decided) for m in models], chance, **how) | _fitted(models, trials, **how)
+    else:
+        fitted = _fitted(models, trials, **how)
+    rows = {at: _again(twin, a, b, asked) for at, twin in fitted.items() if at[0] not in ("placebo", "record")}
+    fits = [_support(twin) for at, twin in fitted.items() if at[0] == "placebo"]
+    lived = _support(fitted["record", 0] if decided else a)
+    checks = [_control(a, b, asked, changed), _placebo_check(a, fits, lived, row, changed, tuple(decided))]
     checks += [_stands("random common cause", "readings adjusted for a random series",
                        [rows[at] for at in rows if at[0] == "common"], row)]  # fmt: skip
     checks += [_stands("subset", f"{_SHARE:.0%} of the readings left out", [rows[at] for at in rows if at[0] == "subset"], row)]
@@ -148,10 +167,20 @@ def refute(a: Twin, b: Twin, outcome: Outcome, *, key, repeats: int = 3, hidden:
     return Refutation(question, row.outcome, row.median, row.low, row.high, tuple(checks))
 
 
+def _fitted(models, trials, *, method, key, temper, progress) -> dict[tuple[str, int], Twin]:
+    """A twin for each of the records, personalized as one cohort."""
+    names = {at: f"{person.id} / {at[0]} {at[1]}" for at, person in trials.items()}
+    people = Cohort(dataclasses.replace(person, id=names[at]) for at, person in trials.items())
+    several: Any = models[0] if len(models) == 1 else models
+    twins = personalize(several, people, method, key=key, temper=temper, progress=progress)
+    return {at: twins[name] for at, name in names.items()}
+
+
 def _changed(a, b) -> tuple[str, ...]:
-    """Doses that differ between the two worlds."""
-    spec, worlds = a.fits[0].model.spec, (a.world(), b.world())
-    return tuple(n for n in spec.doses if worlds[0].inputs[n] != worlds[1].inputs[n])
+    """Doses in question: those that differ between the worlds, and those that a rule of care acts on in one of them only."""
+    spec, (one, other) = a.fits[0].model.spec, (a.world(), b.world())
+    ruled = {acts_on(rule) for rule in (*one.rules, *other.rules) if (rule in one.rules) != (rule in other.rules)}
+    return tuple(n for n in spec.doses if one.inputs[n] != other.inputs[n] or n in ruled)
 
 
 def _again(twin, a, b, outcome):
@@ -167,8 +196,8 @@ def _sparing(do, doses) -> Do:
 
     def spare(value):
         def change(lived):
-            unseen = tuple(d for d in lived.doses if d.product == _UNSEEN)
-            seen = dataclasses.replace(lived, doses=tuple(d for d in lived.doses if d.product != _UNSEEN))
+            unseen = tuple(d for d in lived.doses if d.product == UNRECORDED)
+            seen = dataclasses.replace(lived, doses=tuple(d for d in lived.doses if d.product != UNRECORDED))
             fresh = value(seen) if callable(value) else value
             return fresh + dataclasses.replace(lived, doses=unseen) if unseen else fresh
 
@@ -259,8 +288,10 @@ def _with_hidden(twin, changed, hidden, amount) -> Person:
         raise DeclarationError(f"hidden: {hidden.dose!r} is no dose of {spec.name}. Doses: {', '.join(spec.doses)}.")
     own = float(amount) * factor(hidden.unit, spec.doses[hidden.dose].unit)
     times = [d.time for name in changed for d in _recorded(twin, name)]
+    if not times:
+        raise DeclarationError(f"hidden: no dose of {', '.join(changed)} was recorded, with which an unrecorded one could come.")
     last = max([d.order for d in _recorded(twin, hidden.dose)], default=0)
-    added = [Dose(t, own, order=last + 1 + i, product=_UNSEEN) for i, t in enumerate(times)]
+    added = [Dose(t, own, order=last + 1 + i, product=UNRECORDED) for i, t in enumerate(times)]
     return _rewritten(twin, {hidden.dose: [*_recorded(twin, hidden.dose), *added]})
 
 
@@ -285,15 +316,23 @@ def _control(a, b, outcome, changed) -> Check:
                  "OK" if fine else "DO NOT USE", reason + ".")  # fmt: skip
 
 
-def _placebo_check(fits, lived, row, changed) -> Check:
+def _placebo_check(twin, fits, lived, row, changed, decided) -> Check:
+    given = [name for name in changed if _recorded(twin, name)]
+    never = [name for name in changed if name not in given]
     gain = lived - max(fits)
     fine = gain > _NEEDED
-    reason = f"the readings prefer {', '.join(changed)} as recorded by {gain:.1f} units of log evidence to the best placebo."
-    if not fine:
-        reason = (f"readings fit {', '.join(changed)} at random times as well (difference {gain:.1f}): "
-                  "they do not say what it does, so the answer is the prior's.")  # fmt: skip
-    level = "OK" if fine else "CAUTION"
-    return Check("placebo treatment", "doses at random times", len(fits), row.median, row.low, row.high, level, reason)
+    told = []
+    if given and fine:
+        names = ", ".join(given)
+        told.append(f"the readings prefer {names} as recorded by {gain:.1f} units of log evidence to the best placebo.")
+    elif given:
+        told.append(f"readings fit {', '.join(given)} at random times as well (difference {gain:.1f}): "
+                    "they do not say what it does, so the answer is the prior's.")  # fmt: skip
+    if never:
+        told.append(f"no {' or '.join(never)} was recorded, of which to make a placebo: what it does is the prior's.")
+    level = "OK" if fine and not never else "CAUTION"
+    what = "doses at random times" + (f", {', '.join(decided)} left out" if decided else "")
+    return Check("placebo treatment", what, len(fits), row.median, row.low, row.high, level, " ".join(told))
 
 
 def _stands(name, what, rows, row) -> Check:
