@@ -16,8 +16,9 @@ from hybridtwin.causal.candidates import Grid
 from hybridtwin.clock import Clock
 from hybridtwin.errors import DeclarationError, InterventionError, NotIdentified, NotTrustworthy, UnrelatedTwins
 from hybridtwin.fit import Part
+from hybridtwin.inference.cuts import refits
 from hybridtwin.inference.methods import Laplace
-from hybridtwin.inference.personalize import personalize, refits
+from hybridtwin.inference.personalize import personalize
 from hybridtwin.interventions import When
 from hybridtwin.model import Model
 from hybridtwin.outcomes import within
@@ -206,7 +207,11 @@ def test_policies_are_candidates():
     with pytest.raises(UnrelatedTwins):
         ht.optimize(twin, [drip_twin()], target=aim, accept="a test of strangers")
     with pytest.raises(InterventionError, match="no rule of care"):
-        ht.candidates(twin, respond=["juice"])
+        ht.candidates(twin, respond={"snack": "juice"})
+    bare_lists = lambda: ht.candidates(twin, iv=amounts, respond=[low, None]), lambda: ht.optimize(twin, [low, [low]], target=aim)
+    for bare in bare_lists:
+        with pytest.raises(DeclarationError, match=r"choose among or one policy of several rules.*'both': \[rule_a, rule_b\]"):
+            bare()
 
 
 # ------------------------------------------------------------------------------------------- worth of a reading

@@ -98,7 +98,7 @@ def test_what_was_never_given_has_no_placebo():
         refute(late, lived, ht.outcomes.mean("C", 12, 20), key=1, repeats=1, hidden=Hidden("iv", (10.0,), "mg"))
 
 
-@pytest.mark.parametrize(("read", "level"), [((0.3, 0.8), "CAUTION"), ((0.5, 2, 3, 4, 5, 6, 7, 8), "OK")], ids=["before", "after"])
+@pytest.mark.parametrize(("read", "level"), [((0.3, 0.8), "CAUTION"), ((0.5, 2, 3, 4, 5, 6, 7, 8), "OK")], ids=["early", "late"])
 def test_a_placebo_is_not_held_against_what_care_decided(read, level):
     """The flare is bad and treated at the first look. Doses at other times do not suit the policy, whatever a dose does.
 

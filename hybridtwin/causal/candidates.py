@@ -171,10 +171,12 @@ def candidates(twin: Twin, *, start=None, stop=None, respond=None, **targets) ->
     """Worlds of a twin to choose among: every combination of what is offered for each target, under each policy.
 
     **Arguments:** `targets`: name -> a `Regimen.grid` or `Ratio.grid`, a list of what it may become (as in `Twin.do`), label ->
-    that, or one value that all candidates share. `start`, `stop`: window, as in `Twin.do`. `respond`: policies: a list, or label
-    -> policy, each a rule of care (`When`, `Rescue`, `Correct`), a list of rules, or None for no rule; one alone is for all.
+    that, or one value that all candidates share. `start`, `stop`: window, as in `Twin.do`. `respond`: policies to choose among,
+    label -> a rule of care (`When`, `Rescue`, `Correct`), a list of rules that hold together, or None for no rule; or one rule,
+    for all candidates.
 
-    **Raises:** DeclarationError where nothing can be delivered or two candidates have one name; the errors of `Twin.do`.
+    **Raises:** DeclarationError where nothing can be delivered, two candidates have one name, or policies have none: a bare list
+    of rules is one policy in `Twin.do`, and could be meant as a choice here. The errors of `Twin.do`.
     """
     offered, left = [], []
     for name, given in targets.items():
@@ -184,7 +186,7 @@ def candidates(twin: Twin, *, start=None, stop=None, respond=None, **targets) ->
     policies = _policies(respond)
     if not offered and len(policies) < 2 and policies[0][1] is None:
         raise DeclarationError(
-            "candidates of what? Give a grid of doses, as in iv=ht.Regimen.grid(...), or policies, respond=[...]."
+            "candidates of what? Give a grid of doses, as in iv=ht.Regimen.grid(...), or policies, respond={'name': rule, ...}."
         )
     count = math.prod([len(options) for options in offered]) * len(policies)
     if not count:
@@ -219,8 +221,15 @@ def _policies(respond) -> list[tuple[str, Any]]:
     if isinstance(respond, Mapping):
         return [(str(label), _rules(policy)) for label, policy in respond.items()]
     if isinstance(respond, Sequence) and not isinstance(respond, str):
-        return [("no rule" if policy is None else "; ".join(map(str, _rules(policy))), _rules(policy)) for policy in respond]
+        raise _unnamed("respond=[...]", "respond=")
     return [("", _rules(respond))]
+
+
+def _unnamed(given, where) -> DeclarationError:
+    return DeclarationError(
+        f"{given} could be several policies to choose among or one policy of several rules. Give names: {where}{{'a': rule_a, "
+        f"'b': rule_b}} is a choice between two, {where}{{'both': [rule_a, rule_b]}} is one in which both rules hold."
+    )
 
 
 def _rules(policy):
@@ -244,6 +253,8 @@ def gathered(twin: Twin, given) -> Candidates:
         return candidates(twin, **given)
     named = isinstance(given, Mapping)
     pairs = list(given.items()) if named else [(None, one) for one in given]
+    if pairs and not named and not any(isinstance(one, Twin | Mapping) for _, one in pairs):
+        raise _unnamed("a list of rules of care", "")
     worlds = {}
     for label, one in pairs:
         world = _world(twin, one)

@@ -247,7 +247,7 @@ def optimize(
     **Arguments:**
 
     - `candidates`: `ht.candidates(...)`; target -> `ht.Regimen.grid(...)`; label -> a world (`twin.do(...)`), do-arguments or
-      rules of care; or a list of these.
+      rules of care; or a list of worlds or do-arguments.
     - `target`: an aim, `ht.outcomes.within(outcome, low, high, unit, loss=...)`, or an outcome that says which way is better.
     - `risk`: of the loss: `ht.Expected()` (default: with the default loss the probability to miss the range) or `ht.CVaR(0.1)`.
     - `limits`: `ht.Chance(...)` values that a candidate must meet.

@@ -1,9 +1,9 @@
 """The track record of a twin: every past meal or dose of this person predicted from what was read before it, and what then came.
 
 The record is cut before each event (readings from then on are left out; doses and signals, which are decisions and no readings,
-stay), the same models are personalized to each cut by one compiled program, and the readings after the event, until the next one,
-are held against the band of new readings. What is known of the record's future in such a forecast is what was given, as in
-`person.between(..., readings_only=True)`; nothing that was measured.
+stay), the same models are personalized to each cut by one compiled program, or updated from an earlier cut where its draws reach,
+and the readings after the event, until the next one, are held against the band of new readings. What is known of the record's
+future in such a forecast is what was given, as in `person.between(..., readings_only=True)`; nothing that was measured.
 
 **How it enters the verdict** (`track.twin`): *fits* is CAUTION where the 90 % bands held fewer than 80 % of the readings by
 more than two standard errors (between events, which are the units: readings after one meal share its errors), and DO NOT USE
@@ -19,8 +19,8 @@ from hybridtwin.clock import Clock, span
 from hybridtwin.errors import DeclarationError, NoReadings
 from hybridtwin.finding import Finding
 from hybridtwin.fit import Judgment, Part, Verdict
+from hybridtwin.inference.cuts import refits
 from hybridtwin.inference.methods import FOCEI, HMC, Auto
-from hybridtwin.inference.personalize import refits
 from hybridtwin.keys import folded
 from hybridtwin.twin import Twin, simulate_worlds
 from hybridtwin.units import time_factor
@@ -252,6 +252,9 @@ def _followed(twin, chosen, skipped, method) -> TrackRecord:
         method = Auto()
         notes.append("the population was learned from everybody's whole records, this person's later readings among them")
     past = refits(models, cuts, method, key=folded(twin.key, 61), temper=twin.temper)
+    past = [dataclasses.replace(then, draws=twin.draws) for then in past]
+    if updated := sum(all(fit.stage == "update" for fit in then.fits) for then in past):
+        notes.append(f"of {len(past)} cuts {updated} were updated by weights from earlier ones, the others personalized")
     events = []
     for name, sensor in models[0].sensors.items():
         seen = bound.readings.get(name)
@@ -261,25 +264,24 @@ def _followed(twin, chosen, skipped, method) -> TrackRecord:
         times = np.unique(seen.time[np.any(inside, axis=0)])
         if not len(times):
             continue
+        prior = simulate_worlds([past[0]], at=times, prior=True, names=(sensor.of,))[0][sensor.of]  # the same for every cut
         for (label, start, stop, before), rows, then in zip(chosen, inside, past, strict=True):
             if rows.any():
-                then = dataclasses.replace(then, draws=twin.draws)
-                events.append(_event((label, start, stop, before), name, sensor, seen, rows, times, then))
+                events.append(_event((label, start, stop, before), name, seen, rows, times, then, prior))
     events.sort(key=lambda event: (event.start, event.sensor))
     return TrackRecord(tuple(events), tuple(skipped), tuple(notes), bound.clock, twin)
 
 
-def _event(what, name, sensor, seen, rows, times, then: Twin) -> Event:
+def _event(what, name, seen, rows, times, then: Twin, prior) -> Event:
     """What a refit said of the readings after its event; it is asked for all events' times, so that one program serves all."""
     predicted = then.predicted(name, times)
-    prior = simulate_worlds([then], at=times, prior=True, names=(sensor.of,))[0]
     at = np.searchsorted(times, seen.time[rows])
     new, value = predicted.readings[:, at], seen.value[rows]
     good = np.isfinite(new).all(axis=1)
     low, middle, high = np.quantile(new[good], [0.05, 0.5, 0.95], axis=0)
     rank = np.mean(new[good] < value, axis=0) + 0.5 * np.mean(new[good] == value, axis=0)
     expected = np.nanmedian(predicted.expectation[:, at], axis=0)
-    before = np.nanmedian(prior[sensor.of][:, at], axis=0)
+    before = np.nanmedian(prior[:, at], axis=0)
     label, start, stop, count = what
     level = then.verdict.parts["computed"].level
     unit = predicted.unit

@@ -214,8 +214,12 @@ REACHED = 2.0  # a step (in sd) that remains, above which a point is no mode
 
 
 def search(kernel, data, keys, starts, temper, most=_MODES):
-    """For every person of a tile: Laplace approximations of up to `most` modes, the one of most evidence first."""
-    found = ascend(kernel, starts_of(keys, kernel.size, starts), data, temper)
+    """For every person of a tile: Laplace approximations of up to `most` modes, the one of most evidence first.
+
+    `starts`: how many there are of each ascent, or where they are (P, S, d).
+    """
+    begin = starts_of(keys, kernel.size, starts) if np.ndim(starts) == 0 else starts
+    found = ascend(kernel, begin, data, temper)
     ranked = [distinct(m)[:most] for m in found]
     fits: list[list] = [[] for _ in found]
     for rank in range(max(len(r) for r in ranked)):

@@ -101,7 +101,7 @@ _HALVINGS = 2  # times that the steps of one fit are halved for good
 
 
 @dataclasses.dataclass(frozen=True)
-class _Job:
+class Job:
     """One model, fitted with one method: what all its tiles share."""
 
     method: Any
@@ -129,7 +129,7 @@ class _Job:
         return fits
 
 
-def _one_shape(problems):
+def one_shape(problems):
     """The same problems, those of one kernel in one shape: the largest that any of them needs."""
     found, alike = list(problems), {}
     for i, problem in enumerate(problems):
@@ -144,26 +144,10 @@ def _one_shape(problems):
     return found
 
 
-def refits(models, people, method, *, key, temper) -> list[Twin]:
-    """Twins of many records of few shapes, one each, fitted by one compiled program: a person's record cut at many times.
-
-    Records may share an id, and then share the key of its chance too. Errors as in `personalize`.
-    """
-    prepare()
-    root = as_key(key)
-    columns = [
-        _fit_all(model, people, False, folded(root, i), method, float(temper), None, cores(), lambda *_: None, one_shape=True)
-        for i, model in enumerate(models)
-    ]
-    pairs = zip(people, zip(*columns, strict=True), strict=True)
-    return [Twin.of(person, fits, person_key(root, person.id), "key") for person, fits in pairs]
-
-
-def _fit_all(model, people, alone, key, method, temper, folder, workers, report, one_shape=False) -> list[Fit]:
+def _fit_all(model, people, alone, key, method, temper, folder, workers, report) -> list[Fit]:
     """Fit one model to every person: tiles of people whose records have one shape, always of the same width."""
     with double():
         problems = [bind(model, person, padded=not alone) for person in people]
-        problems = _one_shape(problems) if one_shape else problems
         keys = [person_key(key, person.id) for person in people]
     width = 1 if alone else method.people_per_call() * devices()
     alike: dict = {}
@@ -174,7 +158,7 @@ def _fit_all(model, people, alone, key, method, temper, folder, workers, report,
         alike.setdefault((problem.kernel, shapes), []).append(i)
     tiles = [rows[i : i + width] for rows in alike.values() for i in range(0, len(rows), width)]
     found: dict[int, Fit] = {}
-    job, progress = _Job(method, temper, folder, width), np.zeros((len(tiles), 2))  # share done and diverging, of each tile
+    job, progress = Job(method, temper, folder, width), np.zeros((len(tiles), 2))  # share done and diverging, of each tile
     stop = threading.Event()
 
     def told():
