@@ -23,7 +23,7 @@ from hybridtwin.inference.finish import Readings, judged
 from hybridtwin.inference.importance import FEW
 from hybridtwin.inference.kept import Sampled
 from hybridtwin.inference.methods import Laplace, Variational
-from hybridtwin.inference.personalize import Job, one_shape
+from hybridtwin.inference.personalize import Job, one_shape, until_fine
 from hybridtwin.inference.psis import kish, limit, psis, resampled
 from hybridtwin.inference.readings import densities, generator, read
 from hybridtwin.kernel import Temper
@@ -51,8 +51,11 @@ def _column(model, people, method, key, temper) -> list[Fit]:
         problems = one_shape([bind(model, person, padded=True) for person in people])
 
     def fitted(i):
+        def fit(problems, rows, _):
+            return dict(zip(rows, job.fit(problems, [keys[i]], lambda *_: None), strict=True))
+
         with double():
-            return job.fit([problems[i]], [keys[i]], lambda *_: None)[0]
+            return until_fine([problems[i]], fit)[0]
 
     found, rest = [fitted(0)], range(1, len(people))  # alone, so that its programs are compiled once
     if isinstance(method, Laplace | Variational):  # such draws are not of the posterior, so no weights lead from one to the next

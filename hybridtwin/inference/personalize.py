@@ -109,7 +109,7 @@ class Job:
     folder: Path | None
     width: int  # people of every call
 
-    def fit(self, problems, keys, report, halved: int = 0) -> list[Fit]:
+    def fit(self, problems, keys, report) -> list[Fit]:
         """Fits of one tile of people on one kernel, the tile filled up with repeats of its first."""
         count, fill = len(problems), self.width - len(problems)
         pairs = zip(problems, keys, strict=True)
@@ -120,13 +120,16 @@ class Job:
             for name, sampled in zip(names, done, strict=True):
                 if self.folder and not sampled.stats.get("interrupted"):
                     kept.save(self.folder, name, sampled)
-        fits = finish(problems, done, keys, self.method, self.width)
-        again = [i for i, fit in enumerate(fits) if halved < _HALVINGS and needs_finer(fit)]
-        if again:
-            finer = [problems[i].with_stepper(problems[i].kernel.stepper.refined()) for i in again]
-            for i, fit in zip(again, self.fit(finer, [keys[i] for i in again], report, halved + 1), strict=True):
-                fits[i] = dataclasses.replace(fit, stats={"halved": halved + 1, **fit.stats})
-        return fits
+        return finish(problems, done, keys, self.method, self.width)
+
+    def tiles(self, problems, rows) -> list[list[int]]:
+        """These rows in tiles: of each the kernel and all shapes are the same."""
+        alike: dict = {}
+        for i in rows:
+            leaves = jax.tree_util.tree_leaves_with_path(problems[i].data)
+            shapes = tuple((jax.tree_util.keystr(at), np.shape(a)) for at, a in leaves)
+            alike.setdefault((problems[i].kernel, shapes), []).append(i)
+        return [some[i : i + self.width] for some in alike.values() for i in range(0, len(some), self.width)]
 
 
 def one_shape(problems):
@@ -150,24 +153,43 @@ def _fit_all(model, people, alone, key, method, temper, folder, workers, report)
         problems = [bind(model, person, padded=not alone) for person in people]
         keys = [person_key(key, person.id) for person in people]
     width = 1 if alone else method.people_per_call() * devices()
-    alike: dict = {}
-    for i, problem in enumerate(problems):
-        shapes = tuple(
-            (jax.tree_util.keystr(at), np.shape(a)) for at, a in jax.tree_util.tree_leaves_with_path(problem.data)
-        )
-        alike.setdefault((problem.kernel, shapes), []).append(i)
-    tiles = [rows[i : i + width] for rows in alike.values() for i in range(0, len(rows), width)]
-    found: dict[int, Fit] = {}
-    job, progress = Job(method, temper, folder, width), np.zeros((len(tiles), 2))  # share done and diverging, of each tile
-    stop = threading.Event()
+    job = Job(method, temper, folder, width)
+
+    def fit(problems, rows, others):
+        return _fit_tiles(job, problems, keys, rows, others, workers, report)
+
+    return until_fine(problems, fit)
+
+
+def until_fine(problems, fit) -> list[Fit]:
+    """Fits of these problems by `fit` (problems, rows, fits of the others that are done) -> {row: fit}, some by shorter steps.
+
+    Those who need them go on together: a tile costs the same however many of it are wanted.
+    """
+    problems, found, rows, halved = list(problems), {}, list(range(len(problems))), 0
+    while rows:
+        for i, one in fit(problems, rows, [found[i] for i in set(found) - set(rows)]).items():
+            found[i] = dataclasses.replace(one, stats={"halved": halved, **one.stats}) if halved else one
+        rows = [i for i in rows if halved < _HALVINGS and needs_finer(found[i])]
+        for i in rows:
+            problems[i] = problems[i].with_stepper(problems[i].kernel.stepper.refined())
+        halved += 1
+    return [found[i] for i in range(len(problems))]
+
+
+def _fit_tiles(job, problems, keys, rows, others, workers, report) -> dict[int, Fit]:
+    """Fits of these rows, tile by tile; `others` are fits that are done, for the line of progress."""
+    tiles, found = job.tiles(problems, rows), {}
+    progress = np.zeros((len(tiles), 2))  # share done and diverging, of each tile
+    weights, stop = np.array([len(some) for some in tiles]), threading.Event()
 
     def told():
-        failed = sum(round(fit.stats["failed"] * fit.count) for fit in list(found.values()))
-        weights = np.array([len(rows) for rows in tiles]) / len(people)
-        report(float(progress[:, 0] @ weights), len(found), int(progress[:, 1].sum()), failed)
+        failed = sum(round(fit.stats["failed"] * fit.count) for fit in [*others, *list(found.values())])
+        share = (len(others) + float(progress[:, 0] @ weights)) / len(problems)
+        report(share, len(others) + len(found), int(progress[:, 1].sum()), failed)
 
     def fit(number):
-        rows = tiles[number]
+        some = tiles[number]
 
         def tell(done, total, diverging):
             if stop.is_set():  # Ctrl-C, or an error elsewhere: nobody waits for this tile
@@ -176,14 +198,14 @@ def _fit_all(model, people, alone, key, method, temper, folder, workers, report)
             told()
 
         with double():
-            found.update(zip(rows, job.fit([problems[i] for i in rows], [keys[i] for i in rows], tell), strict=True))
+            found.update(zip(some, job.fit([problems[i] for i in some], [keys[i] for i in some], tell), strict=True))
         progress[number, 0] = 1.0
-        if len(found) < len(people):  # all is done otherwise, and Ctrl-C comes too late to stop anything
+        if len(found) < len(rows):  # all is done otherwise, and Ctrl-C comes too late to stop anything
             told()
 
     fit(0)  # alone, so that its programs are compiled once
     side_by_side([functools.partial(fit, number) for number in range(1, len(tiles))], most=workers, stop=stop)
-    return [found[i] for i in range(len(people))]
+    return found
 
 
 @overload

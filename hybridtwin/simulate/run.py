@@ -28,7 +28,8 @@ _SMALL = 8  # states; the arrays of a tile of larger systems leave the first cac
 _FINEST = 64  # sub-steps of a segment at most
 _PATIENCE = 500_000  # evaluations of the rates of a lane beyond which steps are not halved further while there is another method
 _STATES = 0.01  # how much a difference of a state counts beside that of an output
-_HOPELESS = 8  # sub-steps of the second method after which a lane that is not finite is given up
+_FEW = 8  # lanes of one call of the second method: few go there, wait for each other, and each at its own steps
+_HOPELESS, _LAST = 8, 16  # its sub-steps after which a lane that is not finite is given up, and any lane: its rates have a pole
 _LOST = 1e-2  # error, relative to the largest value anywhere, above which numbers are masked
 _ROUNDING = 1e-13  # share of a draw's largest number that is no more than rounding: an action at rest is zero but for that
 _TAIL = 1e-12  # share of that largest value below which what is read is nothing
@@ -141,8 +142,8 @@ def solve_draws(
             sized = [tree | {"size": _sizes(best)} for tree in draws]
             other, told = jax.tree.map(np.copy, (best, check))
             own = jax.device_put([Packed.of(world) for world in own])
-            again = functools.partial(solved, stable, sized, own, min(width, TILE))  # few lanes, which wait for each other
-            _settle(again, other, told, left, tol, hopeless=_HOPELESS)
+            again = functools.partial(solved, stable, sized, own, min(width, _FEW))
+            _settle(again, other, told, left, tol, (0, _LAST), hopeless=_HOPELESS)
             # A stable method can step across a pole: where the first left the finite numbers only a settled answer is taken.
             took = (told.error <= tol) | ((told.error < check.error) & np.isfinite(check.error))
             _take((best, check), (other, told), took, took)

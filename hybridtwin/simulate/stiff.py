@@ -167,8 +167,8 @@ class Controlled(AbstractStepper):
             fine = (ratio <= 1.0) | short  # not for NaN
             factor = jnp.where(jnp.isfinite(ratio), jnp.clip(0.9 * jnp.maximum(ratio, 1e-8) ** -0.25, 0.1, 5.0), 0.1)
             v = jnp.where(fine, new, v)
-            lost = ~fine & ((factor * go < least) | (tries >= _TRIES))
-            at = jnp.where(fine, jnp.where(go < left, at + go, h), jnp.where(lost, h, at))
+            lost = (~fine & (factor * go < least)) | ((tries >= _TRIES) & (go < left))  # steps that all go ahead may not end, too
+            at = jnp.where(lost, h, jnp.where(fine, jnp.where(go < left, at + go, h), at))
             v = jnp.where(lost, jnp.nan, v)
             return at, lax.stop_gradient(factor * go), v, tries + 1
 
