@@ -184,7 +184,7 @@ def test_controlled_steps_at_a_valve_a_pole_and_no_length():
 
 
 def test_controlled_steps_that_all_go_ahead_come_to_an_end():
-    """Ten million turns in one stretch: every step is accepted, and the lane is still given up (it held its batch for minutes)."""
+    """Ten million turns in one stretch: every step is accepted, and the lane is still given up (it held up its batch)."""
     shaken = functools.partial(Controlled(1e-6, jnp.ones(1)).advance, lambda t, x: 1e7 * jnp.cos(1e7 * t), 0.0)
     with jax.enable_x64(True):
         few, many = (float(jax.jit(shaken)(jnp.asarray(h), jnp.asarray(0.0))) for h in (1e-5, 1.0))
