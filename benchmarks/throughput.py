@@ -132,10 +132,9 @@ def main(given):
 
     one = next(iter(people.values()))
     values = {n: np.asarray(one.fits[0].values[n])[:DRAWS] for n in ("SG", "SI", "p2", "n", "Gb")}
-    pair = [one.do(bolus=ht.Regimen.none("m[IU]/L")), one]
 
-    def two():
-        return simulate_worlds(pair, at=TIMES, names=("G",))
+    def two():  # what is done is part of the question, as it is in the peer's
+        return simulate_worlds([one.do(bolus=doses[0]), one], at=TIMES, names=("G",))
 
     rows = rows_of(values)
     with jax.enable_x64(True):

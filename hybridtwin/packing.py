@@ -37,7 +37,7 @@ class Packing:
 
     def pack(self, numbers) -> np.ndarray:
         """One vector (size,), on the host."""
-        leaves = [np.asarray(leaf, float).ravel() for leaf in jax.tree.leaves(numbers)]
+        leaves = [np.asarray(leaf, float).ravel() for leaf in jax.tree.leaves(numbers) if np.size(leaf)]
         return np.concatenate(leaves) if leaves else np.zeros(0)
 
     def open(self, vector):

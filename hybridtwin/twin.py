@@ -95,6 +95,7 @@ class Twin:
     rules: tuple[Rescue | When | Titrate | Correct, ...] = ()
     draws: int = DRAWS
     shares: tuple[float, ...] = ()  # of each structure in what is simulated; all alike where empty
+    _worlds: dict[int, World] = dataclasses.field(default_factory=dict, init=False, repr=False)  # see `world`
 
     @classmethod
     def of(cls, record: Person, fits: Sequence[Fit], key, seed: str) -> "Twin":
@@ -165,9 +166,10 @@ class Twin:
 
     def world(self, which: int = 0) -> World:
         """The world of one structure: the day's inputs with everything that was done. Errors as in `do`."""
-        day = self.days[which]
-        model = self.fits[which].model
-        return enact(day.world, dos_of(self, which), model.spec, day.bound.clock, self.rules, model.sensors)
+        if which not in self._worlds:  # `do` asks for it, and so does whatever is asked of the twin afterwards
+            day, model = self.days[which], self.fits[which].model
+            self._worlds[which] = enact(day.world, dos_of(self, which), model.spec, day.bound.clock, self.rules, model.sensors)
+        return self._worlds[which]
 
     @property
     def notes(self) -> tuple[str, ...]:

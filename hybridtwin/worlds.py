@@ -21,15 +21,15 @@ from hybridtwin.keys import folded
 from hybridtwin.model import Model, lived_world
 from hybridtwin.rest import REMEDY
 from hybridtwin.sensors import Seen
-from hybridtwin.simulate.course import course, recorder
+from hybridtwin.simulate.course import course
 from hybridtwin.simulate.failures import Failures, failures
-from hybridtwin.simulate.layout import LAST, bucket, pad
+from hybridtwin.simulate.layout import LAST, bucket, pad, striding
 from hybridtwin.simulate.mesh import lay, layout_of, moments, override_columns, set_columns
 from hybridtwin.simulate.noise import NOISY, NOISY_STEPS, keys_of
 from hybridtwin.simulate.pilot import Choice, Pilot, choose
 from hybridtwin.simulate.rules import FIRST, acts_of
 from hybridtwin.simulate.run import Solved, solve_draws, tile
-from hybridtwin.simulate.solve import arrivals, states
+from hybridtwin.simulate.solve import arrivals
 from hybridtwin.simulate.steppers import RK4, Difference, Exact, Repeated
 from hybridtwin.simulate.stiff import Controlled, Rosenbrock, sized
 from hybridtwin.simulate.trajectory import Act
@@ -81,9 +81,12 @@ class Day:
         return dataclasses.replace(day, told=(said,)) if start is None and why is not None else day
 
 
+@functools.lru_cache(maxsize=64)
 def thinned(count: int, wanted: int) -> np.ndarray:
-    """Evenly spaced indices of `wanted` draws among `count`."""
-    return np.unique(np.linspace(0, count - 1, min(wanted, count)).round().astype(int))
+    """Evenly spaced indices of `wanted` draws among `count`, to be read only."""
+    found = np.unique(np.linspace(0, count - 1, min(wanted, count)).round().astype(int))
+    found.flags.writeable = False
+    return found
 
 
 def reading_times(worlds, spec, span, at=None) -> list[tuple[float, int]]:
@@ -113,10 +116,8 @@ def _program(kernel: Kernel, names: tuple[str, ...], given_start: bool):
         extras = extras._replace(noise=draw.get("noise"), sets=draw["sets"], held=draw.get("held"))
         x0 = kernel.model.spec.state(draw["x0"]) if given_start else kernel.start_state(system, data.mesh, extras)
         stepper = Repeated(sized(kernel.stepper, draw), substeps)
-        watch = recorder(system.spec, names)
         reads = readers(kernel, values, draw["reading"]) if "reading" in draw else None
-        path, acts = states(system, kernel.layout, stepper, data.mesh, x0, extras, watch, reads)
-        return course(path, data.mesh, len(names), acts)
+        return course(system, kernel.layout, stepper, data.mesh, x0, extras, names, reads)
 
     return Lanes(lane, (0, None, None))
 
@@ -142,6 +143,9 @@ def readers(kernel: Kernel, values, key):
     return {name: reader(name) for name in {rule.reads: None for rule in kernel.layout.rules if rule.reads}}
 
 
+_PLAIN = RK4(1)
+
+
 def _choice(fit: Fit, day: Day, exact: bool, watched: bool) -> Choice:
     """How to solve the worlds of a day: always as the day itself would be, so that they agree until they differ."""
     model, asked = fit.model, fit.model.solver
@@ -155,7 +159,7 @@ def _choice(fit: Fit, day: Day, exact: bool, watched: bool) -> Choice:
         pilot = Pilot(model.system, day.world, model.start)
         rate, far = pilot.rate, pilot.far
     step, said = min(0.35 / rate, 2.5 / far, model.spec.grid or np.inf), f"fastest rate {rate:.3g}/{model.spec.time}"
-    return Choice(Exact.of(model.spec) if exact else RK4(1), step, said, rate=rate)
+    return Choice(Exact.of(model.spec) if exact else _PLAIN, step, said, rate=rate)
 
 
 def kernel_of(fit: Fit, day: Day, worlds) -> tuple[Kernel, Choice]:
@@ -171,7 +175,7 @@ def kernel_of(fit: Fit, day: Day, worlds) -> tuple[Kernel, Choice]:
     exact = exact and not (layout.clamped or layout.noise or layout.stretches or layout.edits)
     amounts, times = (sum(getattr(e, name) > 0 for e in day.bound.latent) for name in ("amount_sd", "time_sd"))
     choice = dataclasses.replace(_choice(fit, day, exact, bool(layout.triggered)), drive=drive)
-    return Kernel(model, layout, choice.stepper, tuple(sorted(groups.items())), amounts, times), choice
+    return Kernel(model, striding(layout, choice.stepper), choice.stepper, tuple(sorted(groups.items())), amounts, times), choice
 
 
 def values_of(fit, day, kernel, index, prior, key):
@@ -374,7 +378,7 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
             how = {"draws": draws, "key": key, "prior": prior}
             for own, world, mesh in zip(each, worlds, meshes, strict=True):
                 own["held"] = _held(fit, day, world, mesh, kernel.layout, len(index), how)
-        program, refine = _program(kernel, names, given_start), kernel.stepper.refined() is not None
+        program, refine = _program(kernel, names, given_start), kernel.stepper.refines
         size = len(spec.states), kernel.stepper.cost(len(spec.states))
 
         def instead():  # steps find their own length, but what is watched or random is looked at as often
@@ -382,7 +386,7 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
             stable = _program(dataclasses.replace(kernel, stepper=Controlled()), names, given_start)
             return stable, data(meshes if held else laid(2.0 * span, ())[1])
 
-        how: dict[str, Any] = {"refine": refine, "tol": tol, "width": tile(*size), "cost": len(nodes) * size[1]}
+        how: dict[str, Any] = {"refine": refine, "tol": tol, "width": tile(*size), "cost": int(np.sum(meshes[0].steps)) * size[1]}
         solved: Solved = solve_draws(program, each, data(meshes), instead=instead, **how)
     rows = failures(
         solved,

@@ -71,11 +71,9 @@ def test_a_late_reading_of_what_has_decayed_loses_no_body():
 
 def test_two_wrong_solutions_that_agree_where_they_are_read_are_told_by_their_states():
     def made(states):
-        marks = np.broadcast_to(np.asarray(states, float), (MARKS,)).reshape(1, 1, MARKS, 1).copy()
-        return Course(
-            np.ones((1, 1, 2, 1)), Acts(*[np.zeros((1, 1))] * 4), marks, np.array([[[1.0, np.abs(marks).max()]]]),
-            np.full((1, 1, 2), -1),
-        )  # fmt: skip
+        marks = np.broadcast_to(np.asarray(states, float), (MARKS,)).reshape(1, 1, MARKS)
+        size = np.array([[1.0, np.abs(marks).max()]])
+        return [Course(np.ones((1, 1, 2)), Acts(*[np.zeros(1)] * 4), marks, size, np.full((1, 2), -1))]
 
     wild = (-1.0) ** np.arange(MARKS)
     assert _compare(made(wild), made(0.5 * wild)).error[0] > 1e-3

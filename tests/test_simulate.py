@@ -1,5 +1,6 @@
 """The simulator: orders, nodes, windows, worlds, gradients, failures, and one trace a shape."""
 
+import dataclasses
 import functools
 
 import jax
@@ -24,12 +25,13 @@ from hybridtwin.physiology import (
 from hybridtwin.physiology.glucose.t1d import Gut
 from hybridtwin.records import Person
 from hybridtwin.signals import Dose, Regimen, Signal
+from hybridtwin.simulate.course import course
 from hybridtwin.simulate.layout import LAST
 from hybridtwin.simulate.linear import matrix_exponential
 from hybridtwin.simulate.mesh import lay, layout_of
 from hybridtwin.simulate.rules import FIRST
 from hybridtwin.simulate.solve import Extras, observer, states
-from hybridtwin.simulate.steppers import RK4, Adaptive, Chebyshev, Exact, Heun, Tsit5
+from hybridtwin.simulate.steppers import RK4, Adaptive, Chebyshev, Exact, Heun, Repeated, Tsit5
 from hybridtwin.simulate.verb import simulate
 from hybridtwin.system import Scalar
 
@@ -142,6 +144,30 @@ def test_jumps_windows_and_knots_fall_on_nodes_and_worlds_share_them():
     assert b.jump.sum() == a.jump.sum() and b.jump[b.t == 6.6].sum() == 50.0
     assert np.array_equal(b.override[:, 0], (b.t >= 7.0) & (b.t < 9.5))
     assert a.rate[:, 0] @ np.append(np.diff(a.t), 0.0) == pytest.approx(20.0)
+
+
+def test_steps_between_nodes_are_those_that_nodes_would_be_and_agree_with_the_closed_form():
+    """100 mg into a vein: exponential decay. What is largest is seen at nodes, and where a lane is at the ends of stretches."""
+    spec, reads = OneCompartment.spec, [(t, LAST) for t in (0.0, 3.1, 20.0)]
+    (lived,) = worlds_of(spec, one_bolus())
+    found = []
+    with jax.enable_x64(True):
+        for strides in (1, 4):
+            layout = dataclasses.replace(layout_of([lived], spec), strides=strides)
+            mesh = lay([lived], spec, layout, reads, max_step=0.5)[0]
+
+            def lane(mesh, count, layout=layout):
+                extras = Extras(*[jnp.zeros(0)] * 3)
+                return course(VEIN, layout, Repeated(RK4(), count), mesh, VEIN.initial(None), extras, ("C",))
+
+            found.append((mesh, jax.tree.map(np.asarray, jax.jit(lane)(mesh, 2))))
+    (every, plain), (some, strode) = found
+    assert every.steps.max() == 1 and some.steps.max() == 4 and len(some.t) < len(every.t) / 2
+    assert some.steps[:-1].sum() == len(every.t) - 1 and np.isin(some.t, every.t).all()
+    np.testing.assert_allclose(strode.values, plain.values, rtol=1e-13)
+    np.testing.assert_allclose(strode.values[0], 100.0 / V * np.exp(-CL / V * np.array([0.0, 3.1, 20.0])), rtol=1e-7)
+    np.testing.assert_allclose(strode.size, [100.0 / V, 100.0], rtol=1e-12)
+    assert list(strode.broken) == [-1, 0] and np.all(np.diff(strode.marks[0]) <= 0)
 
 
 def test_doing_nothing_is_bit_identical_and_worlds_agree_before_the_start():

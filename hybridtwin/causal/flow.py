@@ -22,12 +22,11 @@ from hybridtwin.errors import InterventionError, SolveError
 from hybridtwin.interventions import Course
 from hybridtwin.kernel import Data, Kernel
 from hybridtwin.signals import Signal
-from hybridtwin.simulate.course import course, recorder
+from hybridtwin.simulate.course import course
 from hybridtwin.simulate.layout import bucket, pad
 from hybridtwin.simulate.mesh import lay
 from hybridtwin.simulate.rules import FIRST, acts_of, stretch_of
 from hybridtwin.simulate.run import solve_draws, tile
-from hybridtwin.simulate.solve import states
 from hybridtwin.simulate.steppers import Repeated
 from hybridtwin.worlds import kernel_of, overridden, readers, reading_keys, reading_times, settings, thinned, values_of
 
@@ -44,10 +43,9 @@ def _program(kernel: Kernel, names: tuple[str, ...], begins: bool):
         mesh = data.mesh
         mesh = mesh._replace(signal=mesh.signal + row["signals"][None], covariate=mesh.covariate + row["covariates"][None])
         x0 = kernel.start_state(system, mesh, extras) if begins else kernel.model.spec.state(row["x0"])
-        watch, stepper = recorder(system.spec, names), Repeated(kernel.stepper, substeps)
+        stepper = Repeated(kernel.stepper, substeps)
         reads = readers(kernel, row["values"], row["reading"]) if "reading" in row else None
-        path, acts = states(system, kernel.layout, stepper, mesh, x0, extras, watch, reads, row.get("care"))
-        return course(path, mesh, len(names), acts)
+        return course(system, kernel.layout, stepper, mesh, x0, extras, names, reads, row.get("care"))
 
     return Lanes(lane, (0, None, None))
 
@@ -297,7 +295,7 @@ class Flow:
             lanes["care"] = care_of(self.memory, kernel.layout, x or {}, self.moments[k], count)
         if self._keys is not None:
             lanes["reading"] = self._keys[self._which(rows)]
-        program, refine = _program(kernel, names, x is None), kernel.stepper.refined() is not None
+        program, refine = _program(kernel, names, x is None), kernel.stepper.refines
         solved = solve_draws(program, [lanes], [data], refine=refine, tol=self.tol, width=tile(len(self.spec.states)))
         return solved._replace(values=solved.values[:, :, : len(reads)]), time
 

@@ -84,10 +84,10 @@ def _program(kernel, names: tuple[str, ...], given_start: bool):
             return found.values, found
 
         values, slopes, found = jax.jvp(course, (real,), (along,), has_aux=True)
-        count = values.shape[-1]
-        most = jnp.max(jnp.where(jnp.isfinite(slopes), jnp.abs(slopes), 0.0), axis=0)
+        count = len(values)
+        most = jnp.max(jnp.where(jnp.isfinite(slopes), jnp.abs(slopes), 0.0), axis=1)
         size = jnp.concatenate([found.size[:count], most, found.size[count:]])
-        return found._replace(values=jnp.concatenate([values, slopes], axis=-1), size=size)
+        return found._replace(values=jnp.concatenate([values, slopes]), size=size)
 
     return Lanes(both, (0, None, None))
 
@@ -213,7 +213,7 @@ def derivatives(
         program = _program(kernel, names, given)
         stable = functools.partial(_program, dataclasses.replace(kernel, stepper=Rosenbrock()), names, given)
         width = tile(len(fit.model.spec.states))
-        refine = kernel.stepper.refined() is not None
+        refine = kernel.stepper.refines
         solved = solve_draws(program, each, datas, refine=refine, tol=tol, instead=stable, width=width)
     found: list[list[Tangent]] = [[] for _ in outcomes]
     for w, (d, (_, _, time, late)) in enumerate(zip(directions, parts, strict=True)):

@@ -1,10 +1,9 @@
 """Rules of care inside the integration of one lane: when they act, what it does, and how a step is split at the moment.
 
 A rule that looks at certain nodes (`Rescue`) costs a comparison at each node. A rule that acts at the moment itself (`When`)
-makes a step a small loop: try the rest of the step; if a cubic Hermite polynomial of the watched value (from the states and
-rates at both ends) passes the level, land there instead, correct the moment by Newton's method on the step itself, act, and
-go on with what is left of the step. Lanes are at different places of that loop at the same time, so that one lane's events
-do not make others wait sub-step by sub-step.
+makes a sub-step a try: if a cubic Hermite polynomial of the watched value (from the states and rates at both ends) passes the
+level, a small loop lands there instead, corrects the moment by Newton's method on the step itself, acts, and goes on with
+what is left of the sub-step. Where no lane of a batch has an event the loop does not turn: most sub-steps are one try.
 
 The last Newton correction is also the derivative of the moment: with t* = t - (v(t) - level) / v'(t) and v' held fixed, dt*/dp
 = -(dv/dp) / v', which is the implicit function theorem. Forward mode goes through; reverse mode does not go through a loop of
@@ -22,6 +21,7 @@ from hybridtwin.simulate.steppers import Repeated
 
 _LANDINGS = (3, 6)  # least and most: two corrections make the derivative right, more are for steps far too long
 _CROSS, _TIMED, _RECOVER = 0, 1, 2
+_POLISH = 4  # Newton steps on the cubic
 _PIECES = 8  # the cubic is looked at this often in a step: a dip between two of them that goes back is missed
 
 
@@ -160,23 +160,42 @@ def settle(rules, segment, x, care, now, on=True):
 
 def first_passage(v0, v1, d0, d1):
     """Where in [0, 1] the cubic with these values and slopes at its ends first reaches zero from above; inf: nowhere."""
+    c, d = 3 * (v1 - v0) - 2 * d0 - d1, d0 + d1 - 2 * (v1 - v0)
 
     def cubic(s):
-        b, c = d0, 3 * (v1 - v0) - 2 * d0 - d1
-        return v0 + s * (b + s * (c + s * (d0 + d1 - 2 * (v1 - v0))))
+        return v0 + s * (d0 + s * (c + s * d))
 
-    grid = jnp.arange(1, _PIECES + 1) / _PIECES
-    passed = jnp.append(cubic(grid[:-1]), v1) <= 0
-    high = grid[jnp.argmax(passed)]
+    high = jnp.where(v1 <= 0, 1.0, jnp.inf)
+    for i in range(_PIECES - 1, 0, -1):
+        high = jnp.where(cubic(i / _PIECES) <= 0, i / _PIECES, high)
+    passed = high <= 1.0
 
-    def halve(_, bracket):
-        low, high = bracket
-        middle = 0.5 * (low + high)
-        above = cubic(middle) > 0
-        return jnp.where(above, middle, low), jnp.where(above, high, middle)
+    def polish(_, bracket):  # Newton's method inside a bracket; on the step itself it does the rest
+        low, s, high = bracket
+        value = cubic(s)
+        low, high = jnp.where(value > 0, s, low), jnp.where(value > 0, high, s)
+        new = s - value / (d0 + s * (2 * c + 3 * s * d))
+        return low, jnp.where((new >= low) & (new <= high), new, 0.5 * (low + high)), high
 
-    low, high = lax.fori_loop(0, 14, halve, (high - 1 / _PIECES, high))  # to 1e-5; Newton on the step does the rest
-    return jnp.where(v0 <= 0, 0.0, jnp.where(jnp.any(passed), 0.5 * (low + high), jnp.inf))
+    s = lax.fori_loop(0, _POLISH, polish, (high - 1 / _PIECES, high - 0.5 / _PIECES, high))[1]
+    return jnp.where(v0 <= 0, 0.0, jnp.where(passed, s, jnp.inf))
+
+
+def _of(values, which):
+    """Entry `which` of values (R,): chosen among a few, which batched lanes do sooner than they gather."""
+    found = values[0]
+    for r in range(1, len(values)):
+        found = jnp.where(which == r, values[r], found)
+    return found
+
+
+class _Tried(NamedTuple):
+    """A stretch in which nothing happened."""
+
+    x: Any  # state at its end
+    w: jax.Array  # (D,) paths of the process noise there
+    begin: tuple[jax.Array, jax.Array]  # `_margins` (R,) at both ends
+    end: tuple[jax.Array, jax.Array]
 
 
 class _Where(NamedTuple):
@@ -192,7 +211,7 @@ class _Where(NamedTuple):
     kind: jax.Array  # what happens there
     x: Any
     care: Care
-    w: jax.Array  # (D,) paths of the process noise
+    w: jax.Array
 
 
 def _margins(rules, segment, care, value, speed, length):
@@ -207,19 +226,32 @@ def _margins(rules, segment, care, value, speed, length):
     return jnp.where(care.recovered, acting, missing), jnp.where(care.recovered, 1.0, -1.0) * side * speed
 
 
-def _next_event(rules, segment, care, now, goal, ends):
-    """The first thing that happens in the stretch: (fraction of it or inf, rule, kind)."""
-    (v0, d0), (v1, d1) = ends
-    fraction = jax.vmap(first_passage)(v0, v1, d0 * goal, d1 * goal)
+def _may_happen(rules, segment, care, now, goal):
+    """(R,): may something happen to each rule at all, and does it wait for its time (else for its level)?"""
     waiting = care.recovered & (care.ready > now + 1e-9 * jnp.maximum(goal, 1e-300))
-    timed = jnp.where(care.ready <= now + goal, (care.ready - now) / jnp.where(goal > 0, goal, 1.0), jnp.inf)
     able = care.recovered | jnp.array([rule.recovers for rule in rules])
     ends_of = jnp.array([rule.at_most if not rule.looks else -1 for rule in rules], jnp.int32)
-    alive = segment.watch & (care.count <= ends_of) & able
+    return segment.watch & (care.count <= ends_of) & able, waiting
+
+
+def _suspect(rules, segment, care, now, goal, tried: _Tried):
+    """May something happen in the stretch? A cubic stays above zero where its control points do."""
+    (v0, d0), (v1, d1) = tried.begin, tried.end
+    alive, waiting = _may_happen(rules, segment, care, now, goal)
+    above = (v0 > 0) & (v1 > 0) & (v0 + d0 * goal / 3 > 0) & (v1 - d1 * goal / 3 > 0)
+    return jnp.any(alive & jnp.where(waiting, care.ready <= now + goal, ~above))
+
+
+def _next_event(rules, segment, care, now, goal, tried: _Tried):
+    """The first thing that happens in the stretch: (fraction of it or inf, rule, kind)."""
+    (v0, d0), (v1, d1) = tried.begin, tried.end
+    fraction = jax.vmap(first_passage)(v0, v1, d0 * goal, d1 * goal)
+    alive, waiting = _may_happen(rules, segment, care, now, goal)
+    timed = jnp.where(care.ready <= now + goal, (care.ready - now) / jnp.where(goal > 0, goal, 1.0), jnp.inf)
     found = jnp.where(alive, jnp.where(waiting, timed, fraction), jnp.inf)
     who = jnp.argmin(found)
-    kind = jnp.where(waiting, _TIMED, jnp.where(care.recovered, _CROSS, _RECOVER))[who]
-    return lax.stop_gradient(found[who]), who.astype(jnp.int32), kind.astype(jnp.int32)
+    kind = _of(jnp.where(waiting, _TIMED, jnp.where(care.recovered, _CROSS, _RECOVER)), who)
+    return lax.stop_gradient(_of(found, who)), who.astype(jnp.int32), kind.astype(jnp.int32)
 
 
 def _chosen(condition, a, b):
@@ -249,62 +281,81 @@ def cross(rules, stepper, segment, t, h, x, care, w):
     Under process noise there is no smooth flow to search: the moment is where the straight line between the ends of a
     sub-step passes the level, and the state there is that of the path at that moment.
     """
-    noisy = segment.noise is not None
-    whole = isinstance(stepper, Repeated) and stepper.stepper.refined() is not None
-    count = stepper.count if whole else 1
+    whole = isinstance(stepper, Repeated) and stepper.stepper.refines
     inner = stepper.inner if isinstance(stepper, Repeated) else stepper
+    count = stepper.times if whole else 1
     step = h / count
 
     def one(here):
-        now, off = t + here.step * step + here.at, left_by(rules, here.care)
-
-        def rates(s, y):
-            return segment.rates(s, y, off)
-
-        def seen(s, y):
-            return jax.jvp(lambda s, y: segment.measured(s, y, off), (s, y), (jnp.ones_like(s), rates(s, y)))
-
-        x1, w1 = inner.advance(rates, now, here.goal, here.x), here.w
-        if noisy:
-            x1, w1 = segment.noise(x1, here.x, now, here.goal, here.w, off)
-        ends = [seen(now, here.x), seen(now + here.goal, x1)]
-        if noisy:
-            straight = (ends[1][0] - ends[0][0]) / jnp.where(here.goal > 0, here.goal, 1.0)
-            ends = [(value, straight) for value, _ in ends]
-        begin, end = (_margins(rules, segment, here.care, *pair, step) for pair in ends)
-        fraction, who, kind = _next_event(rules, segment, here.care, now, here.goal, (begin, end))
-        v, d = end[0][here.who], lax.stop_gradient(end[1][here.who])
-        trying = here.landing == 0
-        found = trying & (fraction <= 1.0)
-        near = (here.landing >= _LANDINGS[0]) & (jnp.abs(v) <= 1e-9 * jnp.abs(d * step))
-        arrived = ~trying & (noisy | (here.kind == _TIMED) | near | (here.landing >= _LANDINGS[1]) | (here.goal <= 0))
-        accepted = (trying & ~found) | arrived
-        # where to try next: the cubic's root, Newton's correction of it, or what is left of the sub-step
-        low = jnp.where(v > 0, lax.stop_gradient(here.goal), here.low)
-        high = jnp.where(v > 0, here.high, lax.stop_gradient(here.goal))
-        newton = jnp.where(d < 0, here.goal - v / jnp.where(d < 0, d, -1.0), jnp.inf)
-        corrected = jnp.where((newton >= low) & (newton <= high), newton, 0.5 * (low + high))
-        goal = jnp.where(trying, jnp.where(kind == _TIMED, here.care.ready[who] - now, fraction * here.goal), corrected)
-        x2, care = _arrive(rules, segment, here, x1, now + here.goal)
-        x2 = _chosen(accepted, _chosen(arrived, x2, x1), here.x)
-        at = here.at + jnp.where(arrived, here.goal, 0.0)
-        left = step - at
-        next_step = (trying & ~found) | (arrived & (left <= 1e-12 * jnp.abs(step)))
-        return _Where(
-            here.step + next_step.astype(jnp.int32),
-            jnp.where(next_step, 0.0, at),
-            jnp.where(accepted, jnp.where(next_step, step, left), goal),
-            jnp.where(accepted, 0, here.landing + 1),
-            jnp.where(trying, 0.0, low),
-            jnp.where(trying, lax.stop_gradient(here.goal), high),
-            jnp.where(found, who, here.who),
-            jnp.where(found, kind, here.kind),
-            x2,
-            _chosen(arrived, care, here.care),
-            _chosen(accepted, w1, here.w),
+        now = t + here.step * step + here.at
+        tried = _try(rules, inner, segment, now, here.goal, here.x, here.care, here.w, step)
+        busy = (here.landing > 0) | _suspect(rules, segment, here.care, now, here.goal, tried)
+        quiet = here._replace(step=here.step + 1, at=zero, goal=step, x=tried.x, w=tried.w)
+        # A loop of one turn where any lane of a batch is busy, and of none elsewhere: both sides of a choice would be computed.
+        turn = busy, here
+        _, after = lax.while_loop(
+            lambda turn: turn[0], lambda turn: (jnp.array(False), _onward(rules, segment, now, step, turn[1], tried)), turn
         )
+        return _chosen(busy, after, quiet)
 
     zero, none = jnp.zeros_like(step), jnp.zeros((), jnp.int32)
     start = _Where(jnp.where(h > 0, 0, count).astype(jnp.int32), zero, step, none, zero, step, none, none, x, care, w)
     end = lax.while_loop(lambda here: here.step < count, one, start)
     return end.x, end.care, end.w
+
+
+def _try(rules, inner, segment, now, goal, x, care, w, step) -> _Tried:
+    """The stretch `goal` of a sub-step as it is if nothing happens in it."""
+    off = left_by(rules, care)
+
+    def rates(s, y):
+        return segment.rates(s, y, off)
+
+    def seen(s, y):
+        return jax.jvp(lambda s, y: segment.measured(s, y, off), (s, y), (jnp.ones_like(s), rates(s, y)))
+
+    x1, w1 = inner.advance(rates, now, goal, x), w
+    if segment.noise is not None:
+        x1, w1 = segment.noise(x1, x, now, goal, w, off)
+    ends = [seen(now, x), seen(now + goal, x1)]
+    if segment.noise is not None:
+        straight = (ends[1][0] - ends[0][0]) / jnp.where(goal > 0, goal, 1.0)
+        ends = [(value, straight) for value, _ in ends]
+    begin, end = (_margins(rules, segment, care, value, speed, step) for value, speed in ends)
+    return _Tried(x1, w1, begin, end)
+
+
+def _onward(rules, segment, now, step, here: _Where, tried: _Tried) -> _Where:
+    """What follows from a try, begun `now`, of the rest of a sub-step or of landing on an event in it."""
+    noisy = segment.noise is not None
+    fraction, who, kind = _next_event(rules, segment, here.care, now, here.goal, tried)
+    v, d = _of(tried.end[0], here.who), lax.stop_gradient(_of(tried.end[1], here.who))
+    trying = here.landing == 0
+    found = trying & (fraction <= 1.0)
+    near = (here.landing >= _LANDINGS[0]) & (jnp.abs(v) <= 1e-9 * jnp.abs(d * step))
+    arrived = ~trying & (noisy | (here.kind == _TIMED) | near | (here.landing >= _LANDINGS[1]) | (here.goal <= 0))
+    accepted = (trying & ~found) | arrived
+    # where to try next: the cubic's root, Newton's correction of it, or what is left of the sub-step
+    low = jnp.where(v > 0, lax.stop_gradient(here.goal), here.low)
+    high = jnp.where(v > 0, here.high, lax.stop_gradient(here.goal))
+    newton = jnp.where(d < 0, here.goal - v / jnp.where(d < 0, d, -1.0), jnp.inf)
+    corrected = jnp.where((newton >= low) & (newton <= high), newton, 0.5 * (low + high))
+    goal = jnp.where(trying, jnp.where(kind == _TIMED, _of(here.care.ready, who) - now, fraction * here.goal), corrected)
+    x2, care = _arrive(rules, segment, here, tried.x, now + here.goal)
+    x2 = _chosen(accepted, _chosen(arrived, x2, tried.x), here.x)
+    at = here.at + jnp.where(arrived, here.goal, 0.0)
+    left = step - at
+    next_step = (trying & ~found) | (arrived & (left <= 1e-12 * jnp.abs(step)))
+    return _Where(
+        here.step + next_step.astype(jnp.int32),
+        jnp.where(next_step, 0.0, at),
+        jnp.where(accepted, jnp.where(next_step, step, left), goal),
+        jnp.where(accepted, 0, here.landing + 1),
+        jnp.where(trying, 0.0, low),
+        jnp.where(trying, lax.stop_gradient(here.goal), high),
+        jnp.where(found, who, here.who),
+        jnp.where(found, kind, here.kind),
+        x2,
+        _chosen(arrived, care, here.care),
+        _chosen(accepted, tried.w, here.w),
+    )

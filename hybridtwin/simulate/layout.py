@@ -34,6 +34,7 @@ class Layout:
     rules: tuple[Rule, ...] = ()
     noise: tuple[tuple[str, bool], ...] = ()  # states whose process noise is drawn by a key, see `Spec.noise`
     stretches: int = 0  # of the inferred paths of the process noise, which are then unknowns
+    strides: int = 1  # steps of the integration from one node to the next, at most
 
     @property
     def looking(self) -> tuple[int, ...]:
@@ -44,6 +45,19 @@ class Layout:
     def triggered(self) -> tuple[int, ...]:
         """Places of the rules that act at the moment itself."""
         return tuple(i for i, rule in enumerate(self.rules) if not rule.looks)
+
+
+_STRIDES = 4  # steps are about a quarter of the fastest time constant: nodes are one apart
+
+
+def striding(layout: Layout, stepper) -> Layout:
+    """The same layout with several steps from node to node, for worlds: what a node costs beside its steps is more than they.
+
+    Not where doses move among the nodes, each draw's own (lanes would wait for each other), where states are held above 0
+    at nodes, or where steps cannot be refined. Inference keeps a node a step: reverse mode goes through no loop of that kind.
+    """
+    whole = layout.moving or layout.stretches or not stepper.refines
+    return layout if whole else dataclasses.replace(layout, strides=_STRIDES)
 
 
 class Steady(NamedTuple):
@@ -80,6 +94,7 @@ class Mesh(NamedTuple):
     """Arrays of one world on one mesh; every leading axis K counts nodes. Times in the system's unit."""
 
     t: np.ndarray  # (K,)
+    steps: np.ndarray  # (K,) equal steps from this node to the next
     jump: np.ndarray  # (K, len(layout.jumps)) amounts in dose units
     rate: np.ndarray  # (K, len(layout.rates)) from this node on
     signal: np.ndarray  # (K, S) value at the node
@@ -115,52 +130,35 @@ def bucket(n: int, octave: int = 8) -> int:
     return -(-n // step) * step
 
 
+_WHOLE = ("steady", "moving", "read", "rule", "cells", "drive")
+NODES = tuple(name for name in Mesh._fields if name not in _WHOLE)  # what of a mesh is one entry a node
+_STILL = {"jump", "rate", "slope", "clamp_slope", "latent_jump", "latent_rate", "reset", "watch", "set", "measure",
+          "portion", "first", "latent_portion"}  # fmt: skip
+_FILL = {"steps": 1} | dict.fromkeys(_STILL, 0)  # the others stay as they are at the last node
+
+
+def _grown(a, n, fill):
+    """An array with n more entries: `fill`, or the last again."""
+    if n == 0:
+        return a
+    if a.ndim > 1 and a.shape[-1] == 0:  # what this layout has none of
+        return np.zeros((len(a) + n, *a.shape[1:]), a.dtype)
+    more = np.repeat(a[-1:], n, axis=0) if fill is None else np.full((n, *a.shape[1:]), fill, a.dtype)
+    return np.concatenate([a, more])
+
+
 def pad(mesh, width, reads, moving):
     """The same mesh with nodes, readings and moving doses padded by ones that do nothing: people then share a shape."""
-    extra = width - len(mesh.t)
-
-    def grow(a, n, fill):
-        if n == 0:
-            return a
-        if a.ndim > 1 and a.shape[-1] == 0:  # what this layout has none of
-            return np.zeros((len(a) + n, *a.shape[1:]), a.dtype)
-        more = np.repeat(a[-1:], n, axis=0) if fill is None else np.full((n, *a.shape[1:]), fill, a.dtype)
-        return np.concatenate([a, more])
-
-    quiet = {"jump", "rate", "slope", "clamp_slope", "latent_jump", "latent_rate", "reset", "watch", "set", "measure"}
-    quiet |= {"portion", "first", "latent_portion"}
-    nodes = {
-        name: grow(getattr(mesh, name), extra, 0 if name in quiet else None)
-        for name in (
-            "t",
-            "jump",
-            "rate",
-            "signal",
-            "slope",
-            "covariate",
-            "occasion",
-            "reset",
-            "set",
-            "override",
-            "clamp",
-            "clamp_value",
-            "clamp_slope",
-            "watch",
-            "measure",
-            "latent_jump",
-            "latent_rate",
-            "portion",
-            "first",
-            "latent_portion",
+    extra, more = width - len(mesh.t), moving - len(mesh.moving.time)
+    if more:
+        still = Moving(
+            *(
+                _grown(a, more, -1 if a.dtype == np.int32 and name in ("latent", "shift") else 0)
+                for name, a in zip(Moving._fields, mesh.moving, strict=True)
+            )
         )
-    }
-    more = moving - len(mesh.moving.time)
-    still = Moving(
-        *(
-            grow(a, more, -1 if a.dtype == np.int32 and name in ("latent", "shift") else 0)
-            for name, a in zip(Moving._fields, mesh.moving, strict=True)
-        )
-    )
-    real = np.arange(moving) < moving - more
-    still = still._replace(time=np.where(real, still.time, mesh.t[-1]), ceiling=np.where(real, still.ceiling, np.inf))
-    return mesh._replace(**nodes, moving=still, read=grow(mesh.read, reads - len(mesh.read), 0))
+        real = np.arange(moving) < moving - more
+        last = np.where(real, still.time, mesh.t[-1]), np.where(real, still.ceiling, np.inf)
+        mesh = mesh._replace(moving=still._replace(time=last[0], ceiling=last[1]))
+    nodes = {name: _grown(getattr(mesh, name), extra, _FILL.get(name)) for name in NODES} if extra else {}
+    return mesh._replace(**nodes, read=_grown(mesh.read, reads - len(mesh.read), 0))

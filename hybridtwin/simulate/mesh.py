@@ -11,6 +11,7 @@ its own, in front of the dose's node. The state recorded at a node is the state 
 
 import bisect
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -192,27 +193,28 @@ def _windows(world, layout):
 class _Nodes:
     """Nodes at the union of all events: times, and where each event of the record's order stands."""
 
-    def __init__(self, events, max_step):
-        times = np.array([e[0] for e in events])
-        order = np.argsort(times, kind="stable")
-        snapped = times[order].copy()
-        for i in range(1, len(snapped)):  # times that differ by rounding alone are one time
-            if snapped[i] - snapped[i - 1] <= 1e-9 * max(1.0, abs(snapped[i])):
-                snapped[i] = snapped[i - 1]
-        snap = dict(zip(times[order], snapped, strict=True))
+    def __init__(self, events, max_step, strides=1):
+        times = sorted({float(e[0]) for e in events})
+        snap = dict(zip(times, times, strict=True))
+        for early, late in itertools.pairwise(times):  # times that differ by rounding alone are one time
+            if late - snap[early] <= 1e-9 * max(1.0, abs(late)):
+                snap[late] = snap[early]
         rows = sorted({(snap[t], rank, read) for t, rank, read in events})
-        nodes, self._place, has_read = [], {}, False
+        nodes, steps, self._place, has_read = [], [], {}, False
         for t, rank, read in rows:
             if not nodes or nodes[-1] != t or (has_read and not read):
                 if nodes and nodes[-1] < t:
-                    pieces = int(np.ceil((t - nodes[-1]) / max_step - 1e-9))
-                    step, last = (t - nodes[-1]) / max(pieces, 1), nodes[-1]
-                    nodes.extend(i * step + last for i in range(1, pieces))
+                    pieces = max(math.ceil((t - nodes[-1]) / max_step - 1e-9), 1)
+                    step, last, looks = (t - nodes[-1]) / pieces, nodes[-1], -(-pieces // strides)
+                    at = [pieces * i // looks for i in range(looks + 1)]
+                    nodes.extend(i * step + last for i in at[1:-1])
+                    steps[-1:] = [b - a for a, b in itertools.pairwise(at)]
                 nodes.append(t)
+                steps.append(1)
                 has_read = False
             has_read |= read
             self._place[t, rank, read] = len(nodes) - 1
-        self._snap, self.t = snap, np.array(nodes)
+        self._snap, self.t, self.steps = snap, np.array(nodes), np.array(steps, np.int32)
 
     def at(self, time, rank, read=False):
         """The node of an event."""
@@ -267,8 +269,8 @@ def lay(worlds, spec, layout, reads, *, max_step, occasions=None, knots=(), driv
     """One mesh a world, all on the union of their nodes.
 
     **Arguments:** `reads`: (time, rank) of every reading wanted, in any order (rank `LAST`: after everything at that
-    time); `max_step`: longest segment, in system time; `occasions`: group -> sorted edges between occasions;
-    `knots`: further node times; `drive`: knots of the inferred paths of the process noise.
+    time); `max_step`: longest step, in system time (`layout.strides` of them may lie between two nodes); `occasions`: group ->
+    sorted edges between occasions; `knots`: further node times; `drive`: knots of the inferred paths of the process noise.
 
     **Returns:** list of `Mesh`, all of the same shapes.
     """
@@ -284,7 +286,7 @@ def lay(worlds, spec, layout, reads, *, max_step, occasions=None, knots=(), driv
     ]
     events += [(float(t), int(rank), True) for t, rank in reads]
     events += [(t, FIRST, True) for world in worlds for t in fronts(world, spec.time)]
-    nodes = _Nodes([e for e in events if e[0] >= start], max_step)
+    nodes = _Nodes([e for e in events if e[0] >= start], max_step, layout.strides)
     if spec.step is not None:
         _whole_steps(nodes.t, start, spec)
     read = np.array([nodes.at(float(t), int(rank), True) for t, rank in reads], dtype=np.int32)
@@ -452,6 +454,7 @@ def _lay_one(world, spec, layout, entries, nodes, read, occasions, drive):
 
     return Mesh(
         t=nodes.t,
+        steps=nodes.steps,
         jump=jump,
         rate=rate,
         signal=columns([v for v, _ in signals]),

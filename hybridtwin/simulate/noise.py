@@ -137,7 +137,7 @@ def milstein(here, layout, paths: Wiener, inputs, get, put, held):
 
 def wander(stepper, rates, add, t, h, x, w):
     """State and paths at t + h, in equal sub-steps. `add`: see `milstein`."""
-    count, inner = (stepper.count, stepper.inner) if isinstance(stepper, Repeated) else (1, stepper)
+    count, inner = (stepper.times, stepper.inner) if isinstance(stepper, Repeated) else (1, stepper)
     step = h / count
 
     def one(i, carry):

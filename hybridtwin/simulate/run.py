@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from hybridtwin.engine import devices, side_by_side
-from hybridtwin.packing import Packed
+from hybridtwin.packing import Packed, Packing
 from hybridtwin.simulate.course import Course
 from hybridtwin.simulate.events import Acts
 from hybridtwin.simulate.failures import FINE, LOOSE, NOT_FINITE, OVERFLOW, UNSETTLED
@@ -60,35 +60,48 @@ class _Check(NamedTuple):
 
     error: np.ndarray  # (L,) largest difference, relative to the largest value that is read of that output
     gross: np.ndarray  # (L,) the same relative to its largest value anywhere
-    worst: np.ndarray  # (L, 2) reading and output of `error`
+    worst: np.ndarray  # (L, 2) reading and output of `error` where that is beyond the tolerance
 
 
-def _relative(coarse, fine, size, rounding=0.0):
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        return np.maximum(np.abs(coarse - fine) - rounding, 0.0) / np.where(size > 0, size, 1.0)
+def _relative(apart, size, rounding=0.0):
+    return np.maximum(apart - rounding, 0.0) / np.where(size > 0, size, 1.0)
 
 
-def _compare(coarse: Course, fine: Course) -> _Check:
-    count, peak = fine.values.shape[-1], np.max(fine.size, axis=0)[None, :, None, :]
-    with np.errstate(invalid="ignore"):
-        read = np.max(np.abs(fine.values), axis=(0, 2), keepdims=True)
-    # Where only the tail of what has long decayed is read, it may be of no more than the size of a rounding error.
-    rounding = _ROUNDING * np.max(read, axis=-1, keepdims=True, initial=0.0)
-    moved = _relative(coarse.values, fine.values, np.maximum(read, _TAIL * peak[..., :count]), rounding)
-    finite = np.isfinite(moved)
-    flat = np.max(np.where(finite, moved, np.inf), axis=0)  # (L, N, M)
-    lanes, _, outputs = flat.shape
-    most = np.argmax(flat.reshape(lanes, -1), axis=1)  # the first that is not finite, else the largest
-    held = _relative(coarse.marks, fine.marks, peak[..., count:], rounding)
-    held = np.where(np.isfinite(held), held, 0.0)  # what happens after the last reading concerns nobody
-    held = _STATES * np.max(held, axis=(0, 2, 3), initial=0.0)
+def _most(values):
+    """Largest absolute value along the last axis; not finite where one of them is not."""
+    return np.maximum(np.max(values, axis=-1, initial=0.0), -np.min(values, axis=-1, initial=0.0))
 
-    def largest(difference):
-        found = np.max(np.where(finite, difference, 0.0), axis=(0, 2, 3), initial=0.0)
-        return np.where(finite.all(axis=(0, 2, 3)), np.maximum(found, held), np.inf)
 
-    gross = _relative(coarse.values, fine.values, np.maximum(read, peak[..., :count]), rounding)
-    return _Check(largest(moved), largest(gross), np.stack([most // outputs, most % outputs], axis=1))
+def _compare(coarse: list[Course], fine: list[Course], tol=0.0) -> _Check:
+    """Two solutions of the same worlds: of each draw what is largest over all worlds."""
+    count, pairs = fine[0].values.shape[1], list(zip(coarse, fine, strict=True))
+
+    def most(each):
+        return np.max([_most(part) for part in each], axis=0)
+
+    with np.errstate(invalid="ignore", over="ignore"):
+        peak, read = np.max([f.size for f in fine], axis=0), most(f.values for f in fine)  # (L, M + S), (L, M)
+        peak = np.where(np.isfinite(peak), peak, 0.0)  # of a lane that is lost after its last reading nothing else counts
+        # Where only the tail of what has long decayed is read, it may be of no more than the size of a rounding error.
+        rounding = _ROUNDING * np.max(read, axis=-1, keepdims=True, initial=0.0)
+        scale, apart = np.maximum(read, _TAIL * peak[:, :count]), most(c.values - f.values for c, f in pairs)
+        marks = [c.marks - f.marks for c, f in pairs]
+        marks = most(np.where(np.isfinite(part), part, 0.0) for part in marks)  # (L, S)
+        known = np.where(peak[:, count:] > 0, peak[:, count:], np.inf)
+        held = _STATES * np.max(_relative(marks, known, rounding), axis=-1, initial=0.0)
+
+        def largest(size):
+            found = np.max(_relative(apart, size, rounding), axis=-1, initial=0.0)
+            return np.where(np.isfinite(found), np.maximum(found, held), np.inf)
+
+        error, gross = largest(scale), largest(np.maximum(read, peak[:, :count]))
+        worst, bad = np.zeros((len(error), 2), int), np.flatnonzero(~(error <= tol))
+        if bad.size:
+            how = scale[bad][..., None], rounding[bad][..., None]
+            moved = np.max([_relative(np.abs(c.values[bad] - f.values[bad]), *how) for c, f in pairs], axis=0)
+            moved = np.where(np.isfinite(moved), moved, np.inf).swapaxes(1, 2).reshape(len(bad), -1)
+            worst[bad] = np.stack(np.divmod(np.argmax(moved, axis=1), count), axis=1)  # the first not finite, else the largest
+    return _Check(error, gross, worst)
 
 
 def solve_draws(
@@ -106,42 +119,43 @@ def solve_draws(
     Worlds are solved one after the other by one program: what a world is does not depend on those it is compared with, to the
     last bit, and another number of worlds does not compile again.
     """
+    draws = jax.tree.map(np.asarray, draws)
     count = len(jax.tree.leaves(draws[0])[0])
+    here = _packed(worlds, count > width * devices())
 
-    here = jax.device_put([Packed.of(world) for world in worlds])  # once, and not with every tile
-
-    def solved(program, draws, worlds, width, lanes, substeps) -> Course:
-        """The courses (W, L, ...) of some lanes: tiles of one width, side by side on all cores."""
+    def solved(program, draws, worlds, width, lanes, *substeps) -> list[list[Course]]:
+        """The course of some lanes in each world for each number of sub-steps: tiles of one width, side by side on all cores."""
         wide = width * devices()
         tiles = [np.resize(lanes[i : i + wide], wide) for i in range(0, len(lanes), wide)]
+        parts = [(jax.tree.map(lambda a, at=at: a[at], own), w) for own, w in zip(draws, worlds, strict=True) for at in tiles]
 
-        def part(tree, world, at):
-            return jax.tree.map(np.asarray, program(jax.tree.map(lambda a: np.asarray(a)[at], tree), world, np.int32(substeps)))
+        def part(own, world, substeps):
+            return jax.tree.map(np.asarray, program(own, world, np.int32(substeps)))
 
-        calls = [
-            functools.partial(part, tree, world, at) for tree, world in zip(draws, worlds, strict=True) for at in tiles
-        ]
+        calls = [functools.partial(part, *each, n) for n in substeps for each in parts]
         first = [] if getattr(program, "called", False) else [calls.pop(0)()]  # alone, so that it is compiled once
         found = first + side_by_side(calls, most=1 if devices() > 1 else None)
-        each = [found[i : i + len(tiles)] for i in range(0, len(found), len(tiles))]
-        return stack([jax.tree.map(lambda *a: np.concatenate(a)[: len(lanes)], *one) for one in each])
+        whole = [_whole(found[i : i + len(tiles)], len(lanes)) for i in range(0, len(found), len(tiles))]
+        return [whole[i : i + len(worlds)] for i in range(0, len(whole), len(worlds))]
 
-    everyone, refined = np.arange(count), 0
+    everyone = np.arange(count)
     run = functools.partial(solved, program, draws, here, width)
-    best = run(everyone, 1)
-    check = _compare(best, best)
-    if refine:
-        coarse, best = best, run(everyone, 2)
-        check = _compare(coarse, best)
-        refined = int(np.sum(~(check.error <= tol)))
-        most = _patient(cost) if instead is not None else _FINEST
-        _settle(run, best, check, ~(check.error <= tol), tol, (2, most), known=best)
+    if not refine:
+        (best,) = run(everyone, 1)
+        return _judged(best, _compare(best, best, tol), 0, tol)
+    coarse, best = run(everyone, 1, 2)
+    check = _compare(coarse, best, tol)
+    left = ~(check.error <= tol)
+    refined = int(np.sum(left))
+    if refined:
+        best, most = jax.tree.map(np.array, best), _patient(cost) if instead is not None else _FINEST
+        _settle(run, best, check, left, tol, (2, most), known=best)
         left = ~(check.error <= tol)
         if instead is not None and left.any():
             stable, own = instead()
             sized = [tree | {"size": _sizes(best)} for tree in draws]
             other, told = jax.tree.map(np.copy, (best, check))
-            own = jax.device_put([Packed.of(world) for world in own])
+            own = _packed(own, True)
             again = functools.partial(solved, stable, sized, own, min(width, _FEW))
             _settle(again, other, told, left, tol, (0, _LAST), hopeless=_HOPELESS)
             # A stable method can step across a pole: where the first left the finite numbers only a settled answer is taken.
@@ -153,10 +167,25 @@ def solve_draws(
     return _judged(best, check, refined, tol)
 
 
-def _sizes(course: Course):
+def _packed(worlds, often: bool) -> list[Packed]:
+    """Worlds as programs take them; on the device where they are passed `often`, for that takes as long as ten calls."""
+    like = Packing.of(worlds[0])
+    packed = [Packed(like.pack(world), like) for world in worlds]
+    return jax.device_put(packed) if often else packed
+
+
+def _whole(tiles: list[Course], count: int) -> Course:
+    """The first `count` lanes of several tiles."""
+    if len(tiles) == 1:
+        return _lanes(tiles[0], slice(count))
+    return jax.tree.map(lambda *a: np.concatenate(a)[:count], *tiles)
+
+
+def _sizes(best: list[Course]):
     """(L, S) how large each state gets, in any world: as in most lanes, for one that has not settled may have run away."""
-    size = np.median(np.max(course.size, axis=0), axis=0)[course.values.shape[-1] :]
-    return np.broadcast_to(size, (course.size.shape[1], len(size)))
+    size = np.max(np.stack([course.size for course in best]), axis=0)[:, best[0].values.shape[1] :]
+    sound = size[np.isfinite(size).all(axis=1)]
+    return np.broadcast_to(np.median(sound if len(sound) else np.zeros_like(size), axis=0), size.shape)
 
 
 def _patient(cost: float) -> int:
@@ -168,7 +197,7 @@ def _patient(cost: float) -> int:
     return int(np.clip(few, 2, _FINEST))
 
 
-def _settle(solve, best: Course, check: _Check, bad, tol, between=(0, _FINEST), known=None, hopeless=np.inf):
+def _settle(solve, best: list[Course], check: _Check, bad, tol, between=(0, _FINEST), known=None, hopeless=np.inf):
     """Halve the steps of the `bad` lanes until they settle; in place.
 
     `between`: sub-steps already taken, and at most; `known`: courses of all lanes with those already taken (else they are
@@ -178,41 +207,48 @@ def _settle(solve, best: Course, check: _Check, bad, tol, between=(0, _FINEST), 
     known = None if known is None else _lanes(known, bad)
     while bad.size and substeps < most:
         substeps = max(2 * substeps, 1)
-        fine = solve(bad, substeps)
+        (fine,) = solve(bad, substeps)
         if known is not None:
-            now = _compare(known, fine)
+            now = _compare(known, fine, tol)
             better = (now.error < check.error[bad]) | ~np.isfinite(check.error[bad])
             _take((best, check), (fine, now), bad[better], better)
-        stay = ~(check.error[bad] <= tol) & (np.isfinite(fine.values).all(axis=(0, 2, 3)) | (substeps < hopeless))
+        stay = ~(check.error[bad] <= tol) & (_finite(fine) | (substeps < hopeless))
         bad, known = bad[stay], _lanes(fine, stay)
 
 
 def _take(old, new, to, of):
-    """Write lanes `of` of one course and its check into the lanes `to` of another."""
+    """Write lanes `of` of some courses and their check into the lanes `to` of others."""
     for part, other in zip(jax.tree.leaves(old[0]), jax.tree.leaves(new[0]), strict=True):
-        if other.size:  # another mesh has another number of nodes, at which without rules nothing is given
-            part[:, to] = other[:, of]
+        if part.shape[1:] == other.shape[1:]:  # marks, and what is given at nodes, are of a mesh: another has its own
+            part[to] = other[of]
     for part, other in zip(old[1], new[1], strict=True):
         part[to] = other[of]
 
 
-def _lanes(tree: Course, lanes) -> Course:
-    return jax.tree.map(lambda a: a[:, lanes], tree)
+def _lanes(courses, lanes):
+    return jax.tree.map(lambda a: a[lanes], courses)
 
 
-def _judged(best: Course, check: _Check, refined, tol) -> Solved:
+def _finite(courses: list[Course]):
+    """(L,) was all that is read finite?"""
+    return np.all([np.isfinite(_most(course.values)).all(axis=1) for course in courses], axis=0)
+
+
+def _judged(best: list[Course], check: _Check, refined, tol) -> Solved:
     """What became of every lane."""
-    finite = np.isfinite(best.values).all(axis=(0, 2, 3))
+    finite = _finite(best)
     failed = ~finite | ~(check.gross <= max(tol, _LOST))
     code = np.select([~finite, failed, ~(check.error <= tol)], [NOT_FINITE, UNSETTLED, LOOSE], FINE)
-    over = np.max(best.acts.code, axis=0) == OVERFLOW
+    acts, broken = stack([course.acts for course in best]), np.stack([course.broken for course in best])
+    over = np.max(acts.code, axis=0) == OVERFLOW
     code, failed = np.where(over, OVERFLOW, code), failed | over
-    nodes = np.where(best.broken[..., 0] >= 0, best.broken[..., 0], np.iinfo(np.int32).max)  # (W, L)
+    nodes = np.where(broken[..., 0] >= 0, broken[..., 0], np.iinfo(np.int32).max)  # (W, L)
     world = np.argmin(nodes, axis=0)
-    node, place = best.broken[world, np.arange(len(world))].T
+    node, place = broken[world, np.arange(len(world))].T
     where = np.stack([world, np.where(code == NOT_FINITE, node, -1), place], axis=1)
-    values = np.where(failed[None, :, None, None], np.nan, best.values)
-    return Solved(values, best.acts, check.error, failed, refined, code, where, check.worst)
+    values = np.stack([course.values for course in best])
+    values[:, failed] = np.nan
+    return Solved(np.swapaxes(values, 2, 3), acts, check.error, failed, refined, code, where, check.worst)
 
 
 def stack(trees: list[Any]):

@@ -15,9 +15,9 @@ from jax.flatten_util import ravel_pytree
 from hybridtwin.rest import rest_of
 from hybridtwin.simulate.events import Acts, Care, Segment, cross, left_by, look, settle
 from hybridtwin.simulate.failures import FINE, NOT_FINITE, OVERFLOW
-from hybridtwin.simulate.layout import Layout, Mesh
+from hybridtwin.simulate.layout import NODES, Layout, Mesh
 from hybridtwin.simulate.noise import floored, milstein, pushed, pushes, wander, wiener
-from hybridtwin.simulate.steppers import unforced
+from hybridtwin.simulate.steppers import in_parts, unforced
 from hybridtwin.units import factor
 
 
@@ -124,9 +124,6 @@ class _Edited(eqx.Module):
 _SEEN = ("t", "signal", "slope", "covariate", "occasion", "override")  # what a system sees of a node
 
 
-_WHOLE = ("steady", "moving", "read", "rule", "cells", "drive")  # what of a mesh is not one entry a node
-
-
 def first(system, layout: Layout, mesh: Mesh, extras: Extras):
     """The system and its inputs at the first node: what `initial` and `steady` see."""
     node = {name: getattr(mesh, name)[0] for name in _SEEN}
@@ -212,7 +209,7 @@ def _insert_moving(system, layout, mesh, extras):
     inserted = jnp.where(at_once[:, None], 0.0, bolus)
     jump = jnp.concatenate([fixed, inserted, *([jnp.zeros_like(bolus)] if layout.moving_infused else [])])[order]
     steps = jnp.concatenate([jnp.zeros_like(fixed), pulse, -pulse])[order] if layout.moving_infused else None
-    node = {name: getattr(mesh, name)[source] for name in mesh._fields if name not in _WHOLE}
+    node = {name: getattr(mesh, name)[source] for name in NODES}
     node["t"] = times[order]
     since = (node["t"] - mesh.t[source])[:, None]
     node["signal"] = node["signal"] + node["slope"] * since
@@ -234,7 +231,7 @@ def _insert_moving(system, layout, mesh, extras):
 def _nodes(system, layout, mesh, extras):
     if layout.moving:
         return _insert_moving(system, layout, mesh, extras)
-    node = {name: getattr(mesh, name) for name in mesh._fields if name not in _WHOLE}
+    node = {name: getattr(mesh, name) for name in NODES}
     node["index"] = jnp.arange(mesh.t.shape[0])
     return node, None
 
@@ -341,7 +338,7 @@ class _Packed:
 
 def _idle(layout):
     """Node arrays that this layout never reads."""
-    idle = {"reset"} if not layout.resets else set()
+    idle = {"steps"} | ({"reset"} if not layout.resets else set())
     idle |= {"index"} if not layout.steady else set()
     return idle
 
@@ -456,15 +453,47 @@ def _portion(x, here, layout, node, extras, u, left):
     return x
 
 
+class _Path:
+    """Records the state, or `observe(here, x, u)`, and keeps nothing on the way."""
+
+    marks = 1
+
+    def __init__(self, observe):
+        self.observe = observe
+
+    def fresh(self):
+        return ()
+
+    def __call__(self, kept, here, x, u):
+        return kept, x if self.observe is None else self.observe(here, x, u)
+
+
 def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, observe=None, readers=None, care=None):
     """States after what happens at each node of `mesh`, for one lane.
 
-    **Arguments:** `system`: values in its leaves (a parameter that varies by occasion has one value an occasion);
-    `x0`: state in front of the first node; `observe(here, x, u)`: what to record at a node instead of the state; `readers`:
-    sensor -> (value, t) -> reading, for rules of care that read sensors; `care`: what rules remember where a stretch begins.
+    **Arguments:** as of `walk`; `observe(here, x, u)`: what to record at a node instead of the state.
 
     **Returns:** what was recorded, with leading axis K, and `Acts`: what the rules of care did, and why the lane failed.
     A failed solve leaves non-finite states from the failure on; nothing raises.
+    """
+    path, _, _, place, acts = walk(system, layout, stepper, mesh, x0, extras, _Path(observe), readers, care)
+    if place is not None:
+        path = jax.tree.map(lambda leaf: leaf[place], path)
+    bad = ~jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(path)]))
+    return path, acts._replace(code=jnp.where(bad & (acts.code == FINE), NOT_FINITE, acts.code).astype(jnp.int32))
+
+
+def walk(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, recorder, readers=None, care=None):
+    """From node to node of `mesh`, for one lane, with a record of what is after what happens at each.
+
+    **Arguments:** `system`: values in its leaves (a parameter that varies by occasion has one value an occasion);
+    `x0`: state in front of the first node; `recorder`: its `fresh()` is what is kept in front of it, and called with (what is
+    kept, the system there, state, inputs) it returns what is kept and recorded; it wants the state at the ends of `marks` equal
+    stretches (or of fewer that divide the nodes); `readers`: sensor -> (value, t) -> reading, for rules that
+    read sensors; `care`: what rules remember where a stretch begins.
+
+    **Returns:** what was recorded, a row a node or a dose that moves among them; states at the ends of the stretches; what was
+    kept; the rows (K,) of the nodes where doses move, else None; `Acts`, without the failures that only states tell.
     """
     spec, rules = system.spec, layout.rules
     scales = _scales(spec)
@@ -484,8 +513,10 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
     paths = wiener(layout, mesh, extras.noise) if layout.noise else None
     w0 = jnp.zeros(0) if paths is None else paths.at(mesh.t[0])
 
-    def visit(carry, row):
-        x, care, w = (floored(spec, carry[0], get, put), *carry[1:]) if layout.stretches else carry
+    def visit(carry, at):
+        (x, care, w, kept), (row, steps) = carry, at
+        across = in_parts(stepper, steps)
+        x = floored(spec, x, get, put) if layout.stretches else x
         node = packed.node(row)
         here = _here(system, layout, node, extras)
         u = _inputs(here, node)
@@ -514,28 +545,45 @@ def states(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, obse
             given.append(dose)
         if layout.triggered:
             x, care = settle(rules, segment, x, care, node["t"])
-        left = left_by(rules, care)
-        seen = x if observe is None else observe(here, x, inputs(node["t"], left) if rules else u)
-        t, h = node["t"], node["h"]
-
-        def rates(s, y):
-            return segment.rates(s, y, left)
-
+        left, t, h = left_by(rules, care), node["t"], node["h"]
+        kept, seen = recorder(kept, here, x, inputs(t, left) if rules else u)
         if layout.triggered:
-            after = cross(rules, stepper, segment, t, h, x, care, w)
+            after = cross(rules, across, segment, t, h, x, care, w)
         elif layout.noise:
-            x, w = wander(stepper, rates, lambda *a: segment.noise(*a, left), t, h, x, w)
+            x, w = wander(across, lambda s, y: segment.rates(s, y, left), lambda *a: segment.noise(*a, left), t, h, x, w)
             after = x, care, w
         else:
-            after = stepper.advance(rates, t, h, x), care, w
-        return after, (seen, jnp.stack(given) if given else jnp.zeros(0))
+            after = across.advance(lambda s, y: segment.rates(s, y, left), t, h, x), care, w
+        return (*after, kept), (seen, jnp.stack(given) if given else jnp.zeros(0))
 
-    (_, done, _), (path, given) = lax.scan(visit, (x0, care or Care.fresh(rules), w0), packed.rows)
-    if place is not None:
-        path, given = jax.tree.map(lambda leaf: leaf[place], (path, given))
-    bad = ~jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(path)]))
-    code = jnp.where(done.over(rules) if rules else False, OVERFLOW, jnp.where(bad, NOT_FINITE, FINE))
-    return path, Acts(given, done.times, code.astype(jnp.int32), done.ends, None if care is None else done)
+    # How many steps lie between nodes is of the mesh: beside what may be each lane's own it would make lanes wait for each other.
+    rows = packed.rows, mesh.steps if layout.strides > 1 else None
+    start = x0, care or Care.fresh(rules), w0, recorder.fresh()
+    (_, done, _, kept), (path, given), marks = _marked(visit, start, rows, recorder.marks)
+    code = jnp.where(done.over(rules) if rules else False, OVERFLOW, FINE).astype(jnp.int32)
+    given = given if place is None else given[place]
+    return path, marks, kept, place, Acts(given, done.times, code, done.ends, None if care is None else done)
+
+
+def _marked(visit, carry, rows, most):
+    """A scan of `visit` over the rows: the last carry, what it returned row by row, and the first part of the carry (the state)
+    at the ends of up to `most` stretches.
+
+    In a loop of loops, for the state at every row is a lot to write where it is wanted at a few.
+    """
+    count = len(rows[0])
+    marks = next(n for n in range(min(most, count), 0, -1) if count % n == 0)
+    if most == 1:
+        carry, found = lax.scan(visit, carry, rows)
+        return carry, found, jax.tree.map(lambda a: a[None], carry[0])
+
+    def stretch(carry, rows):
+        carry, found = lax.scan(visit, carry, rows)
+        return carry, (found, carry[0])
+
+    shaped = jax.tree.map(lambda a: a.reshape(marks, count // marks, *a.shape[1:]), rows)
+    carry, (found, states) = lax.scan(stretch, carry, shaped)
+    return carry, jax.tree.map(lambda a: a.reshape(count, *a.shape[2:]), found), states
 
 
 def observer(names):

@@ -35,6 +35,11 @@ class AbstractStepper(eqx.Module):
         """What one segment costs, in evaluations of the rates."""
         return 1.0
 
+    @property
+    def refines(self) -> bool:
+        """Do its steps have a length that can be halved? Told without making the finer one, for every simulation asks."""
+        return self.order is not None
+
     @abc.abstractmethod
     def refined(self):
         """The same stepper with twice the sub-steps, or None where that has no meaning."""
@@ -221,29 +226,36 @@ class Chebyshev(AbstractStepper):
 
 
 class Repeated(AbstractStepper):
-    """Another stepper, `count` times a segment, where the count is a number that a compiled program is given.
+    """Another stepper, `count` times a step, where the count is a number that a compiled program is given.
 
-    One program then serves n, 2n, 4n, ... sub-steps. No reverse mode goes through it.
+    One program then serves n, 2n, 4n, ... sub-steps. `parts`: steps of the segment at hand. No reverse mode goes through it.
     """
 
     stepper: AbstractStepper
     count: jax.Array
+    parts: int | jax.Array = 1
 
     order: ClassVar[int | None] = None  # that of `stepper`
 
     def advance(self, f, t, h, x):
-        if self.stepper.refined() is None:
+        if not self.stepper.refines:
             return self.stepper.advance(f, t, h, x)
-        step, inner = h / self.count, self.inner
-        return lax.fori_loop(0, self.count, lambda i, x: inner.advance(f, t + i * step, step, x), x)
+        count, inner = self.times, self.inner
+        step = h / count
+        return lax.fori_loop(0, count, lambda i, x: inner.advance(f, t + i * step, step, x), x)
+
+    @property
+    def times(self):
+        """How often a segment."""
+        return self.count * self.parts
 
     @property
     def inner(self) -> AbstractStepper:
-        """The stepper of one part."""
+        """The stepper of one sub-step."""
         return self.stepper.within(self.count)
 
     def refined(self):
-        return None if self.stepper.refined() is None else Repeated(self.stepper, 2 * self.count)
+        return None if not self.stepper.refines else Repeated(self.stepper, 2 * self.count, self.parts)
 
 
 class Exact(AbstractStepper):
@@ -278,11 +290,16 @@ class Exact(AbstractStepper):
         return None
 
 
+def in_parts(stepper: AbstractStepper, parts) -> AbstractStepper:
+    """The same steps across a segment of several of them; `parts`: how many, None where each segment is one."""
+    return stepper if parts is None or not isinstance(stepper, Repeated) else Repeated(stepper.stepper, stepper.count, parts)
+
+
 def unforced(stepper: AbstractStepper) -> AbstractStepper:
     """The same steps where rates are 0 at the origin: the closed form has one eigenvalue less, and these are what it costs."""
     if isinstance(stepper, Exact) and stepper.blocks is not None:
         return Exact(stepper.blocks, False)
-    return Repeated(unforced(stepper.stepper), stepper.count) if isinstance(stepper, Repeated) else stepper
+    return Repeated(unforced(stepper.stepper), stepper.count, stepper.parts) if isinstance(stepper, Repeated) else stepper
 
 
 class Adaptive(AbstractStepper):

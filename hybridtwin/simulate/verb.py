@@ -15,15 +15,15 @@ from hybridtwin.errors import DeclarationError, InterventionError, ParameterErro
 from hybridtwin.interventions import Do, Rescue, Titrate, When, World, enact
 from hybridtwin.keys import as_key, folded
 from hybridtwin.rest import checked_start
-from hybridtwin.simulate.course import course, recorder
+from hybridtwin.simulate.course import course
 from hybridtwin.simulate.failures import failures
-from hybridtwin.simulate.layout import LAST, Layout, Mesh, bucket, pad
+from hybridtwin.simulate.layout import LAST, Layout, Mesh, bucket, pad, striding
 from hybridtwin.simulate.mesh import lay, layout_of, override_columns, set_columns
 from hybridtwin.simulate.noise import NOISY, NOISY_STEPS, keys_of
 from hybridtwin.simulate.pilot import GAIN, Choice, Pilot, settled
 from hybridtwin.simulate.rules import acts_of, overflowed, told
 from hybridtwin.simulate.run import solve_draws, tile
-from hybridtwin.simulate.solve import Extras, first, states
+from hybridtwin.simulate.solve import Extras, first
 from hybridtwin.simulate.steppers import RK4, Adaptive, Exact, Repeated
 from hybridtwin.simulate.stiff import Controlled, Rosenbrock, sized
 from hybridtwin.simulate.trajectory import Trajectory
@@ -72,6 +72,7 @@ def simulate(
         layout = layout_of(worlds, spec, varying=_varying(spec), latents=len(bound.latent), noise=True)
         lanes = _lanes(system, priors, bound, world, layout, 1 if draws is None else draws, key)
         choice = _choice(system, lived, world, solver, start, layout)
+        layout = striding(layout, choice.stepper)
         names = (*spec.outputs, *(path for path in spec.states if path not in spec.outputs))
         mesh, solved = _solved(system, bound, (worlds, layout, reads), choice, lanes, names, start, tol)
     units = {name: (spec.outputs.get(name) or spec.states[name]).unit for name in names}
@@ -131,8 +132,8 @@ def _solved(system, bound, laid, choice, lanes, names, start, tol):
     if choice.size:
         lanes = lanes | {"size": np.broadcast_to(choice.size, (len(lanes["extras"].sets), len(choice.size)))}
     instead = None if isinstance(choice.stepper, Controlled) else other
-    refine, cost = choice.stepper.refined() is not None, choice.stepper.cost(len(spec.states))
-    how = {"width": tile(len(spec.states), cost), "cost": len(mesh.t) * cost}
+    refine, cost = choice.stepper.refines, choice.stepper.cost(len(spec.states))
+    how = {"width": tile(len(spec.states), cost), "cost": int(np.sum(mesh.steps)) * cost}
     solved = solve_draws(program(choice.stepper), [lanes], [body], refine=refine, tol=tol, instead=instead, **how)
     return mesh, solved
 
@@ -292,10 +293,7 @@ def _program(tree, layout: Layout, stepper, names, start, paths):
         extras = lanes["extras"]
         here, u = first(system, layout, mesh, extras)
         x0 = here.steady(u) if start == "steady" else here.initial(u)
-        watch = recorder(system.spec, names)
-        steps = Repeated(sized(stepper, lanes), substeps)
-        path, acts = states(system, layout, steps, mesh, x0, extras, watch)
-        return course(path, mesh, len(names), acts)
+        return course(system, layout, Repeated(sized(stepper, lanes), substeps), mesh, x0, extras, names)
 
     return Lanes(lane, (0, None, None))
 
