@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridtwin.physiology.glucose.stomach import above
+from hybridtwin.physiology.glucose.thumb import rules_of_thumb
 from hybridtwin.physiology.reference import Protocol, Reference, Since
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.system import (
@@ -26,12 +27,6 @@ from hybridtwin.system import (
 _PAPER = "Hovorka 2004, doi:10.1088/0967-3334/25/4/010"
 _ASSUMED = _PAPER + "; spread assumed"
 _LEAN = "the sensitivities are those of six lean healthy men (Hovorka 2002, doi:10.1152/ajpendo.00304.2001)"
-
-
-def _moved(lived, dose, amount, unit):
-    """Largest change of glucose [mg/dL] by one dose at rest."""
-    alone = lived.again(doses={dose: Regimen.bolus(amount, unit, at=0.0)})["G"]
-    return np.abs(alone - alone[0]).max()
 
 
 class Hovorka2004(System):
@@ -73,12 +68,7 @@ class Hovorka2004(System):
         Reference("basal insulin that holds 110 mg/dL, 70 kg", "[IU]/h", (0.7, 2.0),
                   "adults of the UVA/Padova simulator: Kovatchev 2009, doi:10.1177/193229680900300106",
                   lambda lived: lived.body.basal_for(110.0, lived.body.Input(basal=0.0, weight=70.0)), why=_LEAN),
-        Reference("rise of glucose by 20 g of carbohydrate alone, 70 kg", "mg/dL", (60.0, 100.0),
-                  "Walsh and Roberts, Pumping Insulin, 6th edition: 3 to 5 mg/dL for each gram",
-                  lambda lived: _moved(lived, "meal", 20.0, "g")),
-        Reference("fall of glucose by 1 U, total of about 45 U a day", "mg/dL", (25.0, 60.0),
-                  "Davidson 2008, doi:10.4158/EP.14.9.1095: 1694 over the total of a day",
-                  lambda lived: _moved(lived, "bolus", 1.0, "[IU]")),
+        *rules_of_thumb(),
         Reference("time of the peak of rapid insulin in plasma", "min", (30.0, 90.0),
                   "insulin lispro, US prescribing information, section 12.3",
                   lambda lived: lived.time[np.argmax(lived["insulin"])] - 60.0, drawn=("insulin", Since(60.0))),

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hybridtwin.physiology.glucose.thumb import rules_of_thumb
 from hybridtwin.physiology.reference import Protocol, Reference, Since
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.system import (
@@ -194,11 +195,9 @@ def usual_basal(inputs, start, stop):
     return inputs["basal"].integral(start, stop) / (stop - start) + usual_slow(inputs, start, stop)
 
 
-def _moved(lived, dose, amount, unit):
-    """Largest change of glucose [mg/dL] by one dose at rest."""
-    quiet = {"cob": 1e-6, "iob": 1e-6, "G0": float(lived.body.Gb)}
-    alone = lived.again(parameters=quiet, doses={dose: Regimen.bolus(amount, unit, at=0.0)})["G"]
-    return np.abs(alone - alone[0]).max()
+def _quiet(body):
+    """Parameters of a day at rest: nothing eaten and no insulin before it."""
+    return {"cob": 1e-6, "iob": 1e-6, "G0": float(body.Gb)}
 
 
 def _rise(lived, before=0.0):
@@ -210,12 +209,7 @@ def _rise(lived, before=0.0):
 def _references(why=""):
     """What both structures are held against; `why` the rises after a meal are far off."""
     return (
-        Reference("rise of glucose by 20 g of carbohydrate alone, 70 kg", "mg/dL", (60.0, 100.0),
-                  "Walsh and Roberts, Pumping Insulin, 6th edition: 3 to 5 mg/dL for each gram",
-                  lambda lived: _moved(lived, "meal", 20.0, "g")),
-        Reference("fall of glucose by 1 U, total of about 45 U a day", "mg/dL", (25.0, 60.0),
-                  "Davidson 2008, doi:10.4158/EP.14.9.1095: 1694 over the total of a day",
-                  lambda lived: _moved(lived, "bolus", 1.0, "[IU]")),
+        *rules_of_thumb(_quiet),
         Reference("highest rise of glucose, bolus with the meal", "mg/dL", (111.0, 139.0), _LUIJF + ": 6.93 +- .76 mmol/L", _rise,
                   why),
         Reference("what the bolus 15 min earlier takes off that rise", "mg/dL", (22.0, 55.0),
