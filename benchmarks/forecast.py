@@ -42,8 +42,9 @@ from hybridtwin.kernel import Data, Kernel
 from hybridtwin.physiology import T1DMinimal, T1DTwoPool
 from hybridtwin.sensors import Seen
 from hybridtwin.signals import Regimen, Signal
-from hybridtwin.simulate.layout import LAST, bucket, pad
+from hybridtwin.simulate.layout import bucket, pad
 from hybridtwin.simulate.mesh import lay, layout_of
+from hybridtwin.simulate.rules import LAST
 from hybridtwin.simulate.run import TILE, stack
 from hybridtwin.simulate.solve import observer, states
 from hybridtwin.simulate.steppers import RK4

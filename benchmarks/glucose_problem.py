@@ -18,8 +18,8 @@ import hybridtwin as ht
 from hybridtwin.interventions import Do, enact
 from hybridtwin.kernel import Data, Kernel
 from hybridtwin.model import lived_world
-from hybridtwin.simulate.layout import LAST
 from hybridtwin.simulate.mesh import lay, layout_of
+from hybridtwin.simulate.rules import LAST
 from hybridtwin.simulate.solve import observer, states
 from hybridtwin.system import Scalar
 

@@ -91,8 +91,8 @@ class Trial:
         import numpy as np
 
         from hybridtwin.physiology import UVAPadova
-        from hybridtwin.simulate.layout import LAST
         from hybridtwin.simulate.mesh import lay, layout_of
+        from hybridtwin.simulate.rules import LAST
         from hybridtwin.simulate.solve import Extras, first, observer, states
 
         spec, none = UVAPadova.spec, jnp.zeros(0)

@@ -82,9 +82,9 @@ def _in_words(change) -> str:
 class Rescue:
     """A rescue rule: when an output falls below a threshold, care gives a dose.
 
-    The rule looks every `every` and waits at least `wait` after each rescue (times in any time unit). `when` is an output, which
-    it then knows exactly, or a sensor of the model, which it reads with its error ("reading of C" where an output has the same
-    name); what it sees was measured `delay` ago (at most one `every`). `reads` is filled in by the twin.
+    The rule looks every `every`, in front of a dose that is due then, and waits at least `wait` after each rescue. `when` is an
+    output, which it then knows exactly, or a sensor of the model, which it reads with its error ("reading of C" where an output
+    has the same name); what it sees was measured `delay` ago (at most one `every`). `reads` is filled in by the twin.
     """
 
     when: str
@@ -341,7 +341,7 @@ class World:
     rules: tuple[Rescue | When | Titrate | Correct, ...] = ()
     onset: float | None = None
     notes: tuple[str, ...] = ()
-    attended: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] | None = None
+    attended: tuple[tuple[tuple[tuple[float, int], ...], tuple[float, ...]], ...] | None = None
 
 
 def _unknown(name, spec, sensors):

@@ -23,11 +23,11 @@ from hybridtwin.rest import REMEDY
 from hybridtwin.sensors import Seen
 from hybridtwin.simulate.course import course
 from hybridtwin.simulate.failures import Failures, failures
-from hybridtwin.simulate.layout import LAST, bucket, pad, striding
+from hybridtwin.simulate.layout import bucket, pad, striding
 from hybridtwin.simulate.mesh import lay, layout_of, moments, override_columns, set_columns
 from hybridtwin.simulate.noise import NOISY, NOISY_STEPS, keys_of
 from hybridtwin.simulate.pilot import Choice, Pilot, choose
-from hybridtwin.simulate.rules import FIRST, acts_of
+from hybridtwin.simulate.rules import FIRST, LAST, acts_of
 from hybridtwin.simulate.run import Solved, solve_draws, tile
 from hybridtwin.simulate.solve import arrivals
 from hybridtwin.simulate.steppers import RK4, Difference, Exact, Repeated

@@ -16,8 +16,8 @@ from hybridtwin.physiology import BergmanMinimal, OneCompartment, OneCompartment
 from hybridtwin.records import Person
 from hybridtwin.signals import Dose, Regimen, Signal
 from hybridtwin.simulate.failures import OVERFLOW
-from hybridtwin.simulate.layout import LAST
 from hybridtwin.simulate.mesh import lay, layout_of
+from hybridtwin.simulate.rules import LAST
 from hybridtwin.simulate.solve import Extras, observer, states
 from hybridtwin.simulate.steppers import RK4, Adaptive, Chebyshev, Exact, Repeated
 from hybridtwin.simulate.verb import simulate

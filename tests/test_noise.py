@@ -16,9 +16,9 @@ from hybridtwin.interventions import Do, When, World
 from hybridtwin.paths import Wiener
 from hybridtwin.records import Person
 from hybridtwin.signals import Regimen
-from hybridtwin.simulate.layout import LAST
 from hybridtwin.simulate.mesh import lay, layout_of
 from hybridtwin.simulate.noise import keys_of
+from hybridtwin.simulate.rules import LAST
 from hybridtwin.simulate.solve import Extras, observer, states
 from hybridtwin.simulate.steppers import RK4, Exact, Repeated
 from hybridtwin.simulate.verb import simulate

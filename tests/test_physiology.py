@@ -32,9 +32,9 @@ from hybridtwin.physiology.pages import said
 from hybridtwin.physiology.reference import Evidence, Since, lived
 from hybridtwin.records import Person
 from hybridtwin.signals import Regimen, Signal
-from hybridtwin.simulate.layout import LAST
 from hybridtwin.simulate.mesh import lay, layout_of, override_columns
 from hybridtwin.simulate.pilot import settled
+from hybridtwin.simulate.rules import LAST
 from hybridtwin.simulate.solve import Extras, first, observer, states
 from hybridtwin.simulate.steppers import RK4, Adaptive
 from hybridtwin.simulate.stiff import Rosenbrock

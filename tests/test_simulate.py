@@ -26,10 +26,9 @@ from hybridtwin.physiology.glucose.t1d import Gut
 from hybridtwin.records import Person
 from hybridtwin.signals import Dose, Regimen, Signal
 from hybridtwin.simulate.course import course
-from hybridtwin.simulate.layout import LAST
 from hybridtwin.simulate.linear import matrix_exponential
 from hybridtwin.simulate.mesh import lay, layout_of
-from hybridtwin.simulate.rules import FIRST
+from hybridtwin.simulate.rules import FIRST, LAST
 from hybridtwin.simulate.solve import Extras, observer, states
 from hybridtwin.simulate.steppers import RK4, Adaptive, Chebyshev, Exact, Heun, Repeated, Tsit5
 from hybridtwin.simulate.verb import simulate

@@ -14,8 +14,8 @@ import hybridtwin.system as ht
 from hybridtwin.interventions import World
 from hybridtwin.records import Person
 from hybridtwin.signals import Dose, Regimen, Signal
-from hybridtwin.simulate.layout import LAST
 from hybridtwin.simulate.mesh import lay, layout_of
+from hybridtwin.simulate.rules import LAST
 from hybridtwin.simulate.solve import Extras, observer, states
 from hybridtwin.simulate.steppers import RK4, Chebyshev, Exact, Repeated, Tsit5
 from hybridtwin.simulate.stiff import Controlled, Rosenbrock, rosenbrock_step

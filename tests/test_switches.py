@@ -18,8 +18,8 @@ from hybridtwin.model import Model
 from hybridtwin.physiology import Skeldon23, TwoProcess
 from hybridtwin.records import Person
 from hybridtwin.signals import Signal
-from hybridtwin.simulate.layout import LAST
 from hybridtwin.simulate.mesh import lay, layout_of
+from hybridtwin.simulate.rules import LAST
 from hybridtwin.simulate.solve import Extras, first, observer, states
 from hybridtwin.simulate.steppers import RK4
 from hybridtwin.simulate.verb import simulate

@@ -18,9 +18,8 @@ from hybridtwin.errors import ParameterError
 from hybridtwin.inference.pooled import Pool
 from hybridtwin.kernel import Kernel, padded_to
 from hybridtwin.keys import as_key, folded
-from hybridtwin.simulate.layout import LAST
 from hybridtwin.simulate.mesh import lay
-from hybridtwin.simulate.rules import FIRST
+from hybridtwin.simulate.rules import FIRST, LAST
 from hybridtwin.simulate.run import stack
 from hybridtwin.simulate.steppers import Repeated
 

@@ -9,8 +9,6 @@ import numpy as np
 
 from hybridtwin.simulate.rules import Rule
 
-LAST = 2**30  # rank of what comes after everything at its time (`FIRST`: before)
-
 
 @dataclasses.dataclass(frozen=True)
 class Layout:

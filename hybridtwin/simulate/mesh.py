@@ -20,7 +20,7 @@ from hybridtwin.errors import RecordError
 from hybridtwin.signals import Signal
 from hybridtwin.simulate.layout import Layout, Mesh, Moving, Steady, pad
 from hybridtwin.simulate.portions import portioned
-from hybridtwin.simulate.rules import FIRST, columns_among, fronts, looks, measures, static_of, switched, union, watched
+from hybridtwin.simulate.rules import FIRST, checks, columns_among, static_of, switched, union, watched
 
 _PREDECESSORS = (
     6  # doses of a steady train that can still be on their way when it is declared (lag or infusion > interval)
@@ -275,17 +275,16 @@ def lay(worlds, spec, layout, reads, *, max_step, occasions=None, knots=(), driv
     **Returns:** list of `Mesh`, all of the same shapes.
     """
     occasions = occasions or {}
-    checks = [float(t) for world in worlds for look in (looks, measures) for times in look(world, spec.time) for t in times]
     start = min(world.start for world in worlds)
     tables = [[e for e in _entries(world, spec) if _matters(e, start)] for world in worlds]
     edges = [float(t) for group in occasions.values() for t in group]
     events = [
         event
         for world, entries in zip(worlds, tables, strict=True)
-        for event in _events(world, spec, entries, [*knots, *drive, *checks, *edges])
+        for event in _events(world, spec, entries, [*knots, *drive, *edges])
     ]
     events += [(float(t), int(rank), True) for t, rank in reads]
-    events += [(t, FIRST, True) for world in worlds for t in fronts(world, spec.time)]
+    events += [check for world in worlds for check in checks(world, spec.time)]
     nodes = _Nodes([e for e in events if e[0] >= start], max_step, layout.strides)
     if spec.step is not None:
         _whole_steps(nodes.t, start, spec)

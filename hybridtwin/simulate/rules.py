@@ -11,7 +11,7 @@ from hybridtwin.simulate.failures import OVERFLOW
 from hybridtwin.simulate.trajectory import Act
 from hybridtwin.units import factor
 
-FIRST = -1  # rank of what has no place in the record's order and comes before everything at its time
+FIRST, LAST = -1, 2**30  # ranks of what has no place in the record's order: before everything at its time, and after it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,46 +100,52 @@ def rule_columns(world, layout):
 
 
 def looks(world, time):
-    """Times at which each rule of a world looks; a rule that acts at the moment itself starts to watch once."""
+    """(time, rank) of each look of each rule of a world; a rule that acts at the moment itself starts to watch once.
+
+    A rule looks in front of what is given at that time, as a level is drawn in front of the dose. Only the look with which one
+    that looks at intervals begins lies behind: that is what it finds.
+    """
     if world.attended is not None:
-        return [np.array(looked) for looked, _ in world.attended]
+        return [looked for looked, _ in world.attended]
     if not world.rules:
         return []
     start = max(world.onset, world.start)
 
-    def times(rule):
+    def found(rule):
         if isinstance(rule, When):
-            return np.array([start])
+            return [(start, FIRST)]
         if isinstance(rule, Correct) and rule.every is None:
-            given = {float(d.time) for d in world.inputs[rule.dose].doses}
-            return np.array(sorted(t for t in given if start <= t < world.stop))
+            return [(t, FIRST) for t in sorted({float(d.time) for d in world.inputs[rule.dose].doses}) if start <= t < world.stop]
         every = span_of(rule.every, time)
-        return np.arange(start + (every if isinstance(rule, Titrate) else 0.0), world.stop, every)
+        if isinstance(rule, Titrate):
+            return [(float(t), FIRST) for t in np.arange(start + every, world.stop, every)]
+        return [(float(t), FIRST if k else LAST) for k, t in enumerate(np.arange(start, world.stop, every))]
 
-    return [times(rule) for rule in world.rules]
+    return [found(rule) for rule in world.rules]
 
 
-def fronts(world, time) -> list[float]:
-    """Times at which a rule looks in front of the dose that is due: a node of its own comes before that of the dose."""
-    pairs = zip(world.rules, looks(world, time), strict=True) if world.rules else ()
-    return [float(t) for rule, times in pairs if isinstance(rule, Correct) and rule.every is None for t in times]
+def checks(world, time):
+    """(time, rank, do later ranks at that time have a node of their own?) of all that the rules of a world need nodes for."""
+    ranks = [(t, rank, not isinstance(rule, When) and rank == FIRST)
+             for rule, found in zip(world.rules, looks(world, time), strict=True) for t, rank in found]  # fmt: skip
+    return ranks + [(float(t), FIRST, True) for times in measures(world, time) for t in times]
 
 
 def measures(world, time):
     """Times at which each rule of a world that sees late measures."""
     if world.attended is not None:
-        return [np.array(measured) for _, measured in world.attended]
+        return [measured for _, measured in world.attended]
+    if not world.rules:
+        return []
     delays = [0.0 if isinstance(rule, When) else span_of(rule.delay, time) for rule in world.rules]
-    found = [t - delay if delay else np.zeros(0) for t, delay in zip(looks(world, time), delays, strict=True)]
-    return [t[t >= max(world.onset, world.start)] if len(t) else t for t in found]
+    pairs, start = zip(looks(world, time), delays, strict=True), max(world.onset, world.start)
+    return [[t - delay for t, _ in found if delay and t - delay >= start] for found, delay in pairs]
 
 
 def stretch_of(world, time, start, stop):
     """`World.attended` in the stretch [start, stop) of a day: when each rule looks and measures in it."""
-    def inside(times):
-        return tuple(float(t) for t in times if start <= t < stop)
-
-    return tuple((inside(a), inside(b)) for a, b in zip(looks(world, time), measures(world, time), strict=True))
+    return tuple((tuple(look for look in looked if start <= look[0] < stop), tuple(t for t in measured if start <= t < stop))
+                 for looked, measured in zip(looks(world, time), measures(world, time), strict=True))  # fmt: skip
 
 
 def watched(world, spec, layout, nodes, width):
@@ -149,15 +155,15 @@ def watched(world, spec, layout, nodes, width):
     until = np.inf if world.attended is None else world.stop
     for place in (place for place, rule in enumerate(layout.rules) if rule.sets):
         watch[:, place] = nodes.window(-np.inf, until)  # a switch acts at 0, without a wait
-    for rule, place, times in zip(world.rules, rule_columns(world, layout), looks(world, spec.time), strict=True):
+    for rule, place, found in zip(world.rules, rule_columns(world, layout), looks(world, spec.time), strict=True):
         numbers[place] = _numbers(rule, spec)
         if isinstance(rule, When):
             watch[:, place] = nodes.window(world.onset, until)
         else:
-            watch[[nodes.at(float(t), FIRST) for t in times], place] = True
+            watch[[nodes.at(t, rank, rank == FIRST) for t, rank in found], place] = True
     for place, times in zip(rule_columns(world, layout), measures(world, spec.time), strict=True):
         if len(times):
-            measure[[nodes.at(float(t), FIRST) for t in times], place] = True
+            measure[[nodes.at(float(t), FIRST, True) for t in times], place] = True
     return watch, measure, numbers
 
 

@@ -543,8 +543,8 @@ def walk(system, layout: Layout, stepper, mesh: Mesh, x0, extras: Extras, record
             measure = node["measure"][r] if rules[r].delayed else None
             x, care, dose = look(rules, r, segment, x, care, node["t"], measure)
             given.append(dose)
-        if layout.triggered:
-            x, care = settle(rules, segment, x, care, node["t"])
+        if layout.triggered:  # of several nodes at one time only the last lasts: a reading in front of a dose changes nothing
+            x, care = settle(rules, segment, x, care, node["t"], (node["h"] > 0) | (node["t"] >= mesh.t[-1]))
         left, t, h = left_by(rules, care), node["t"], node["h"]
         kept, seen = recorder(kept, here, x, inputs(t, left) if rules else u)
         if layout.triggered:

@@ -17,11 +17,11 @@ from hybridtwin.keys import as_key, folded
 from hybridtwin.rest import checked_start
 from hybridtwin.simulate.course import course
 from hybridtwin.simulate.failures import failures
-from hybridtwin.simulate.layout import LAST, Layout, Mesh, bucket, pad, striding
+from hybridtwin.simulate.layout import Layout, Mesh, bucket, pad, striding
 from hybridtwin.simulate.mesh import lay, layout_of, override_columns, set_columns
 from hybridtwin.simulate.noise import NOISY, NOISY_STEPS, keys_of
 from hybridtwin.simulate.pilot import GAIN, Choice, Pilot, settled
-from hybridtwin.simulate.rules import acts_of, overflowed, told
+from hybridtwin.simulate.rules import LAST, acts_of, overflowed, told
 from hybridtwin.simulate.run import solve_draws, tile
 from hybridtwin.simulate.solve import Extras, first
 from hybridtwin.simulate.steppers import RK4, Adaptive, Exact, Repeated
