@@ -232,12 +232,15 @@ def finite(log_likelihood):
 
 
 def in_few_shapes(data: Data) -> Data:
-    """The same data in one of few shapes: nodes of zero length, readings and moving doses that count for nothing."""
-    few = functools.partial(bucket, octave=2)  # compiling inference costs more than the padding
+    """The same data in one of few shapes: nodes of zero length, readings and moving doses that count for nothing.
+
+    Compiling inference costs more than the padding, and a reading costs less than a node.
+    """
+    nodes, few = functools.partial(bucket, octave=2), functools.partial(bucket, octave=1)
     moving = len(data.mesh.moving.time)
     moving = 2 ** (moving - 1).bit_length() if moving else 0
     readings = {n: few(len(s.value)) for n, s in data.seen.items()}
-    return padded_to(data, few(len(data.mesh.t)), few(len(data.mesh.read)), moving, readings)
+    return padded_to(data, nodes(len(data.mesh.t)), few(len(data.mesh.read)), moving, readings)
 
 
 def padded_to(data: Data, nodes: int, reads: int, moving: int, readings: Mapping[str, int]) -> Data:

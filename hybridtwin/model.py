@@ -334,7 +334,7 @@ def bind(model, person, *, max_step=None, padded=False, pooled=False) -> Problem
         rate = choice.rate or Pilot(model.system, world, model.start).rate
         knots = knots_of(spec, model.every, (world.start, world.stop), [t for t, _ in reads], rate)
         choice = dataclasses.replace(choice, drive=knots)
-    layout = layout_of([world], spec, varying=model.varying, latents=len(bound.latent), drive=choice.drive)
+    layout = layout_of([world], spec, varying=model.varying, latents=len(bound.latent), drive=choice.drive, roomy=padded)
     longest = min(max_step or choice.step, span + 1.0)
     how = {"max_step": longest, "occasions": edges, "knots": choice.knots, "drive": choice.drive}
     mesh = lay([world], spec, layout, reads, **how)[0]

@@ -117,11 +117,11 @@ def _entries(world, spec):
     return found
 
 
-def layout_of(worlds, spec, *, varying=(), latents=0, noise=False, drive=()):
+def layout_of(worlds, spec, *, varying=(), latents=0, noise=False, drive=(), roomy=False):
     """The layout that holds every one of these worlds.
 
     `latents`: number of events with an uncertain amount or time; `noise`: is the system's process noise drawn? `drive`: knots
-    of its inferred paths, which are not drawn.
+    of its inferred paths, which are not drawn. `roomy`: with room for boluses that nobody gave, so that people share a layout.
     """
     jumps, rates, moving, infused, steady = set(), set(), set(), False, 0
     pieces = 1
@@ -141,6 +141,7 @@ def layout_of(worlds, spec, *, varying=(), latents=0, noise=False, drive=()):
                 rates.add(e.name)
             else:
                 jumps.add(e.name)
+    jumps |= {name for name in spec.routes if roomy and name not in spec.moving}
     rules = union([[static_of(rule) for rule in world.rules] for world in worlds])
     rules = (*switched(spec, max(world.stop - world.start for world in worlds)), *rules)
     return Layout(
