@@ -200,7 +200,7 @@ def unit_of(model: Model, site: str) -> str:
     unit = {p: f.unit for p, f, _ in sensor.fields()}[path]
     if sensor.decides and path in ("base", "spread"):
         return model.spec.doses[sensor.decides].unit
-    return model.unit_of(sensor.of) if unit == "1" and path in ("sd", "add", "early", "level", "error") else unit
+    return model.unit_of(sensor.of) if path in sensor.scaled else unit
 
 
 def common_outputs(fits) -> tuple[str, ...]:

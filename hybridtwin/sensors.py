@@ -89,6 +89,7 @@ class AbstractSensor(Parametric):
     of: eqx.AbstractVar[str]
     follows = ""  # a rate of the system whose own time this sensor keeps
     decides = ""  # an input: the readings are decisions on it, see `policies`
+    scaled = ()  # parameters that are in the output's unit
 
     @abc.abstractmethod
     def terms(self, mean, seen: Seen) -> Terms:
@@ -113,6 +114,7 @@ class AbstractSensor(Parametric):
 class Gaussian(AbstractSensor):
     """Reading = output + N(0, sd)."""
 
+    scaled = ("sd",)
     of: str
     sd: Scalar = parameter(None, "1", "standard deviation, in the output's unit", shared=True)
 
@@ -158,6 +160,7 @@ class Absorbing(AbstractSensor):
     doi:10.1007/BF02353466.
     """
 
+    scaled = ("add", "early")
     of: str
     add: Scalar = parameter(None, "1", "what remains late, in the output's unit", shared=True)
     early: Scalar = parameter(None, "1", "what is added right after a dose, in the output's unit", shared=True)
@@ -178,6 +181,7 @@ class Absorbing(AbstractSensor):
 class Combined1(AbstractSensor):
     """Standard deviation = add + prop |output| (combined error 1)."""
 
+    scaled = ("add",)
     of: str
     add: Scalar = parameter(None, "1", "additive part, in the output's unit", shared=True)
     prop: Scalar = parameter(lognormal(0.15, 0.5), "1", "proportional part", shared=True)
@@ -199,6 +203,7 @@ class Combined1(AbstractSensor):
 class Combined2(AbstractSensor):
     """Variance = add**2 + (prop output)**2 (combined error 2)."""
 
+    scaled = ("add",)
     of: str
     add: Scalar = parameter(None, "1", "additive part, in the output's unit", shared=True)
     prop: Scalar = parameter(lognormal(0.15, 0.5), "1", "proportional part", shared=True)

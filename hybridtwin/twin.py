@@ -481,7 +481,7 @@ class Twin:
             r for f in self.fits for r in f.table() if "." not in r["parameter"].split("@")[0] or r["sd_ratio"] < 0.8
         ][:14]:
             lines.append(
-                f"  {row['structure'][:12]:<12} {row['parameter']:<16} {row['q50']:.3g} ({row['q05']:.3g} to {row['q95']:.3g}) "
+                f"  {row['structure']:<12} {row['parameter']:<16} {row['q50']:.3g} ({row['q05']:.3g} to {row['q95']:.3g}) "
                 f"{row['unit']}, prior {row['prior_q50']:.3g} ({row['prior_q05']:.3g} to {row['prior_q95']:.3g})"
             )
         return "\n".join(lines)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from small import CLOCK, DRIP, drip_person, drip_twin, mesh_twin, oral_person
 
-from hybridtwin import outcomes
+from hybridtwin import outcomes, sensors
 from hybridtwin.causal.contrast import contrast
 from hybridtwin.errors import (
     AmbiguousDose,
@@ -15,10 +15,13 @@ from hybridtwin.errors import (
     UnitError,
     UnknownTarget,
 )
+from hybridtwin.fit import unit_of
 from hybridtwin.inference.check import check
 from hybridtwin.inference.methods import Laplace
 from hybridtwin.inference.personalize import personalize, update
 from hybridtwin.interventions import Rescue
+from hybridtwin.model import Model
+from hybridtwin.physiology import OneCompartmentOral
 from hybridtwin.records import Cohort, Person
 from hybridtwin.signals import Regimen, Signal
 
@@ -305,3 +308,15 @@ def test_a_prediction_covers_what_was_read():
     assert 0.75 <= predicted.coverage(0.95) <= 1.0 and predicted.coverage(0.02) < 0.4
     assert predicted.readings.std(axis=0).mean() > predicted.expectation.std(axis=0).mean()
     np.testing.assert_array_equal(predicted.observed_value, drip_person().series["C"].value)
+
+
+@pytest.mark.parametrize("sensor, units", [
+    (sensors.Gaussian("C", sd=1.0), {"sd": "mg/L"}),
+    (sensors.LogNormal("C", sd=0.1), {"sd": "1"}),
+    (sensors.Combined2("C", add=1.0), {"add": "mg/L", "prop": "1"}),
+    (sensors.Absorbing("C", add=1.0, early=1.0), {"add": "mg/L", "early": "mg/L", "fades": "min"}),
+])  # fmt: skip
+def test_what_is_told_of_a_sensor_has_its_own_unit(sensor, units):
+    """The spread of a logarithm is a number, that of a level has the unit of the level."""
+    model = Model(OneCompartmentOral(), C=sensor)
+    assert {path: unit_of(model, f"C.{path}") for path in units} == units
