@@ -12,7 +12,7 @@ from scipy.integrate import solve_ivp
 
 from hybridtwin import outcomes
 from hybridtwin.errors import DeclarationError, InterventionError
-from hybridtwin.physiology import REGISTRY, Breslow13, Forger99, Jewett99, Warfarin
+from hybridtwin.physiology import REGISTRY, Breslow13, Forger99, Jewett99, T1DDay, Warfarin
 from hybridtwin.physiology.circadian.common import hours_on
 from hybridtwin.physiology.circadian.markers import cbtmin, daily, dlmo, lowest
 from hybridtwin.records import Person
@@ -198,6 +198,7 @@ def test_markers_are_outcomes():
     np.testing.assert_allclose(daily(trajectory, Jewett99) % 24.0, [[22.8, 22.8], [0.05, 0.05]], atol=1e-2)
     peak = outcomes.time_of_peak("x", 12.0, 24.0, later="-30 min")
     np.testing.assert_allclose(peak.of(trajectory), [16.5, 17.75], atol=1e-3)
+    assert dlmo(T1DDay).of(trajectory).tolist() == dlmo(Forger99).of(trajectory).tolist(), "a whole that holds a clock"
     with pytest.raises(DeclarationError, match="no model of the body clock"):
         dlmo(Warfarin)
 

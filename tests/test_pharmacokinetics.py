@@ -385,7 +385,7 @@ def test_every_compartment_has_a_lag_and_a_fraction_of_its_own():
 
 @pytest.mark.parametrize("ss", [1, 2])
 def test_a_steady_state_dose_cancels_what_is_pending_elsewhere(ss):
-    """NONMEM's help on SS: with 1 infusions in progress and pending additional doses are cancelled, in every compartment; 2 adds."""
+    """NONMEM's help on SS: 1 cancels infusions in progress and pending additional doses, in every compartment; 2 adds."""
     values = {"ka": KA, "CL": CL, "Vc": V, "Q": Q, "Vp": VP, "tlag": LAG, "F": F}
     body = EveryRoute(F2=1.0, ALAG2=0.2).with_values({f"body.{k}": v for k, v in values.items()})
     rows = records(TIME=[0, 2, 7, 72], EVID=[1, 1, 1, 0], AMT=[50, 800, 100, 0], CMT=[2, 2, 1, 2], RATE=[0, 20, 0, 0],
