@@ -112,9 +112,10 @@ def bind(person: Person, spec, sensors: Mapping[str, str | None]) -> Bound:
     _known_compartments(person, spec)
     scale = units.time_factor(person.clock.unit, spec.time)
     resets = tuple((t * scale, order) for t, order in person.resets)
+    ends = (*resets, *_steady_starts(person, spec.time))
     inputs: dict[str, Regimen | Signal] = {}
     for name, field in spec.doses.items():
-        inputs[name] = _regimen(person, name, field, spec, clock, resets, notes)
+        inputs[name] = _regimen(person, name, field, spec, clock, ends, notes)
     for name, field in spec.signals.items():
         inputs[name] = _course(person, name, field, clock, notes, "signal")
     for name, field in spec.covariates.items():
@@ -167,7 +168,7 @@ def _known_compartments(person, spec):
                                  column="CMT" if isinstance(key, int) else str(key), remedy=remedy)
 
 
-def _regimen(person, name, field, spec, clock, resets, notes) -> Regimen:
+def _regimen(person, name, field, spec, clock, ends, notes) -> Regimen:
     parts = [(key, r) for key, r in person.regimens.items() if _target(key, spec) == name]
     if name in person.series:
         parts.append((name, _as_doses(person, name, person.series[name], notes)))
@@ -184,7 +185,7 @@ def _regimen(person, name, field, spec, clock, resets, notes) -> Regimen:
                           f"declares no {part}", person=person.id, row=dose.row, column=None if dose.row is None else "RATE",
                           remedy=f"Say in the record how fast it is given, or let dosing() of the system return "
                                  f"{{{name!r}: ht.route({part}=...)}}")
-    doses = [d for d in doses if not _cancelled(d, parts, resets, spec.time)]
+    doses = [d for d in doses if not _cancelled(d, parts, ends, spec.time)]
     if late := [d for d in doses if d.time > clock.stop]:
         notes.append(Note("seen", f"{len(late)} doses after the end of the record ({clock.label(clock.stop)}) are not "
                                   "part of it", column=name))
@@ -192,15 +193,22 @@ def _regimen(person, name, field, spec, clock, resets, notes) -> Regimen:
     return Regimen(tuple(sorted(doses, key=lambda d: (d.time, d.order))), field.unit, spec.time, clock)
 
 
-def _cancelled(dose: Dose, parts, resets, time) -> bool:
-    """Whether a repeat (addl) of an earlier record falls behind a reset, which drops all pending doses."""
-    if not resets or dose.row is None:
+def _steady_starts(person, time):
+    """(time, order) of the records with SS = 1, in any compartment: they cancel pending doses as a reset does."""
+    for regimen in person.regimens.values():
+        scale = units.time_factor(regimen.time or time, time)
+        yield from ((d.time * scale, d.order) for d in regimen.doses if d.ss == 1 and d.row is not None)
+
+
+def _cancelled(dose: Dose, parts, ends, time) -> bool:
+    """Whether a repeat (addl) of an earlier record falls behind one of `ends`, which drop all pending doses."""
+    if not ends or dose.row is None:
         return False
     for _, regimen in parts:
         for parent in regimen.doses:
             if parent.addl and (parent.row, parent.order) == (dose.row, dose.order):
                 given = parent.time * units.time_factor(regimen.time or time, time)
-                return any((given, parent.order) < reset <= (dose.time, dose.order) for reset in resets)
+                return any((given, parent.order) < end <= (dose.time, dose.order) for end in ends)
     return False
 
 

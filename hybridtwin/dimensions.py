@@ -17,7 +17,7 @@ from jax.extend.core import Literal
 
 from hybridtwin.errors import DeclarationError, UnitError
 from hybridtwin.fields import Switch, SwitchField, nearest
-from hybridtwin.terms import Term, Walk, const, empirical, line_of, marked, remedy_for
+from hybridtwin.terms import Term, Walk, bare, const, empirical, line_of, marked, scaled
 from hybridtwin.units import ONE, Unit, factor, parse
 
 __all__ = ["Report", "check", "const", "empirical", "is_linear"]
@@ -139,11 +139,11 @@ class _Tracer:
         if term.unit is None:
             self.unchecked.add(target + line)
         elif not term.unit.matches(unit):
-            remedy = (
-                remedy_for(term, Term(unit, why))
-                if term.number is not None or term.unit.same_dimension(unit)
-                else ("Correct the formula or a declared unit")
-            )
+            remedy = "Correct the formula or a declared unit"
+            if term.number is not None:
+                remedy = bare(term, unit)
+            elif term.unit.same_dimension(unit):
+                remedy = scaled(term, unit)
             raise UnitError(f"{target} is {term.quoted}, but {why} needs [{unit.text}]{line}. {remedy}")
 
     def link(self, terms: dict[str, Term], prefix: str) -> None:

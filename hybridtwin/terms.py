@@ -116,12 +116,25 @@ def times(a: Unit, b: Unit) -> str:
     return f"1 {big.text} is {ratio}{'' if small.text == '1' else ' ' + small.text}: a factor {ratio}"
 
 
+def bare(literal: Term, unit: Unit) -> str:
+    """How a number gets the unit it must have."""
+    return f'A bare number is dimensionless: write ht.const({literal.number:g}, "{unit.text}")'
+
+
+def scaled(term: Term, unit: Unit) -> str:
+    """How a term gets a unit that it must have, of its own dimension and another scale."""
+    own = term.unit or ONE
+    ratio = own.ratio / unit.ratio
+    number = f"{float(ratio):.6g}" if ratio >= 1 else f"1 / {float(1 / ratio):.6g}"
+    return f'{times(own, unit)}. Multiply it by ht.const({number}, "{(unit / own).text}"), or declare both in one unit'
+
+
 def remedy_for(a: Term, b: Term) -> str:
     """How two terms of known units could be made to agree."""
     first, second = a.unit or ONE, b.unit or ONE
     for literal, unit in ((a, second), (b, first)):
         if literal.number is not None:
-            return f'A bare number is dimensionless: write ht.const({literal.number:g}, "{unit.text}")'
+            return bare(literal, unit)
     if first.same_dimension(second):
         (big, unit), (_, small) = ((a, first), (b, second)) if first.ratio > second.ratio else ((b, second), (a, first))
         change = f'ht.const({float(unit.ratio / small.ratio):.6g}, "{(small / unit).text}")'

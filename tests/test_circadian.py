@@ -12,7 +12,7 @@ from scipy.integrate import solve_ivp
 
 from hybridtwin import outcomes
 from hybridtwin.errors import DeclarationError, InterventionError
-from hybridtwin.physiology import REGISTRY, Breslow13, Forger99, Jewett99, Warfarin
+from hybridtwin.physiology import REGISTRY, Breslow13, Forger99, Jewett99, T1DDay, Warfarin
 from hybridtwin.physiology.circadian.common import hours_on
 from hybridtwin.physiology.circadian.markers import cbtmin, daily, dlmo, lowest
 from hybridtwin.records import Person
@@ -28,8 +28,6 @@ VECTORS = {
     "Hannay19TP": ((0.1,) * 5, {}, (0.00063553, 0.00209955, 0.25906153, 0.26179939, -0.04471049)),
 }
 STATES = {name: tuple(REGISTRY[name].spec.states) for name in VECTORS}
-# The package looks at the clock at the end of each of its steps of 0.05 h, so its zone starts and ends on that grid.
-ON_ITS_GRID = {"Hilaire07": {"zone_start": 8.8, "zone_stop": 13.3}}
 
 
 @pytest.mark.parametrize("name", VECTORS)
@@ -76,7 +74,7 @@ def held_against(reference, name, scenario):
     if name in STEPPED:
         body = system(model=REGISTRY[name.removesuffix("Stepped")](**start)).typical()
     else:
-        body = system(**start, **ON_ITS_GRID.get(name, {})).typical()
+        body = system(**start).typical()
     found = simulate(body, day, tol=1e-6)
     every = np.searchsorted(found.time, course["t_h"] - 1e-6)
     off = max(np.abs(found[path][0][every] - course[words.get(path, path)]).max() for path in spec.states)
@@ -198,6 +196,7 @@ def test_markers_are_outcomes():
     np.testing.assert_allclose(daily(trajectory, Jewett99) % 24.0, [[22.8, 22.8], [0.05, 0.05]], atol=1e-2)
     peak = outcomes.time_of_peak("x", 12.0, 24.0, later="-30 min")
     np.testing.assert_allclose(peak.of(trajectory), [16.5, 17.75], atol=1e-3)
+    assert dlmo(T1DDay).of(trajectory).tolist() == dlmo(Forger99).of(trajectory).tolist(), "a whole that holds a clock"
     with pytest.raises(DeclarationError, match="no model of the body clock"):
         dlmo(Warfarin)
 

@@ -136,6 +136,14 @@ def test_structures_are_pooled_within_a_draw():
     assert set(twin.summary()["structure"]) == {"Drip", "Known volume"}
 
 
+def test_a_draw_without_an_answer_is_not_one_that_could_not_be_solved():
+    """After the last bolus C only falls, so that it is lowest at the end of the window: no draw has a turning point."""
+    none = outcomes.time_of_nadir("C", "18:00", "23:00", better="lower", label="turning point")
+    told = str(contrast(half(drip_twin()), drip_twin(), outcomes.at("C", "20:00", better="lower"), none))
+    assert "100 % of the draws were solved and have no answer" in told and "computed: turning point" in told
+    assert "could not be solved" not in told
+
+
 def test_what_a_contrast_refuses():
     lived = drip_twin()
     day = Person.of(

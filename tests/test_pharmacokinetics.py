@@ -381,3 +381,17 @@ def test_every_compartment_has_a_lag_and_a_fraction_of_its_own():
     found = simulate(body, rows(), at=TIMES)["C"][0]
     given = [(LAG, F * 100.0, 0.0, True), (0.8, 0.4 * 80.0, 0.0, False), (12.8, 0.4 * 60.0, 0.4 * 60.0 / 30.0, False)]
     np.testing.assert_allclose(found, course("oral2", given, TIMES), rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("ss", [1, 2])
+def test_a_steady_state_dose_cancels_what_is_pending_elsewhere(ss):
+    """NONMEM's help on SS: 1 cancels infusions in progress and pending additional doses, in every compartment; 2 adds."""
+    values = {"ka": KA, "CL": CL, "Vc": V, "Q": Q, "Vp": VP, "tlag": LAG, "F": F}
+    body = EveryRoute(F2=1.0, ALAG2=0.2).with_values({f"body.{k}": v for k, v in values.items()})
+    rows = records(TIME=[0, 2, 7, 72], EVID=[1, 1, 1, 0], AMT=[50, 800, 100, 0], CMT=[2, 2, 1, 2], RATE=[0, 20, 0, 0],
+                   ADDL=[10, 0, 1, 0], II=[3, 0, 8, 0], SS=[0, 0, ss, 0])  # fmt: skip
+    found = simulate(body, rows(), at=TIMES)["C"][0]
+    before = course("oral2", [*((0.2 + 3.0 * k, 50.0, 0.0, False) for k in range(11)), (2.2, 800.0, 40.0, False)], TIMES)
+    after = course("oral2", [(15.0 + LAG, F * 100.0, 0.0, True), *train(7.0 + LAG, F * 100.0, 8.0, oral=True)], TIMES)
+    wanted = np.where(TIMES < 7.0, before, after if ss == 1 else before + after)
+    np.testing.assert_allclose(found, wanted, rtol=1e-8, atol=1e-9)

@@ -356,6 +356,14 @@ def test_wrong_units_are_errors_that_name_the_term(expression, message):
     assert "Small.rates" in str(caught.value)
 
 
+@pytest.mark.parametrize(("unit", "number", "by"), [("mg/min", r"60", "min/h"), ("mg/d", r"1 / 24", "d/h")])
+def test_a_result_of_another_scale_is_told_what_to_multiply_it_by(unit, number, by):
+    """The result itself is what can be multiplied, never the rate that is needed: followed, the advice is right."""
+    with pytest.raises(UnitError, match=rf'Multiply it by ht.const\({number}, "{by}"\)'):
+        declare(first(lambda s, t, x, u: ht.empirical(x.depot, unit)))
+    declare(first(lambda s, t, x, u: ht.empirical(x.depot, unit) * ht.const(60 if by == "min/h" else 1 / 24, by)))
+
+
 def test_outputs_initial_and_dosing_are_walked_too():
     rates = first(lambda s, t, x, u: s.ka * x.depot)
     concentration = declare(rates, lambda s, x, u: {"C": ht.output(x.central / s.V, "mg/L")})

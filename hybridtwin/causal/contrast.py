@@ -132,8 +132,8 @@ class Row:
     @property
     def sd_ratio(self) -> float:
         """Spread of the answer over the spread of the prior's answer."""
-        prior = np.nanstd(self.prior_effect)
-        return float(np.nanstd(self.effect) / prior) if prior > 0 else 1.0
+        prior = _spread(self.prior_effect)
+        return _spread(self.effect) / prior if prior > 0 else 1.0
 
     @property
     def same_as_prior(self) -> bool:
@@ -305,7 +305,7 @@ def contrast(a, b, *outcomes, scale="difference"):
     rows = tuple(_row(o, harm, worlds, before, scale) for o, harm in asked)
     pair = (a.world(), b.world())
     kept = grounds.kept(a, pair, [row.outcome for row in rows], worlds[0])
-    verdict = a.verdict.join(_judge(a, b, rows, kept))
+    verdict = a.verdict.join(_judge(a, b, rows, kept, worlds))
     lacking = grounds.lacking(a, [row.outcome for row in rows if not row.harm], worlds[0])
     notes = tuple(dict.fromkeys((*worlds[0].notes, *worlds[1].notes, *lacking)))
     return Contrast(
@@ -320,6 +320,12 @@ def contrast(a, b, *outcomes, scale="difference"):
         (worlds[0], worlds[1]),
         pair,
     )
+
+
+def _spread(values) -> float:
+    """Standard deviation of the answers there are, NaN where there is none."""
+    there = values[np.isfinite(values)]
+    return float(np.std(there)) if there.size else float("nan")
 
 
 def _row(outcome, harm, worlds, before, scale) -> Row:
@@ -340,17 +346,17 @@ def _row(outcome, harm, worlds, before, scale) -> Row:
         return dataclasses.replace(row, prior_ratio=np.where(d > 0, c / d, np.nan))
 
 
-def _judge(a, b, rows, kept) -> Verdict:
+def _judge(a, b, rows, kept, worlds) -> Verdict:
     """What this question adds to the verdict of the twin."""
     informed, supported, computed = Judgment(), Judgment(), Judgment()
     for row in rows:
-        if not row.harm and row.sd_ratio > grounds.RESTS_ON_PRIOR and np.nanstd(row.prior_effect) > 0:
+        if not row.harm and row.sd_ratio > grounds.RESTS_ON_PRIOR and _spread(row.prior_effect) > 0:
             informed.say(
                 "CAUTION",
                 f"{row.outcome.label}: the readings narrow this answer by less than a tenth; it rests on the prior",
             )
-    failed = np.mean([np.mean(~np.isfinite(row.difference)) for row in rows])
-    computed.above(failed, 0.01, 0.2, f"{100 * failed:.0f} % of the draws could not be solved")
+    lost = worlds[0].failed | worlds[1].failed
+    grounds.answered(computed, lost, {row.outcome.label: row.difference for row in rows})
     if kept and not a.rules and not b.rules:
         supported.say("CAUTION", grounds.kept_reason(len(kept)))
     for reason in grounds.unseen(a, [a.world(), b.world()]):

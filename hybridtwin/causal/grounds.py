@@ -37,6 +37,17 @@ def kept_reason(count: int) -> str:
     )
 
 
+def answered(judge, failed, values) -> None:
+    """Tell `judge` of draws without an answer: `failed` (draws,) could not be solved, others may be NaN in one of `values` (label
+    -> (draws,)), such as a turning point that lies outside its window.
+    """
+    judge.above(np.mean(failed), 0.01, 0.2, f"{100 * np.mean(failed):.0f} % of the draws could not be solved")
+    for label, value in values.items():
+        none = np.mean(~np.isfinite(value) & ~failed)
+        told = f"{label}: {100 * none:.0f} % of the draws were solved and have no answer; told is that of the rest"
+        judge.above(none, 0.01, 0.2, told)
+
+
 def unseen(twin, worlds, which: int = 0) -> list[str]:
     """Ways in which these worlds of one structure leave the doses and the horizon that the record has seen."""
     spec, lived, found = twin.fits[which].model.spec, twin.fits[which].problem.lived, []

@@ -151,7 +151,7 @@ def explain(
     stretches = influence(world, outcome, windows=windows or stretch_of(on_lived_day(world)), anew=2)
     value, prior = outcome.of(course), outcome.of(before)
     beyond = support.unseen(world)
-    verdict = twin.verdict.join(_judge(settled, value, prior, beyond, readings))
+    verdict = twin.verdict.join(_judge(settled, course.failed, (value, prior), beyond))
     alike = support.similar(world, settled, course)
     kept = [_kept(world, first, old, settled)] if first > world.start + 1e-9 else []
     notes = tuple(dict.fromkeys((*course.notes, *kept, *_doubts(readings))))
@@ -160,14 +160,14 @@ def explain(
     )  # fmt: skip
 
 
-def _judge(outcome, value, prior, beyond, readings) -> Verdict:
-    """What this question adds to the verdict of the twin."""
+def _judge(outcome, failed, values, beyond) -> Verdict:
+    """What this question adds to the verdict of the twin; `values`: of the person and of the prior."""
+    value, prior = values
     informed, supported, computed = Judgment(), Judgment(), Judgment()
     spread = float(np.nanstd(prior))
     if spread > 0 and np.nanstd(value) > grounds.RESTS_ON_PRIOR * spread:
         informed.say("CAUTION", f"{outcome.label}: the readings narrow this by less than a tenth; it rests on the prior")
-    lost = float(np.mean(~np.isfinite(value)))
-    computed.above(lost, 0.01, 0.2, f"{100 * lost:.0f} % of the draws could not be solved")
+    grounds.answered(computed, failed, {outcome.label: value})
     for reason in beyond:
         supported.say("CAUTION", reason)
     return Verdict({"computed": computed.part, "fits": Part(), "informed": informed.part, "supported": supported.part})

@@ -106,7 +106,7 @@ def fits(residuals, z_mean, names, roles) -> Part:
                 rho,
                 0.3 + bound,
                 0.6 + bound,
-                f"{name}: neighboring residuals correlate by {rho:.2f}; the error model takes them as independent",
+                f"{name}: what neighboring readings leave over correlates by {rho:.2f}; under the error model it would not",
             )
     for name, shift, role in zip(names, z_mean, roles, strict=True):
         if role in ("system", "sensor"):

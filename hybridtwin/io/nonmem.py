@@ -6,7 +6,7 @@
 | RATE | 0 bolus, > 0 rate of an infusion, -1 modelled rate, -2 modelled duration (of the system's `dosing`) |
 | DUR | > 0: duration of an infusion (Torsten, nlmixr2) |
 | SS | 1 replaces the state by the steady state of doses every II, 2 adds it; AMT = 0, RATE > 0: infusion ending here |
-| ADDL, II | further doses and their interval; a reset drops those still pending |
+| ADDL, II | further doses and their interval; a reset and a later dose with SS = 1 drop those still pending |
 | MDV | 1: the row's DV is no reading |
 | CENS, LIMIT | 1: below DV, -1: above DV (Monolix); LIMIT is the other end |
 | OCC | number of the occasion |

@@ -35,21 +35,28 @@ def lowest(time, value, apart: float = _APART, located: bool = True) -> np.ndarr
 
 
 def offsets(system) -> tuple[float, float]:
-    """`phi_ref` (0 without one) and `cbt_to_dlmo` of a clock, in hours."""
+    """`phi_ref` (0 without one) and `cbt_to_dlmo` of a clock, or of the one clock that a whole holds, in hours."""
     body = system() if isinstance(system, type) else system
-    values = {path.removeprefix("model."): value for path, value in body.typical().values().items()}
-    if "cbt_to_dlmo" not in values:
+    values = body.typical().values()
+    clocks = [path.removesuffix("cbt_to_dlmo") for path in values if path.rpartition(".")[2] == "cbt_to_dlmo"]
+    if not clocks:
         raise DeclarationError(
             f"{type(body).__name__} is no model of the body clock: it has no cbt_to_dlmo. Use Forger99 or its kin."
         )
-    return float(values.get("phi_ref", 0.0)), float(values["cbt_to_dlmo"])
+    if len(clocks) > 1:
+        raise DeclarationError(
+            f"{type(body).__name__} holds {len(clocks)} clocks ({', '.join(c.rstrip('.') for c in clocks)}). "
+            "Pass the class of the one that is meant."
+        )
+    return float(values.get(f"{clocks[0]}phi_ref", 0.0)), float(values[f"{clocks[0]}cbt_to_dlmo"])
 
 
 def cbtmin(system, start: Moment | None = None, stop: Moment | None = None, *, better: str | None = None) -> Outcome:
     """When body temperature is lowest in a window, in hours of the record's clock since its time 0.
 
-    `system`: the clock's class or instance. A window shorter than a day holds one minimum; the minimum of `x` must lie inside
-    the window, else the answer is NaN. **Raises:** DeclarationError for a system that is no clock.
+    `system`: the clock's class or instance, or a whole that holds one and has its `x` among its outputs. A window shorter than a
+    day holds one minimum; the minimum of `x` must lie inside the window, else the answer is NaN. **Raises:** DeclarationError
+    for a system that is no clock.
     """
     after, _ = offsets(system)
     found = time_of_nadir("x", start, stop, better=better, later=f"{after} h")

@@ -169,6 +169,12 @@ class Jewett99(System):
         return self.State(x=x, xc=xc, n=self.n0)
 
 
+def _past(since):
+    """0 before a moment, 1 after it, 1/2 at it: the steps that end and begin there then err by opposite amounts."""
+    moment = const(1e-6, "h")
+    return jnp.where(since > moment, 1.0, jnp.where(since < -moment, 0.0, 0.5))
+
+
 class Hilaire07(System):
     r"""The pacemaker that waking and sleeping move too, beside light.
 
@@ -180,7 +186,8 @@ class Hilaire07(System):
 
     Symbols and units as in `Jewett99`; wake [1] a signal, 1 while awake; rho [1], I1 [lux]; zone_start, zone_stop [h] of the
     clock, with time 0 at midnight (the zone in which sleep does not push: a phase of 16.5 to 21 h after the minimum of
-    temperature in the paper, the same hours of every day in the package circadian, which is followed here).
+    temperature in the paper, the same hours of every day in the package circadian, which is followed here: from 8.82 to 13.32 h,
+    which its steps of 0.05 h, whose clock is read at their end, make 8.80 to 13.30 h).
     The start is the entrained one (x0, xc0, n0), turned by `late` [h]. It never rests. `do` acts on `light` and `wake`.
     Priors: periods of Czeisler 1999; other spreads assumed. Source: St. Hilaire 2007, doi:10.1016/j.jtbi.2007.04.001.
     """
@@ -210,8 +217,8 @@ class Hilaire07(System):
     q: Scalar = constant(1.0 / 3.0, "1", "how light moves the complement", _HILAIRE)
     k: Scalar = constant(0.55, "1", "how light changes the period", _HILAIRE)
     rho: Scalar = constant(0.032, "1", "push of waking and sleeping", _HILAIRE)
-    zone_start: Scalar = constant(16.5 + (0.97 - 2.98) / HOUR, "h", "from here sleep does not push (clock)", "circadian 1.0.3")
-    zone_stop: Scalar = constant(21.0 + (0.97 - 2.98) / HOUR, "h", "until here (clock)", "circadian 1.0.3")
+    zone_start: Scalar = constant(8.8, "h", "from here sleep does not push (clock)", "circadian 1.0.3, on its steps")
+    zone_stop: Scalar = constant(13.3, "h", "until here (clock)", "circadian 1.0.3, on its steps")
     phi_ref: Scalar = constant(0.97, "h", "from the lowest x to the minimum of body temperature", _HILAIRE)
     cbt_to_dlmo: Scalar = onset()
     x0: Scalar = constant(-0.0480751, "1", "x at the start", _START)
@@ -221,8 +228,8 @@ class Hilaire07(System):
     def rates(self, t, x, u):
         alpha, B = dimmed(self, x, u.light)
         of_day = jnp.mod(t, const(24.0, "h"))
-        pushes = (u.wake < 0.5) & ~((of_day > self.zone_start) & (of_day < self.zone_stop))
-        N = self.rho * (1.0 / 3.0 - jnp.where(pushes, 1.0, 0.0)) * (1.0 - jnp.tanh(10.0 * x.x))
+        zone = _past(of_day - self.zone_start) - _past(of_day - self.zone_stop)
+        N = self.rho * (1.0 / 3.0 - jnp.where(u.wake < 0.5, 1.0 - zone, 0.0)) * (1.0 - jnp.tanh(10.0 * x.x))
         return self.State(**driven(self, x, self.taux, alpha, B, push=N))
 
     def outputs(self, x, u):
