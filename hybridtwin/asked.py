@@ -8,7 +8,7 @@ import numpy as np
 
 from hybridtwin.binding import substance
 from hybridtwin.clock import Moment
-from hybridtwin.errors import DeclarationError, InterventionError, PastHorizon
+from hybridtwin.errors import DeclarationError, InterventionError, PastHorizon, UnknownTarget
 from hybridtwin.measures import (
     Area,
     Beyond,
@@ -104,7 +104,7 @@ class Outcome:
     def of(self, trajectory) -> np.ndarray:
         """The outcome of every draw, float64 (draws,), in `settled(trajectory).unit`; NaN where a draw failed.
 
-        **Raises:** PastHorizon where the window leaves the trajectory, UnitError, KeyError for an unknown output.
+        **Raises:** PastHorizon where the window leaves the trajectory, UnitError, UnknownTarget for an unknown output.
         """
         if not self.name:
             found = np.asarray(self.measure(trajectory), dtype=np.float64)
@@ -127,7 +127,10 @@ class Outcome:
         return np.where(np.isfinite(value).all(axis=1), found, np.nan)
 
     def _named(self, trajectory) -> str:
-        trajectory[self.name]  # a KeyError of the trajectory's own names what there is
+        try:
+            trajectory[self.name]
+        except KeyError as error:  # the trajectory's own names what there is
+            raise UnknownTarget(f"{self.label}: {error.args[0]}") from None
         return self.name
 
     def _value_unit(self, own: str) -> str:

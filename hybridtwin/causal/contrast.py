@@ -250,7 +250,7 @@ class Contrast(Finding):
         error = float(np.nanstd(row.difference) / np.sqrt(max(grounds.effective(self.twin), 1.0)))
         spread = np.array([fewer - 1.645 * error, fewer, fewer + 1.645 * error])
         of = "people exactly like this one; Monte Carlo interval"
-        return needed(row.outcome, spread, self.verdict, randomized, identified, of)
+        return needed(row.outcome, spread, self.verdict, randomized, identified, of, (self.twin, *self.worlds))
 
     def plot(self):
         """Differences with intervals, personal beside prior-only; a matplotlib figure."""
@@ -326,6 +326,8 @@ def _row(outcome, harm, worlds, before, scale) -> Row:
     """**Raises:** DeclarationError for a ratio of what is not above zero."""
     (a, b), (c, d) = ([outcome.of(world) for world in pair] for pair in (worlds, before))
     row = Row(outcome, a, b, c - d, worlds[0].structure, harm)
+    if row.event and scale == "ratio" and not harm:
+        raise DeclarationError(f"{outcome.label} is an event: it is told as its chance in both worlds. Leave scale= out.")
     if scale == "difference" or row.event:
         return row
     with np.errstate(invalid="ignore"):

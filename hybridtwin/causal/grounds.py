@@ -38,7 +38,7 @@ def kept_reason(count: int) -> str:
 
 
 def unseen(twin, worlds, which: int = 0) -> list[str]:
-    """Ways in which these worlds of one structure leave the doses and the horizon that the record has seen."""
+    """Ways in which these worlds of one structure leave what the record has seen: doses, signals, body and horizon."""
     spec, lived, found = twin.fits[which].model.spec, twin.fits[which].problem.lived, []
     for name, field in spec.doses.items():
         known = [d.amount for d in lived.inputs[name].doses if d.amount]
@@ -50,9 +50,45 @@ def unseen(twin, worlds, which: int = 0) -> list[str]:
                 f"{name} from {min(given):.3g} to {max(given):.3g} {field.unit}; "
                 f"the record holds {min(known):.3g} to {max(known):.3g}"
             )
+    for name, field in {**spec.signals, **spec.covariates}.items():
+        low, high = _range(lived.inputs[name], lived)
+        least, most = np.transpose([_range(w.inputs[name], w) for w in worlds])
+        slack = 0.5 * max(abs(low), abs(high))
+        if min(least) < low - slack or max(most) > high + slack:
+            given = f"{name} from {min(least):.3g} to {max(most):.3g} {field.unit}"
+            found.append(f"{given}; the record holds {low:.3g} to {high:.3g}")
+    for path in dict.fromkeys(p for w in worlds for p in [*(o.path for o in w.overrides), *(s.state for s in w.sets)]):
+        found.append(f"{path} is set, which no record has seen")
+    for state in dict.fromkeys(e.state for w in worlds for e in w.edits):
+        found.append(f"{state} has another equation, which no record has seen")
+    for state in dict.fromkeys(c.state for w in worlds for c in w.clamps):
+        found.append(f"{state} is held, which no record has seen")
     if spec.horizon is not None and worlds[0].stop - worlds[0].start > spec.horizon * (1 + 1e-9):
         found.append(f"the day is longer than {spec.name} was declared for")
     return found
+
+
+def _range(signal, world) -> tuple[float, float]:
+    """Least and largest value of a signal over the day of a world."""
+    at = np.array([world.start, *(t for t in signal.knots if world.start < t < world.stop), world.stop])
+    inner = (at[1:] + at[:-1]) / 2
+    values = np.concatenate([np.asarray(signal(at[:-1])), np.asarray(signal(inner))])
+    return float(values.min()), float(values.max())
+
+
+def different(one, two, spec) -> list[str]:
+    """Nodes of the graph that two worlds set differently."""
+    found = [f"u.{n}" for n in spec.doses if one.inputs[n].doses != two.inputs[n].doses]
+    for n in (*spec.signals, *spec.covariates):
+        mine, other = one.inputs[n], two.inputs[n]
+        same = mine.starts == other.starts and np.array_equal(mine.left, other.left) and np.array_equal(mine.right, other.right)
+        found += [] if same else [f"u.{n}"]
+    found += [o.path for o in (*one.overrides, *two.overrides) if (o in one.overrides) != (o in two.overrides)]
+    parts = [(c.state, c in one.clamps, c in two.clamps) for c in (*one.clamps, *two.clamps)]
+    parts += [(s.state, s in one.sets, s in two.sets) for s in (*one.sets, *two.sets)]
+    parts += [(e.state, e in one.edits, e in two.edits) for e in (*one.edits, *two.edits)]
+    found += [f"x.{state}" for state, here, there in parts if here != there]
+    return list(dict.fromkeys(found))
 
 
 def lacking(twin, outcomes, trajectory) -> list[str]:
