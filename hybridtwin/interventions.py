@@ -329,7 +329,8 @@ class World:
 
     `onset` is the first time at which this world can differ from the lived one (None: it does not), `notes` says what
     `enact` did beyond what was asked. `attended`: of a stretch of a day, when each rule looks and when it measures (None: a whole
-    day); at the end of a stretch nothing is decided, for the next one begins there.
+    day); at the end of a stretch nothing is decided, for the next one begins there. `decided`: (dose, start, stop) of the windows
+    whose doses were said anew, and not made of the old ones.
     """
 
     inputs: Mapping[str, Regimen | Signal]
@@ -345,6 +346,7 @@ class World:
     onset: float | None = None
     notes: tuple[str, ...] = ()
     attended: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] | None = None
+    decided: tuple[tuple[str, float, float], ...] = ()
 
 
 def _unknown(name, spec, sensors):
@@ -396,10 +398,11 @@ def _window(do, clock, world):
 def _enact_one(world, do, spec, clock, sensors, edges):
     start, stop = _window(do, clock, world)
     inputs, parts = dict(world.inputs), []
-    onsets, notes = [] if do.targets else [start], list(world.notes)
+    onsets, notes, decided = [] if do.targets else [start], list(world.notes), list(world.decided)
     for name, value in sorted(do.targets.items(), key=lambda item: isinstance(item[1], Ratio)):  # what it answers is known first
         if name in spec.doses:
             lived = inputs[name]
+            decided += [] if callable(value) else [(name, start, stop)]
             value = value.of_day(inputs, spec, start, stop, world.start, clock) if isinstance(value, Ratio) else value
             inputs[name], fresh = new_regimen(name, spec, lived, value, (start, stop), (world.start, world.stop), clock)
             change = first_difference(lived, inputs[name])
@@ -435,7 +438,7 @@ def _enact_one(world, do, spec, clock, sensors, edges):
     onset = min([t for t in (*onsets, world.onset) if t is not None], default=None)
     kinds = {"overrides": Override, "clamps": Clamp, "sets": Setting, "edits": Edit, "misread": Misread}
     fresh = {field: (*getattr(world, field), *(p for p in parts if isinstance(p, kind))) for field, kind in kinds.items()}
-    return dataclasses.replace(world, inputs=inputs, onset=onset, notes=tuple(notes), **fresh)
+    return dataclasses.replace(world, inputs=inputs, onset=onset, notes=tuple(notes), decided=tuple(decided), **fresh)
 
 
 def _of_parameter(name, value, spec, world, start, stop, edges) -> "list[Override]":

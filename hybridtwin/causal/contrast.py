@@ -228,7 +228,7 @@ class Contrast(Finding):
         else:
             lines += [("Harm beside it: " if r.harm else "") + r.text for r in self.rows]
         if self.kept:
-            lines.append("Kept as lived: " + "; ".join(self.kept) + ".")
+            lines.append(f"Kept {grounds.as_it_was(self.twin)}: " + "; ".join(self.kept) + ".")
         if self.verdict.headline != "DO NOT USE":
             lines += [f"Note: {note}." for note in self.notes]
         lines.append("Rests on: " + "; ".join(self.assumptions) + ".")
@@ -354,7 +354,7 @@ def _judge(a, b, rows, kept) -> Verdict:
     failed = np.mean([np.mean(~np.isfinite(row.difference)) for row in rows])
     computed.above(failed, 0.01, 0.2, f"{100 * failed:.0f} % of the draws could not be solved")
     if kept and not a.rules and not b.rules:
-        supported.say("CAUTION", grounds.kept_reason(len(kept)))
+        supported.say("CAUTION", grounds.kept_reason(len(kept), grounds.as_it_was(a)))
     for reason in grounds.unseen(a, [a.world(), b.world()]):
         supported.say("CAUTION", reason)
     return Verdict({"computed": computed.part, "fits": Part(), "informed": informed.part, "supported": supported.part})

@@ -17,10 +17,12 @@ def kept(twin, worlds, outcomes, trajectory) -> tuple[str, ...]:
     onsets = [w.onset for w in worlds if w.onset is not None]
     if not onsets:
         return ()
-    found = []
+    found, decided = [], [window for w in worlds for window in w.decided]
     for name in spec.doses:
         given = [{(d.time, d.amount) for d in w.inputs[name].doses} for w in worlds]
         for dose in lived.inputs[name].doses:
+            if any(name == n and start <= dose.time < stop for n, start, stop in decided):
+                continue  # a treatment that was written down gives it, too
             if min(onsets) < dose.time < end and all((dose.time, dose.amount) in g for g in given):
                 unknown = dose.latent is not None and dose.amount_sd
                 amount = "of unknown amount" if unknown else f"{dose.amount:g} {spec.doses[name].unit}"
@@ -28,11 +30,16 @@ def kept(twin, worlds, outcomes, trajectory) -> tuple[str, ...]:
     return tuple(found)
 
 
-def kept_reason(count: int) -> str:
-    """Why decisions that were kept make an answer doubtful."""
+def as_it_was(twin) -> str:
+    """What decisions are that nobody changed: "as lived", or "as planned" on a day that is still to come."""
+    return "as lived" if twin.days[0].lived else "as planned"
+
+
+def kept_reason(count: int, how: str) -> str:
+    """Why decisions that were kept make an answer doubtful. `how`: see `as_it_was`."""
     many = count > 1
     return (
-        f"{count} later decision{'s were' if many else ' was'} kept as lived, although what "
+        f"{count} later decision{'s were' if many else ' was'} kept {how}, although what "
         f"{'they' if many else 'it'} answered to may differ; respond=ht.Rescue(...) lets care react"
     )
 
