@@ -17,6 +17,7 @@ from hybridtwin.changes import Equation, Once, Stuck, Then
 from hybridtwin.dosing import Correct, Ratio, first_difference, new_regimen
 from hybridtwin.errors import DeclarationError, InterventionError, PastHorizon, UnknownTarget
 from hybridtwin.fields import check_range
+from hybridtwin.levels import measured
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.units import factor, time_factor
 
@@ -520,7 +521,7 @@ def enact(lived, dos, spec, clock, rules=(), sensors=None, edges=None):
     world = lived
     for do in dos:
         world = _enact_one(world, do, spec, clock, sensors or {}, edges or {})
-    rules = tuple(_reading(rule, spec, sensors or {}) for rule in rules)
+    rules = tuple(measured(_reading(rule, spec, sensors or {}), spec) for rule in rules)
     for rule in rules:
         _check_rule(rule, spec, sensors or {})
     if rules:
