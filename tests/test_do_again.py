@@ -62,6 +62,7 @@ def daily():
     return ht.personalize(model, person, ht.Laplace(draws=60, starts=2), key=0, progress=False)
 
 
+@pytest.mark.heavy
 def test_a_function_is_of_the_value_that_a_parameter_has_on_that_day():
     """A body with another clearance each day: what is doubled is that day's, told by the slopes of the logarithm."""
     lived = daily()
@@ -134,6 +135,7 @@ def test_an_unknown_output_and_the_ratio_of_an_event_are_refused():
             ht.identify(DRIP, "iv", wrong)
 
 
+@pytest.mark.heavy
 def test_an_effect_that_was_identified_is_the_one_that_is_told():
     lived = drip_twin()
     event = ht.outcomes.ever_above("C", 3, "mg/L")
@@ -169,6 +171,7 @@ def test_a_contrast_says_what_no_record_has_seen_as_an_explanation_does(change, 
         ht.optimize(lived, {"other": other}, target=ht.outcomes.within(AUC, 1, 1000, "mg*h/L"))
 
 
+@pytest.mark.heavy
 def test_an_outcome_that_nothing_moves_is_no_explanation():
     why = ht.explain(drip_twin(), ht.outcomes.time_above("C", 1e4, "mg/L"))
     assert why.verdict.parts["informed"].level == "CAUTION" and "nothing to explain" in why.text

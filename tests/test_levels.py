@@ -54,7 +54,7 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [pytest.param(n, marks=[pytest.mark.heavy] * (n in ("when", "rescue"))) for n in RULES])
 def test_a_rule_in_mmol_is_the_rule_in_mg(rule):
     milligram = twin().do(respond=RULES[rule](lambda x: x, "mg/dL"), start=1.5)
     molar = twin().do(respond=RULES[rule](lambda x: x / PER, "mmol/L"), start=1.5)

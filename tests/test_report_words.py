@@ -28,6 +28,7 @@ def choice(plan):
     return ht.optimize(plan, {"iv": grid}, target=aim, limits=limit, accept=WHY)
 
 
+@pytest.mark.heavy
 def test_no_chance_on_the_page_is_surer_than_the_draws(choice, tmp_path):
     """A hundred draws: 3 in 100 at most, not none and not all."""
     worth = choice.next_reading([("C", 24.5)], draws=60)
@@ -49,6 +50,7 @@ def test_a_dose_that_a_candidate_writes_down_is_not_one_that_was_kept(choice, pl
     assert len(said.kept) == 2, "what lies outside of the window of the new doses is kept"
 
 
+@pytest.mark.heavy
 def test_an_event_is_told_and_drawn_as_chances(plan, tmp_path):
     a = plan.do(iv=lambda d: 0.9 * d)
     level = float(sorted(ht.outcomes.cmax("C", 30, 48).of(plan.simulate()))[40])
@@ -63,6 +65,7 @@ def test_an_event_is_told_and_drawn_as_chances(plan, tmp_path):
     assert any(float(t.replace("−", "-")) == pytest.approx((row.a - row.b).mean(), abs=5e-3) for t in drawn if t != "better")
 
 
+@pytest.mark.heavy
 def test_each_question_has_its_verdict_at_the_top(choice, tmp_path):
     page = choice.twin.report(tmp_path / "q.html", choice).read_text("utf-8")
     top = re.search(r'<section id="verdict".*?</section>', page, re.S)[0]
