@@ -15,6 +15,8 @@ import numpy as np
 
 from hybridtwin.asked import Outcome, as_outcome, substance_of
 from hybridtwin.errors import DeclarationError
+from hybridtwin.levels import check_level
+from hybridtwin.measures import First, Last, Mean, Nadir, Peak
 from hybridtwin.units import convert
 
 # -------------------------------------------------------------------------------------------------------- losses
@@ -92,7 +94,9 @@ class Aim:
     def settled(self, trajectory) -> "Aim":
         """The same aim with the outcome's window and, where no unit was said, its unit, as they are on this trajectory."""
         outcome = self.outcome.settled(trajectory)
-        return dataclasses.replace(self, outcome=outcome, unit=self.unit or outcome.unit or "1")
+        unit = self.unit or outcome.unit or "1"
+        _check_levels(outcome, [(self.low, unit), (self.high, unit)])
+        return dataclasses.replace(self, outcome=outcome, unit=unit)
 
     def of(self, trajectory) -> np.ndarray:
         """The outcome of every draw, (draws,), in `unit` of a settled aim; NaN where a draw failed."""
@@ -168,6 +172,13 @@ def as_aim(thing) -> Aim:
             "ht.outcomes.within(outcome, 400, 600, \"mg*h/L\")."
         )
     return Aim(outcome, unit=outcome.unit)
+
+
+def _check_levels(outcome, levels) -> None:
+    """**Raises:** DeclarationError where an outcome that is a value of an output is held against what no living body has."""
+    if outcome.name and isinstance(outcome.measure, Peak | Nadir | Mean | First | Last):
+        for value, unit in levels:
+            check_level(outcome.name, value, unit)
 
 
 def _in_unit(outcome, trajectory, unit) -> np.ndarray:
@@ -285,7 +296,8 @@ class Chance:
         return self.below if self.below is not None else self.above  # type: ignore[return-value]
 
     def settled(self, trajectory) -> "Chance":
-        """The same with the outcome's window as it is on this trajectory."""
+        """The same with the outcome's window as it is on this trajectory. **Raises:** DeclarationError (no such level)."""
+        _check_levels(self.outcome, [self.level])
         return dataclasses.replace(self, outcome=self.outcome.settled(trajectory))
 
     def happens(self, trajectory) -> np.ndarray:

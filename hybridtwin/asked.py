@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from hybridtwin.binding import substance
 from hybridtwin.clock import Moment
-from hybridtwin.errors import DeclarationError, InterventionError, PastHorizon
+from hybridtwin.errors import DeclarationError, InterventionError, PastHorizon, UnknownTarget
+from hybridtwin.levels import GLUCOSE as GLUCOSE
+from hybridtwin.levels import check_level
+from hybridtwin.levels import substance_of as substance_of
 from hybridtwin.measures import (
     Area,
     Beyond,
@@ -29,7 +31,6 @@ from hybridtwin.measures import (
 from hybridtwin.units import bracketed, convert, factor, parse, time_factor
 
 _WORDS = {"G": "glucose", "G_isf": "interstitial glucose", "insulin": "plasma insulin"}
-GLUCOSE = {"G": "mg/dL", "G_isf": "mg/dL", "glucose": "mg/dL"}  # outputs that mean a concentration of glucose
 _OF_GLUCOSE = RiskIndex | Indicator | Risk  # measures that only glucose has
 _WITH_LEVELS = Share | Episodes | Beyond | Until | Ever  # measures whose level has a unit of its own
 
@@ -93,10 +94,16 @@ class Outcome:
         return f"{first} to {last} ({(stop - start) * time_factor(clock.unit, 'h'):.3g} h)"
 
     def settled(self, trajectory) -> "Outcome":
-        """The same outcome with its unit and the text of its window, as they are on this trajectory."""
+        """The same outcome with its unit and the text of its window, as they are on this trajectory.
+
+        **Raises:** DeclarationError for a level that no living body has, and what `window` and `of` raise.
+        """
         if not self.name:
             return self
         unit = self.unit or self._natural(trajectory.units[self._named(trajectory)])
+        for level in (getattr(self.measure, name, None) for name in ("low", "high", "level")):
+            if isinstance(level, int | float) and not isinstance(level, bool):
+                check_level(self.name, level, getattr(self.measure, "unit", unit))
         text = self.window_text(trajectory)
         label = self.label if self.label.endswith(text) else f"{self.label}, {text}"
         return dataclasses.replace(self, unit=unit, label=label)
@@ -104,7 +111,7 @@ class Outcome:
     def of(self, trajectory) -> np.ndarray:
         """The outcome of every draw, float64 (draws,), in `settled(trajectory).unit`; NaN where a draw failed.
 
-        **Raises:** PastHorizon where the window leaves the trajectory, UnitError, KeyError for an unknown output.
+        **Raises:** PastHorizon where the window leaves the trajectory, UnitError, UnknownTarget for an unknown output.
         """
         if not self.name:
             found = np.asarray(self.measure(trajectory), dtype=np.float64)
@@ -127,7 +134,10 @@ class Outcome:
         return np.where(np.isfinite(value).all(axis=1), found, np.nan)
 
     def _named(self, trajectory) -> str:
-        trajectory[self.name]  # a KeyError of the trajectory's own names what there is
+        try:
+            trajectory[self.name]
+        except KeyError as error:  # the trajectory's own names what there is
+            raise UnknownTarget(f"{self.label}: {error.args[0]}") from None
         return self.name
 
     def _value_unit(self, own: str) -> str:
@@ -151,11 +161,6 @@ class Outcome:
     def __str__(self):
         way = f", {self.better} is better" if self.better else ""
         return self.label + (f" {bracketed(self.unit)}" if self.unit else "") + way
-
-
-def substance_of(name: str) -> str | None:
-    """Which substance an output is of, where that is known."""
-    return "glucose" if name in GLUCOSE else substance(name)
 
 
 def word(name: str) -> str:

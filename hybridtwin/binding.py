@@ -190,6 +190,9 @@ def _regimen(person, name, field, spec, clock, ends, notes) -> Regimen:
         notes.append(Note("seen", f"{len(late)} doses after the end of the record ({clock.label(clock.stop)}) are not "
                                   "part of it", column=name))
         doses = [d for d in doses if d.time <= clock.stop]
+    if early := [d for d in doses if d.time < clock.start and not d.ss]:
+        notes.append(Note("seen", f"{len(early)} doses before the record begins ({clock.label(clock.start)}): what they gave "
+                                  "before is not part of it", column=name, remedy="Begin the record earlier: start=..."))
     return Regimen(tuple(sorted(doses, key=lambda d: (d.time, d.order))), field.unit, spec.time, clock)
 
 

@@ -119,6 +119,17 @@ def equation(rate) -> Equation:
 
 
 @dataclasses.dataclass(frozen=True)
+class Then:
+    """A function of what an earlier intervention made of a parameter: `change` of `was`, a number or a function of the draws."""
+
+    was: Any
+    change: Callable[[Any], Any]
+
+    def __call__(self, old):
+        return self.change(self.was(old) if callable(self.was) else np.full(np.shape(old), float(self.was)))
+
+
+@dataclasses.dataclass(frozen=True)
 class Stuck:
     """What a sensor reads that reads one number whatever is the case; equal ones share compiled programs."""
 

@@ -11,7 +11,7 @@ import dataclasses
 from typing import Any
 
 from hybridtwin.clock import span
-from hybridtwin.errors import DeclarationError, InterventionError, UnknownTarget
+from hybridtwin.errors import AmbiguousDose, DeclarationError, InterventionError, PastHorizon, UnknownTarget
 from hybridtwin.signals import Dose, Regimen
 from hybridtwin.units import factor
 
@@ -175,3 +175,64 @@ class Correct:
             f"{self.give[0]:g} {self.give[1]} more of {self.dose} per {self.per[0]:g} {self.per[1]}{to} when "
             f"{self.reads or self.when} > {self.above[0]:g} {self.above[1]} ({looks}{late}, at least {self.wait} apart)"
         )
+
+
+# ------------------------------------------------------------------ doses that `do` puts in place of others
+
+
+def new_regimen(name, spec, lived, value, window, record, clock):
+    """What becomes of the doses of one input: (all of them, those of the window that were changed).
+
+    `lived`: doses so far; `window`, `record`: (start, stop) of the intervention and of the day.
+
+    **Raises:** AmbiguousDose, InterventionError, PastHorizon.
+    """
+    start, stop = window
+    field = spec.doses[name]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise AmbiguousDose(
+            f"do: {name!r} is a dose; a bare {value:g} says how much but not when. Use "
+            f"ht.Regimen.bolus({value:g}, {field.unit!r}, at=...), or a function of the lived doses "
+            f"such as lambda b: {value:g} * b."
+        )
+    fresh = value(lived.only(start, stop)) if callable(value) else value
+    if not isinstance(fresh, Regimen):
+        raise InterventionError(
+            f"do: {name!r} must become a Regimen, not {type(fresh).__name__}. A function of the lived "
+            "doses must return doses, such as lambda b: b.shift(-20, 'min')."
+        )
+    fresh = fresh.resolve(clock, clock.unit, field.unit)
+    for dose in (d for d in fresh.doses if d.modelled and d.modelled not in spec.routed.get(name, ())):
+        raise InterventionError(
+            f"do: a dose of {name!r} leaves its {dose.modelled} to the system, whose route declares none. Give the dose "
+            f"a rate or a duration, or let dosing() return {{{name!r}: ht.route({dose.modelled}=...)}}."
+        )
+    late = [dose.time for dose in fresh.doses if dose.time > record[1]]
+    if late:
+        raise PastHorizon(
+            f"do: {name!r} has a dose at {clock.label(late[0])}, after the record ends at "
+            f"{clock.label(record[1])}. Simulate a longer day with twin.on(record), or move the dose."
+        )
+    kept = lived.without(start, stop)
+    before = {dose.time for dose in kept.doses if dose.time < record[0]}  # of the record itself: they stay as they are
+    fresh = dataclasses.replace(fresh, doses=tuple(dose for dose in fresh.doses if dose.time not in before))
+    early = [dose.time for dose in fresh.doses if dose.time < record[0]]
+    if early:
+        raise PastHorizon(
+            f"do: {name!r} has a dose at {clock.label(early[0])}, before the record begins at {clock.label(record[0])}: what was "
+            "in the body then is part of how it begins, so the dose would be lost. Move it less, leave it out of the window "
+            "with start=, or begin the record earlier."
+        )
+    return kept + fresh, fresh
+
+
+def first_difference(old, new):
+    """Time of the first dose that is not in both regimens, or None when they are the same."""
+
+    def key(dose):
+        return (dose.time, dose.amount, dose.duration, dose.rate, dose.modelled, dose.ii, dose.ss)
+
+    times = [
+        dose.time for a, b in ((old, new), (new, old)) for dose in a.doses if key(dose) not in {key(d) for d in b.doses}
+    ]
+    return min(times, default=None)

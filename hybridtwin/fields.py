@@ -257,17 +257,36 @@ def checked_leaf(owner: str, declared, value):
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ParameterError(f"{where} is {value!r}. Give a number in {declared.unit} or a numpyro distribution")
     value = float(value)
+    low, high = range_of(declared)
+    if not low <= value <= high or math.isinf(value):
+        said = f"{where} = {value:g} {declared.unit} lies outside its range {low} to {high}"
+        raise ParameterError(f"{said}. Give a value inside it")
+    return value
+
+
+def range_of(declared) -> tuple[float, float]:
+    """The values that a declared parameter or constant may have, (low, high), both included."""
     low, high = declared.low, declared.high
     if low is None and isinstance(
         getattr(declared, "prior", None), (dist.LogNormal, dist.HalfNormal, dist.Gamma, dist.Exponential)
     ):
         low = 0.0  # a positive prior says that a negative number is a slip
-    if not (-math.inf if low is None else low) <= value <= (math.inf if high is None else high) or math.isinf(value):
+    return -math.inf if low is None else low, math.inf if high is None else high
+
+
+def check_range(name: str, declared, value) -> None:
+    """**Raises:** ParameterError where `do` gives a parameter a number, or one draw of it (n,), that it cannot have."""
+    low, high = range_of(declared)
+    value = np.asarray(value, float)
+    slack = [1e-3 * abs(edge) if math.isfinite(edge) else 0.0 for edge in (low, high)]  # derivatives look a little beyond
+    bad = ~((value >= low - slack[0]) & (value <= high + slack[1]) & np.isfinite(value))
+    if bad.any():
+        first = value[bad].ravel()[0] if value.ndim else value
+        many = f" in {bad.sum()} of {value.size} draws" if value.size > 1 else ""
         raise ParameterError(
-            f"{where} = {value:g} {declared.unit} lies outside its range "
-            f"{'-inf' if low is None else low} to {'inf' if high is None else high}. Give a value inside it"
+            f"do: {name} = {first:g} {declared.unit}{many} lies outside its range {low:g} to {high:g}. Give a value inside it, "
+            f"or keep a function of the old there, as in lambda old: np.clip(1.2 * old, {low:g}, {high:g})."
         )
-    return value
 
 
 class Fixed(eqx.Module):

@@ -8,13 +8,16 @@ only worlds, never descriptions of interventions, so `do` of the lived input *is
 import dataclasses
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 
-from hybridtwin.changes import Equation, Once, Stuck
-from hybridtwin.dosing import Correct, Ratio
-from hybridtwin.errors import AmbiguousDose, DeclarationError, InterventionError, PastHorizon, UnknownTarget
+from hybridtwin.changes import Equation, Once, Stuck, Then
+from hybridtwin.dosing import Correct, Ratio, first_difference, new_regimen
+from hybridtwin.errors import DeclarationError, InterventionError, PastHorizon, UnknownTarget
+from hybridtwin.fields import check_range
+from hybridtwin.levels import measured
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.units import factor, time_factor
 
@@ -268,6 +271,7 @@ class Override:
     change: float | Callable[[Any], Any]
     start: float
     stop: float
+    occasion: int | None = None  # whose value the function is of, where the parameter varies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -326,7 +330,8 @@ class World:
 
     `onset` is the first time at which this world can differ from the lived one (None: it does not), `notes` says what
     `enact` did beyond what was asked. `attended`: of a stretch of a day, when each rule looks and when it measures (None: a whole
-    day); at the end of a stretch nothing is decided, for the next one begins there.
+    day); at the end of a stretch nothing is decided, for the next one begins there. `decided`: (dose, start, stop) of the windows
+    whose doses were said anew, and not made of the old ones.
     """
 
     inputs: Mapping[str, Regimen | Signal]
@@ -342,6 +347,7 @@ class World:
     onset: float | None = None
     notes: tuple[str, ...] = ()
     attended: tuple[tuple[tuple[tuple[float, int], ...], tuple[float, ...]], ...] | None = None
+    decided: tuple[tuple[str, float, float], ...] = ()
 
 
 def _unknown(name, spec, sensors):
@@ -374,48 +380,6 @@ def _as_number(value, unit, name):
         ) from None
 
 
-def _new_regimen(name, spec, lived, value, start, stop, clock, stop_of_record):
-    field = spec.doses[name]
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        raise AmbiguousDose(
-            f"do: {name!r} is a dose; a bare {value:g} says how much but not when. Use "
-            f"ht.Regimen.bolus({value:g}, {field.unit!r}, at=...), or a function of the lived doses "
-            f"such as lambda b: {value:g} * b."
-        )
-    inside = lived.only(start, stop)
-    fresh = value(inside) if callable(value) else value
-    if not isinstance(fresh, Regimen):
-        raise InterventionError(
-            f"do: {name!r} must become a Regimen, not {type(fresh).__name__}. A function of the lived "
-            "doses must return doses, such as lambda b: b.shift(-20, 'min')."
-        )
-    fresh = fresh.resolve(clock, clock.unit, field.unit)
-    for dose in (d for d in fresh.doses if d.modelled and d.modelled not in spec.routed.get(name, ())):
-        raise InterventionError(
-            f"do: a dose of {name!r} leaves its {dose.modelled} to the system, whose route declares none. Give the dose "
-            f"a rate or a duration, or let dosing() return {{{name!r}: ht.route({dose.modelled}=...)}}."
-        )
-    late = [dose.time for dose in fresh.doses if dose.time > stop_of_record]
-    if late:
-        raise PastHorizon(
-            f"do: {name!r} has a dose at {clock.label(late[0])}, after the record ends at "
-            f"{clock.label(stop_of_record)}. Simulate a longer day with twin.on(record), or move the dose."
-        )
-    return lived.without(start, stop) + fresh, inside, fresh
-
-
-def _first_difference(old, new):
-    """Time of the first dose that is not in both regimens, or None when they are the same."""
-
-    def key(dose):
-        return (dose.time, dose.amount, dose.duration, dose.rate, dose.modelled, dose.ii, dose.ss)
-
-    times = [
-        dose.time for a, b in ((old, new), (new, old)) for dose in a.doses if key(dose) not in {key(d) for d in b.doses}
-    ]
-    return min(times, default=None)
-
-
 def _window(do, clock, world):
     start, stop = clock.window(do.start, do.stop, world.start, world.stop)
     if start > world.stop or stop < world.start:
@@ -432,16 +396,17 @@ def _window(do, clock, world):
     return start, (stop if do.stop is not None else float("inf"))
 
 
-def _enact_one(world, do, spec, clock, sensors):
+def _enact_one(world, do, spec, clock, sensors, edges):
     start, stop = _window(do, clock, world)
     inputs, parts = dict(world.inputs), []
-    onsets, notes = [] if do.targets else [start], list(world.notes)
+    onsets, notes, decided = [] if do.targets else [start], list(world.notes), list(world.decided)
     for name, value in sorted(do.targets.items(), key=lambda item: isinstance(item[1], Ratio)):  # what it answers is known first
         if name in spec.doses:
             lived = inputs[name]
+            decided += [] if callable(value) else [(name, start, stop)]
             value = value.of_day(inputs, spec, start, stop, world.start, clock) if isinstance(value, Ratio) else value
-            inputs[name], _, fresh = _new_regimen(name, spec, lived, value, start, stop, clock, world.stop)
-            change = _first_difference(lived, inputs[name])
+            inputs[name], fresh = new_regimen(name, spec, lived, value, (start, stop), (world.start, world.stop), clock)
+            change = first_difference(lived, inputs[name])
             if change is not None:
                 onsets.append(change)
             moved = min((dose.time for dose in fresh.doses), default=start)
@@ -462,8 +427,7 @@ def _enact_one(world, do, spec, clock, sensors):
             end = world.stop if stop == float("inf") else stop
             inputs[name] = lived.within(start, end, fresh) if do.start is not None or do.stop is not None else fresh
         elif name in spec.parameters or name in spec.constants:
-            field = spec.parameters.get(name) or spec.constants[name]
-            parts.append(Override(name, value if callable(value) else _as_number(value, field.unit, name), start, stop))
+            parts += _of_parameter(name, value, spec, world, start, stop, edges.get(name))
         elif name in spec.states:
             parts.append(_of_state(name, value, spec, do, start, stop, clock))
         elif (sensor := name.removeprefix("reading of ")) in sensors and (sensor != name or name == _reading_of(name, spec)):
@@ -475,20 +439,53 @@ def _enact_one(world, do, spec, clock, sensors):
     onset = min([t for t in (*onsets, world.onset) if t is not None], default=None)
     kinds = {"overrides": Override, "clamps": Clamp, "sets": Setting, "edits": Edit, "misread": Misread}
     fresh = {field: (*getattr(world, field), *(p for p in parts if isinstance(p, kind))) for field, kind in kinds.items()}
-    return dataclasses.replace(world, inputs=inputs, onset=onset, notes=tuple(notes), **fresh)
+    return dataclasses.replace(world, inputs=inputs, onset=onset, notes=tuple(notes), decided=tuple(decided), **fresh)
+
+
+def _of_parameter(name, value, spec, world, start, stop, edges) -> "list[Override]":
+    """A number, or a function of what the parameter was in this world: what earlier interventions made of it in their windows,
+    and of a parameter that varies its value on that occasion.
+    """
+    field = spec.parameters.get(name) or spec.constants[name]
+    if not callable(value):
+        number = _as_number(value, field.unit, name)
+        check_range(name, field, number)
+        return [Override(name, number, start, stop)]
+    earlier = [o for o in world.overrides if o.path == name and o.start < stop and o.stop > start]
+    cuts = {start, stop, *(edges or ()), *(t for o in earlier for t in (o.start, o.stop))}
+    found = []
+    for low, high in pairwise(sorted(t for t in cuts if start <= t <= stop)):
+        was = next((o.change for o in reversed(earlier) if o.start <= low and high <= o.stop), None)
+        occasion = None if edges is None else sum(t <= low for t in edges)
+        found.append(Override(name, value if was is None else Then(was, value), low, high, occasion))
+    return found
 
 
 def _of_state(name, value, spec, do, start, stop, clock) -> "Setting | Clamp | Edit":
     """What becomes of a state: set once, moved by another equation, or held to a course, a signal or a number."""
     unit = spec.states[name].unit
     if isinstance(value, Once):
-        return _setting(name, value.value, unit, do, start, clock)
+        found = _setting(name, value.value, unit, do, start, clock)
+        _check_state(name, spec, found.number)
+        return found
     if isinstance(value, Equation):
         return Edit(name, value, start, stop, value.causes(spec, name))
     if isinstance(value, Course):
         return Clamp(name, value, start, stop)
     signal = value.resolve(clock, clock.unit, unit) if isinstance(value, Signal) else None
-    return Clamp(name, signal or Signal.constant(_as_number(value, unit, name), unit), start, stop)
+    signal = signal or Signal.constant(_as_number(value, unit, name), unit)
+    _check_state(name, spec, [*np.ravel(signal.left), *np.ravel(signal.right)])
+    return Clamp(name, signal, start, stop)
+
+
+def _check_state(name, spec, numbers) -> None:
+    """**Raises:** InterventionError where a state would be below what it can be."""
+    low, least = spec.states[name].low, np.min(numbers)
+    if low is not None and least < low:
+        raise InterventionError(
+            f"do: {name!r} cannot be {least:g} {spec.states[name].unit}: it is declared as {low:g} or more. Give such a number, "
+            "or declare the state with positive=False."
+        )
 
 
 def _setting(name, value, unit, do, start, clock) -> Setting:
@@ -513,17 +510,18 @@ def _setting(name, value, unit, do, start, clock) -> Setting:
     return Setting(name, number, None, start)
 
 
-def enact(lived, dos, spec, clock, rules=(), sensors=None):
+def enact(lived, dos, spec, clock, rules=(), sensors=None, edges=None):
     """The world that results when `dos` are done, in order, in the lived world, under rules of care.
 
-    `sensors`: name -> sensor, which rules may read and `do` may change.
+    `sensors`: name -> sensor, which rules may read and `do` may change; `edges`: parameter that varies -> times at which another
+    of its values begins.
 
-    **Raises:** UnknownTarget, AmbiguousDose, PastHorizon, InterventionError, UnitError; each says what to write instead.
+    **Raises:** UnknownTarget, AmbiguousDose, PastHorizon, InterventionError, ParameterError, UnitError; each says what to write.
     """
     world = lived
     for do in dos:
-        world = _enact_one(world, do, spec, clock, sensors or {})
-    rules = tuple(_reading(rule, spec, sensors or {}) for rule in rules)
+        world = _enact_one(world, do, spec, clock, sensors or {}, edges or {})
+    rules = tuple(measured(_reading(rule, spec, sensors or {}), spec) for rule in rules)
     for rule in rules:
         _check_rule(rule, spec, sensors or {})
     if rules:

@@ -27,7 +27,7 @@ from hybridtwin.simulate.rules import joined, overflowed, told
 from hybridtwin.simulate.trajectory import Act, Trajectory
 from hybridtwin.twins import Twins as Twins
 from hybridtwin.units import factor, time_factor
-from hybridtwin.worlds import Day, dos_of, solve, still_to_come
+from hybridtwin.worlds import Day, dos_of, none_before, solve, still_to_come
 
 DRAWS = 250  # draws of each structure that simulations use
 
@@ -168,7 +168,9 @@ class Twin:
         """The world of one structure: the day's inputs with everything that was done. Errors as in `do`."""
         if which not in self._worlds:  # `do` asks for it, and so does whatever is asked of the twin afterwards
             day, model = self.days[which], self.fits[which].model
-            self._worlds[which] = enact(day.world, dos_of(self, which), model.spec, day.bound.clock, self.rules, model.sensors)
+            edges = {path: tuple(map(float, day.bound.occasion_edges(group))) for path, group in model.varying}
+            asked = dos_of(self, which), model.spec, day.bound.clock, self.rules, model.sensors, edges
+            self._worlds[which] = enact(day.world, *asked)
         return self._worlds[which]
 
     @property
@@ -189,7 +191,7 @@ class Twin:
         the first difference on (from `start` where nothing else is done); without them later decisions are kept as lived. For
         other names than Python's write `twin.do(**{"gut.ka": ..., "reading of C": ...})`.
 
-        **Raises:** UnknownTarget, AmbiguousDose, PastHorizon, InterventionError, UnitError.
+        **Raises:** UnknownTarget, AmbiguousDose, PastHorizon, InterventionError, ParameterError, UnitError.
         """
         if respond is not None and not targets and stop is not None:
             raise InterventionError("do: a rule of care watches to the end of the record. Leave stop= out.")
@@ -258,16 +260,10 @@ class Twin:
             signals.setdefault(name, Signal.constant(_value(world.inputs[name], bound.stop), spec.signals[name].unit))
         for name in spec.covariates:
             covariates[name] = (_value(world.inputs[name], bound.stop), spec.covariates[name].unit)
-        ahead = Person.of(
-            self.id,
-            start=bound.stop,
-            stop=stop,
-            time=clock.spanning(bound.stop, stop),
-            doses=doses,
-            signals=signals,
-            covariates=covariates,
-        )
-        return self.on(ahead, start="lived")
+        when: dict[str, Any] = {"start": bound.stop, "stop": stop, "time": clock.spanning(bound.stop, stop)}
+        ahead = self.on(Person.of(self.id, doses=doses, signals=signals, covariates=covariates, **when), start="lived")
+        none_before(ahead.days[0].bound, doses)
+        return ahead
 
     # ------------------------------------------------------------------ answers
 

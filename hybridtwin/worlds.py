@@ -14,6 +14,7 @@ from hybridtwin.binding import Bound
 from hybridtwin.changes import AsIn, Once
 from hybridtwin.engine import Lanes, double
 from hybridtwin.errors import InterventionError, UnrelatedTwins
+from hybridtwin.fields import check_range
 from hybridtwin.fit import Fit
 from hybridtwin.interventions import Course, Do, World
 from hybridtwin.kernel import Data, Kernel
@@ -29,7 +30,7 @@ from hybridtwin.simulate.noise import NOISY, NOISY_STEPS, keys_of
 from hybridtwin.simulate.pilot import Choice, Pilot, choose
 from hybridtwin.simulate.rules import FIRST, LAST, acts_of
 from hybridtwin.simulate.run import Solved, solve_draws, tile
-from hybridtwin.simulate.solve import arrivals
+from hybridtwin.simulate.solve import arrivals, get
 from hybridtwin.simulate.steppers import RK4, Difference, Exact, Repeated
 from hybridtwin.simulate.stiff import Controlled, Rosenbrock, sized
 from hybridtwin.simulate.trajectory import Act
@@ -217,16 +218,22 @@ def _steps(fit, day, group) -> int:
     return 0 if goes_on else 1
 
 
-def overridden(worlds, layout, values, model):
-    """(L, W, P) values of overridden parameters; a function sees the draws of the parameter it changes."""
+def overridden(worlds, kernel, values):
+    """(L, W, P) values of overridden parameters; a function sees the draws of the parameter it changes.
+
+    **Raises:** InterventionError where it returns something else than numbers, ParameterError where one is out of range.
+    """
     count = len(next(iter(values.values()))) if values else 1
+    model, layout = kernel.model, kernel.layout
     found = np.zeros((count, len(worlds), len(layout.overridden)))
     if not layout.overridden:
         return found
-    fixed = model.system.values() | model.medians
+    fixed, fields = model.system.values() | model.medians, {**model.spec.parameters, **model.spec.constants}
+    varied = _varied(kernel, values) if any(o.occasion is not None for world in worlds for o in world.overrides) else {}
     for w, world in enumerate(worlds):
         for o, column in zip(world.overrides, override_columns(world, layout), strict=True):
-            old = values.get(o.path, np.full(count, float(fixed.get(o.path, np.nan))))
+            old = varied[o.path][:, o.occasion] if o.occasion is not None else None
+            old = values.get(o.path, np.full(count, float(fixed.get(o.path, np.nan)))) if old is None else old
             new = o.change(old) if callable(o.change) else o.change
             try:
                 found[:, w, column] = np.broadcast_to(np.asarray(new, float), (count,))
@@ -235,7 +242,17 @@ def overridden(worlds, layout, values, model):
                     f"do: the function for {o.path!r} must return numbers, one a draw. "
                     "Write something like lambda v: 1.2 * v."
                 ) from None
+            if callable(o.change):  # a number was looked at when it was given
+                check_range(o.path, fields[o.path], found[:, w, column])
     return found
+
+
+def _varied(kernel, values) -> dict[str, np.ndarray]:
+    """Values (L, K) of the parameters that vary, on each of K occasions."""
+    paths = [path for path, _ in kernel.model.varying]
+    with double():
+        each = jax.vmap(lambda v: [jnp.atleast_1d(get(kernel.system_of(v), path)) for path in paths])(values)
+    return dict(zip(paths, map(np.asarray, each), strict=True))
 
 
 def settings(worlds, layout, count) -> np.ndarray:
@@ -302,7 +319,7 @@ def _arriving(fit, day, kernel, world, values) -> np.ndarray:
     edges = {g: np.asarray(bound.occasion_edges(g), float) for _, g in kernel.model.varying}
     mesh = lay([world], spec, layout, [], max_step=np.inf, occasions=edges)[0]
     own, data = dataclasses.replace(kernel, layout=layout), jax.tree.map(jnp.asarray, _data(mesh, bound))
-    over = overridden([world], layout, values, fit.model)[:, 0]
+    over = overridden([world], own, values)[:, 0]
     times = jax.vmap(lambda v, o: arrivals(own.system_of(v), layout, data.mesh, own.extras(v, data, o))[0])(values, over)
     return np.unique(np.asarray(times))
 
@@ -372,7 +389,7 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
             lanes["noise"], tol = _noise_keys(fit, index, prior, key), max(tol, NOISY)
         if any(rule.reads for rule in kernel.layout.rules):
             lanes["reading"] = reading_keys(key, len(index))
-        overrides, sets = overridden(worlds, kernel.layout, values, fit.model), settings(worlds, kernel.layout, len(index))
+        overrides, sets = overridden(worlds, kernel, values), settings(worlds, kernel.layout, len(index))
         each = [lanes | {"overrides": overrides[:, w], "sets": sets[w]} for w in range(len(worlds))]
         if any(isinstance(clamp.signal, Course) for world in worlds for clamp in world.clamps):
             how = {"draws": draws, "key": key, "prior": prior}
@@ -466,3 +483,13 @@ def still_to_come(name, signal, bound) -> None:
             f"{bound.stop:g} {unit}. Bare times count in {unit} here; a signal of a record carries its own unit "
             f"(person.signals[{name!r}]), and a number alone holds throughout."
         )
+
+
+def none_before(bound, names) -> None:
+    """**Raises:** InterventionError where one of these doses of a forecast comes before it begins, and so would not be given."""
+    for name in names:
+        if early := [dose.time for dose in bound.inputs[name].doses if dose.time < bound.start]:
+            raise InterventionError(
+                f"forecast: {name!r} has a dose at {bound.clock.label(early[0])}, before the forecast begins at "
+                f"{bound.clock.label(bound.start)}. Times count on the clock of the record: the forecast goes on from its end."
+            )

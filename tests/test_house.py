@@ -20,7 +20,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     "errors", "finding", "keys", "packing", "engine", "program", "paths", "progress", "versions", "units", "terms", "fields",
     "dimensions", "priors",
-    "drawing", "rest", "wholes", "system", "clock", "signals", "records", "record_text", "binding", "io", "changes", "dosing",
+    "drawing", "rest", "wholes", "system", "clock", "signals", "records", "record_text", "binding", "io", "levels",
+    "changes", "dosing",
     "interventions", "simulate", "sensors", "policies",
     "coordinates", "pooling", "varying", "kernel", "model",
     "fit", "worlds", "measures", "asked", "aims", "outcomes", "glycemia", "twins", "twin", "inference", "causal", "explain",

@@ -5,7 +5,7 @@ import pytest
 
 from hybridtwin import outcomes
 from hybridtwin.clock import Clock
-from hybridtwin.errors import AmbiguousTime, DeclarationError, InterventionError, PastHorizon, UnitError
+from hybridtwin.errors import AmbiguousTime, DeclarationError, InterventionError, PastHorizon, UnitError, UnknownTarget
 from hybridtwin.simulate.trajectory import Trajectory
 
 CLOCK = Clock("2026-03-24T00:00+01:00", "Europe/Rome", "min", 0.0, 1440.0)
@@ -92,7 +92,7 @@ def test_windows_outside_the_trajectory_name_both():
         outcomes.peak("G", "12:00", "07:00").of(TENT)  # a night that the record does not hold
     with pytest.raises(AmbiguousTime):
         outcomes.peak("C", "07:00").of(curve([0, 1], [1, 2], name="C", clock=Clock(unit="h", stop=1.0)))
-    with pytest.raises(KeyError, match="Outputs"):
+    with pytest.raises(UnknownTarget, match="Outputs"):
         outcomes.peak("glucagon").of(TENT)
 
 

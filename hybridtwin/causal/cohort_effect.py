@@ -189,7 +189,10 @@ class CohortContrast(Finding, Mapping):
         from hybridtwin.causal.needed import needed
 
         row = self.rows[which]
-        return needed(row.outcome, -row.average, self.verdict, randomized, identified, f"these {len(row.people)} people")
+        one = row.people[0]
+        compared = self.a[one], self.a[one].world(), self.b[one].world()
+        of = f"these {len(row.people)} people"
+        return needed(row.outcome, -row.average, self.verdict, randomized, identified, of, compared)
 
 
 def _numbers(row: Row | None) -> dict[str, float]:

@@ -228,7 +228,7 @@ class Contrast(Finding):
         else:
             lines += [("Harm beside it: " if r.harm else "") + r.text for r in self.rows]
         if self.kept:
-            lines.append("Kept as lived: " + "; ".join(self.kept) + ".")
+            lines.append(f"Kept {grounds.as_it_was(self.twin)}: " + "; ".join(self.kept) + ".")
         if self.verdict.headline != "DO NOT USE":
             lines += [f"Note: {note}." for note in self.notes]
         lines.append("Rests on: " + "; ".join(self.assumptions) + ".")
@@ -250,7 +250,7 @@ class Contrast(Finding):
         error = float(np.nanstd(row.difference) / np.sqrt(max(grounds.effective(self.twin), 1.0)))
         spread = np.array([fewer - 1.645 * error, fewer, fewer + 1.645 * error])
         of = "people exactly like this one; Monte Carlo interval"
-        return needed(row.outcome, spread, self.verdict, randomized, identified, of)
+        return needed(row.outcome, spread, self.verdict, randomized, identified, of, (self.twin, *self.worlds))
 
     def plot(self):
         """Differences with intervals, personal beside prior-only; a matplotlib figure."""
@@ -332,6 +332,8 @@ def _row(outcome, harm, worlds, before, scale) -> Row:
     """**Raises:** DeclarationError for a ratio of what is not above zero."""
     (a, b), (c, d) = ([outcome.of(world) for world in pair] for pair in (worlds, before))
     row = Row(outcome, a, b, c - d, worlds[0].structure, harm)
+    if row.event and scale == "ratio" and not harm:
+        raise DeclarationError(f"{outcome.label} is an event: it is told as its chance in both worlds. Leave scale= out.")
     if scale == "difference" or row.event:
         return row
     with np.errstate(invalid="ignore"):
@@ -358,7 +360,7 @@ def _judge(a, b, rows, kept, worlds) -> Verdict:
     lost = worlds[0].failed | worlds[1].failed
     grounds.answered(computed, lost, {row.outcome.label: row.difference for row in rows})
     if kept and not a.rules and not b.rules:
-        supported.say("CAUTION", grounds.kept_reason(len(kept)))
+        supported.say("CAUTION", grounds.kept_reason(len(kept), grounds.as_it_was(a)))
     for reason in grounds.unseen(a, [a.world(), b.world()]):
         supported.say("CAUTION", reason)
     return Verdict({"computed": computed.part, "fits": Part(), "informed": informed.part, "supported": supported.part})

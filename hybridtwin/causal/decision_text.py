@@ -128,7 +128,7 @@ def held(found) -> list[str]:
             lines.append(f"{name} as in the day itself")
     shared = [str(rule) for rule in worlds[0].rules if all(rule in world.rules for world in worlds)]
     lines += [f"care in every candidate: {rule}" for rule in shared]
-    lines += [f"kept as lived: {each}" for each in found.kept]
+    lines += [f"kept {grounds.as_it_was(found.twin)}: {each}" for each in found.kept]
     return lines or ["no dose or signal of the day: candidates differ in all of them"]
 
 
@@ -146,8 +146,14 @@ def never(found) -> list[str]:
     ]
 
 
+def bounded(p: float, n: float) -> str:
+    """A probability in percent that stands alone, told no finer than n draws allow: "> 99 %"."""
+    told = grounds.chance(p, n)
+    return f"{told[0]} {100 * float(told[2:]):.0f} %" if told[0] in "<>" else percent(p)
+
+
 def percent(p: float) -> str:
-    """A probability in percent, two digits."""
+    """An estimate in percent that has its bound beside it, two digits."""
     return f"{100 * p:.0f} %" if 100 * p >= 9.95 else f"{100 * p:.2g} %"
 
 

@@ -288,7 +288,7 @@ class Flow:
         doses = len(self.doses)
         data = Data(mesh, {}, {}, np.ones(doses), np.arange(doses, dtype=np.int32), self._time_sd, self._time_at)
         lanes = {"values": self._values(rows, k, count), **self._shifts(rows, k, count)}
-        lanes["overrides"] = overridden([world], kernel.layout, lanes["values"], self.fit.model)[:, 0]
+        lanes["overrides"] = overridden([world], kernel, lanes["values"])[:, 0]
         lanes["sets"] = settings([world], kernel.layout, count)[0]
         lanes["x0"] = {} if x is None else {p: np.asarray(x[p], float) for p in self.spec.states}
         if kernel.layout.rules:

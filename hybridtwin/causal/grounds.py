@@ -17,10 +17,12 @@ def kept(twin, worlds, outcomes, trajectory) -> tuple[str, ...]:
     onsets = [w.onset for w in worlds if w.onset is not None]
     if not onsets:
         return ()
-    found = []
+    found, decided = [], [window for w in worlds for window in w.decided]
     for name in spec.doses:
         given = [{(d.time, d.amount) for d in w.inputs[name].doses} for w in worlds]
         for dose in lived.inputs[name].doses:
+            if any(name == n and start <= dose.time < stop for n, start, stop in decided):
+                continue  # a treatment that was written down gives it, too
             if min(onsets) < dose.time < end and all((dose.time, dose.amount) in g for g in given):
                 unknown = dose.latent is not None and dose.amount_sd
                 amount = "of unknown amount" if unknown else f"{dose.amount:g} {spec.doses[name].unit}"
@@ -28,11 +30,16 @@ def kept(twin, worlds, outcomes, trajectory) -> tuple[str, ...]:
     return tuple(found)
 
 
-def kept_reason(count: int) -> str:
-    """Why decisions that were kept make an answer doubtful."""
+def as_it_was(twin) -> str:
+    """What decisions are that nobody changed: "as lived", or "as planned" on a day that is still to come."""
+    return "as lived" if twin.days[0].lived else "as planned"
+
+
+def kept_reason(count: int, how: str) -> str:
+    """Why decisions that were kept make an answer doubtful. `how`: see `as_it_was`."""
     many = count > 1
     return (
-        f"{count} later decision{'s were' if many else ' was'} kept as lived, although what "
+        f"{count} later decision{'s were' if many else ' was'} kept {how}, although what "
         f"{'they' if many else 'it'} answered to may differ; respond=ht.Rescue(...) lets care react"
     )
 
@@ -49,7 +56,7 @@ def answered(judge, failed, values) -> None:
 
 
 def unseen(twin, worlds, which: int = 0) -> list[str]:
-    """Ways in which these worlds of one structure leave the doses and the horizon that the record has seen."""
+    """Ways in which these worlds of one structure leave what the record has seen: doses, signals, body and horizon."""
     spec, lived, found = twin.fits[which].model.spec, twin.fits[which].problem.lived, []
     for name, field in spec.doses.items():
         known = [d.amount for d in lived.inputs[name].doses if d.amount]
@@ -61,9 +68,45 @@ def unseen(twin, worlds, which: int = 0) -> list[str]:
                 f"{name} from {min(given):.3g} to {max(given):.3g} {field.unit}; "
                 f"the record holds {min(known):.3g} to {max(known):.3g}"
             )
+    for name, field in {**spec.signals, **spec.covariates}.items():
+        low, high = _range(lived.inputs[name], lived)
+        least, most = np.transpose([_range(w.inputs[name], w) for w in worlds])
+        slack = 0.5 * max(abs(low), abs(high))
+        if min(least) < low - slack or max(most) > high + slack:
+            given = f"{name} from {min(least):.3g} to {max(most):.3g} {field.unit}"
+            found.append(f"{given}; the record holds {low:.3g} to {high:.3g}")
+    for path in dict.fromkeys(p for w in worlds for p in [*(o.path for o in w.overrides), *(s.state for s in w.sets)]):
+        found.append(f"{path} is set, which no record has seen")
+    for state in dict.fromkeys(e.state for w in worlds for e in w.edits):
+        found.append(f"{state} has another equation, which no record has seen")
+    for state in dict.fromkeys(c.state for w in worlds for c in w.clamps):
+        found.append(f"{state} is held, which no record has seen")
     if spec.horizon is not None and worlds[0].stop - worlds[0].start > spec.horizon * (1 + 1e-9):
         found.append(f"the day is longer than {spec.name} was declared for")
     return found
+
+
+def _range(signal, world) -> tuple[float, float]:
+    """Least and largest value of a signal over the day of a world."""
+    at = np.array([world.start, *(t for t in signal.knots if world.start < t < world.stop), world.stop])
+    inner = (at[1:] + at[:-1]) / 2
+    values = np.concatenate([np.asarray(signal(at[:-1])), np.asarray(signal(inner))])
+    return float(values.min()), float(values.max())
+
+
+def different(one, two, spec) -> list[str]:
+    """Nodes of the graph that two worlds set differently."""
+    found = [f"u.{n}" for n in spec.doses if one.inputs[n].doses != two.inputs[n].doses]
+    for n in (*spec.signals, *spec.covariates):
+        mine, other = one.inputs[n], two.inputs[n]
+        same = mine.starts == other.starts and np.array_equal(mine.left, other.left) and np.array_equal(mine.right, other.right)
+        found += [] if same else [f"u.{n}"]
+    found += [o.path for o in (*one.overrides, *two.overrides) if (o in one.overrides) != (o in two.overrides)]
+    parts = [(c.state, c in one.clamps, c in two.clamps) for c in (*one.clamps, *two.clamps)]
+    parts += [(s.state, s in one.sets, s in two.sets) for s in (*one.sets, *two.sets)]
+    parts += [(e.state, e in one.edits, e in two.edits) for e in (*one.edits, *two.edits)]
+    found += [f"x.{state}" for state, here, there in parts if here != there]
+    return list(dict.fromkeys(found))
 
 
 def lacking(twin, outcomes, trajectory) -> list[str]:

@@ -74,6 +74,9 @@ def identify(thing, treatment: str, outcome: str, *, decided_by: Sequence[str] =
             raise UnknownTarget(f"identify: no node {name!r}. {nearest(name, base.nodes)}")
     if base.nodes[treatment].kind != "input":
         raise DeclarationError(f"identify: {treatment!r} is a {base.nodes[treatment].kind}. A treatment is an input.")
+    if base.nodes[outcome].kind not in ("state", "output", "reading"):
+        kind = base.nodes[outcome].kind
+        raise DeclarationError(f"identify: {outcome!r} is a {kind}. An outcome is an output, a state or a reading of one.")
     over = _decided(base.unrolled(3), base, treatment, decided_by, hidden or {})
     given, seen = f"{treatment}[{_NOW}]", f"{outcome}[{_LATER}]"
     recorded = [n for n, node in over.nodes.items() if node.kind in ("input", "reading")]

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hybridtwin.causal import grounds
 from hybridtwin.causal.optimize import Decision
 from hybridtwin.engine import double
 from hybridtwin.errors import DeclarationError, InterventionError, PastHorizon
@@ -47,6 +48,12 @@ class Worth:
     changes: float
     keeps: float
     count: float
+    tries: int  # readings that were simulated for it
+
+    @property
+    def changes_text(self) -> str:
+        """How probably it changes the choice, told no finer than so many readings allow."""
+        return grounds.chance(self.changes, self.tries)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -63,7 +70,7 @@ class NextReading(Finding):
         """One row a reading: worth with its Monte Carlo error, probability that the choice changes, draws that count."""
         import pandas as pd
 
-        frame = pd.DataFrame([dataclasses.asdict(row) for row in self.rows])
+        frame = pd.DataFrame([dataclasses.asdict(row) for row in self.rows]).drop(columns="tries")
         frame.columns = ["reading", "worth", "error", "p_change", "p_still_meets", "draws_that_count"]
         return frame.assign(perfect=self.perfect)
 
@@ -79,10 +86,11 @@ class NextReading(Finding):
         for row in self.rows:
             unsure = " (not told from nothing)" if row.worth <= 2 * row.error else ""
             few = f"; only {row.count:.0f} draws count, take it as rough" if row.count < _FEW else ""
-            keeps = f"; the present one still meets every limit with P = {row.keeps:.2f}" if found.limits else ""
+            keeps = grounds.chance(row.keeps, row.tries)
+            keeps = f"; the present one still meets every limit with P {_equal(keeps)}" if found.limits else ""
             lines.append(
                 f"  {row.label}: worth {row.worth:.3g} (Monte Carlo error {row.error:.1g}){unsure}, changes that with "
-                f"P = {row.changes:.2f}{keeps}{few}."
+                f"P {_equal(row.changes_text)}{keeps}{few}."
             )
         lines.append("Worth is for this decision, this model and these candidates alone. Research use; not a medical device.")
         return "\n".join(lines)
@@ -92,6 +100,10 @@ class NextReading(Finding):
         from hybridtwin.plots import decisions
 
         return decisions.readings(self)
+
+
+def _equal(chance: str) -> str:
+    return chance if chance[0] in "<>" else f"= {chance}"
 
 
 def next_reading(decision: Decision, readings, *, key=None, draws: int = 200) -> NextReading:
@@ -332,6 +344,6 @@ def _worth(label, decision, losses, chances, logs, sources) -> Worth:
         keeps.append(bool(met))
     count = float(np.median(1.0 / np.sum(weights**2, axis=1)))
     error = float(np.std(gains) / np.sqrt(len(gains)))
-    return Worth(label, float(np.mean(gains)), error, float(np.mean(changed)), float(np.mean(keeps)), count)
+    return Worth(label, float(np.mean(gains)), error, float(np.mean(changed)), float(np.mean(keeps)), count, len(keeps))
 
 

@@ -8,6 +8,8 @@ import dataclasses
 
 import numpy as np
 
+from hybridtwin.causal import grounds
+from hybridtwin.causal.graph import acts_on
 from hybridtwin.errors import DeclarationError, NotIdentified, NotTrustworthy
 from hybridtwin.measures import Ever
 
@@ -45,25 +47,49 @@ class Needed:
         return self.text
 
 
+def _of_another(identified, outcome, twin, one, other) -> str:
+    """In what the effect that was identified is not the one that is asked for; "" where it is, or does not say which it is."""
+    treatment, seen = (getattr(identified, name, None) for name in ("treatment", "outcome"))
+    if treatment is None or seen is None:
+        return ""
+    model = twin.fits[0].model
+    ruled = [acts_on(rule) for rule in (*one.rules, *other.rules) if (rule in one.rules) != (rule in other.rules)]
+    changed = [n.removeprefix("u.").removeprefix("x.") for n in grounds.different(one, other, model.spec)]
+    changed = dict.fromkeys([*changed, *ruled])
+    if set(changed) != {treatment}:
+        return f"the effect of {treatment} was identified, and these worlds differ in {', '.join(changed) or 'nothing'}"
+    sensor = model.sensors.get(seen.removeprefix("reading of "))
+    if outcome.name not in (seen, None if sensor is None else sensor.of):
+        return f"the effect on {seen} was identified, and asked is that on {outcome.name or outcome.label}"
+    return ""
+
+
 def _told(fewer: float) -> str:
     if fewer == 0:
         return "infinity"
     return f"NNT{'B' if fewer > 0 else 'H'} {max(np.ceil(1.0 / abs(fewer)), 1.0):.0f}"
 
 
-def needed(outcome, fewer, verdict, randomized, identified, of) -> Needed:
+def needed(outcome, fewer, verdict, randomized, identified, of, compared) -> Needed:
     """`fewer`: draws (n,) of how much less likely the event is in the first world.
 
-    `randomized`: how the treatment was randomized, in words; `identified`: an object whose `identified` is True.
-    **Raises:** NotIdentified, DeclarationError (no event), NotTrustworthy.
+    `randomized`: how the treatment was randomized, in words; `identified`: an object whose `identified` is True; `compared`: a
+    twin and its two worlds. **Raises:** NotIdentified, DeclarationError (no event), NotTrustworthy.
     """
-    ground = f"randomized: {randomized.strip()}" if isinstance(randomized, str) and len(randomized.strip()) >= 8 else ""
-    if not ground and identified is not None and getattr(identified, "identified", None) is True:
-        ground = "identified: " + " ".join(str(identified).split())[:200]
+    ground, lacks = "", "nobody said that the treatment was randomized, and no identification of the effect was given"
+    if isinstance(randomized, str) and len(randomized.strip()) >= 8:
+        ground = f"randomized: {randomized.strip()}"
+    elif getattr(identified, "identified", None) is True:
+        lacks = _of_another(identified, outcome, *compared)
+        ground = "" if lacks else "identified: " + " ".join(str(identified).split())[:200].removesuffix(".")
+    elif identified is not None:
+        lacks = f"what was given identifies nothing ({' '.join(str(identified).split())[:200].removesuffix('.')})"
+    elif randomized is not None:
+        lacks = f"randomized={randomized!r} does not say how"
     if not ground:
         raise NotIdentified(
-            f"number needed to treat for {outcome.label}: nobody said that the treatment was randomized, and no identification "
-            'of the effect was given. Say how, randomized="1:1 by ...", or pass what identified the effect, identified=.'
+            f'number needed to treat for {outcome.label}: {lacks}. Say how it was randomized, randomized="1:1 by ...", or '
+            "pass what identified this effect, identified=."
         )
     if not isinstance(outcome.measure, Ever):
         raise DeclarationError(

@@ -403,7 +403,7 @@ class _Question:
         if np.median(spread) > grounds.RESTS_ON_PRIOR:
             informed.say("CAUTION", f"{aim.outcome.label}: the readings narrow this by less than a tenth; it rests on the prior")
         if kept:
-            supported.say("CAUTION", grounds.kept_reason(len(kept)))
+            supported.say("CAUTION", grounds.kept_reason(len(kept), grounds.as_it_was(self.twin)))
         return Verdict({"computed": computed.part, "fits": Part(), "informed": informed.part, "supported": supported.part})
 
 

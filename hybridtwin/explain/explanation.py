@@ -151,7 +151,9 @@ def explain(
     stretches = influence(world, outcome, windows=windows or stretch_of(on_lived_day(world)), anew=2)
     value, prior = outcome.of(course), outcome.of(before)
     beyond = support.unseen(world)
-    verdict = twin.verdict.join(_judge(settled, course.failed, (value, prior), beyond))
+    moved = [s.draws for s in slopes.slopes] + ([] if split is None else [split.draws])
+    still = not any(np.any(np.nan_to_num(draws)) for draws in moved)
+    verdict = twin.verdict.join(_judge(settled, course.failed, (value, prior), beyond, still))
     alike = support.similar(world, settled, course)
     kept = [_kept(world, first, old, settled)] if first > world.start + 1e-9 else []
     notes = tuple(dict.fromkeys((*course.notes, *kept, *_doubts(readings))))
@@ -160,10 +162,15 @@ def explain(
     )  # fmt: skip
 
 
-def _judge(outcome, failed, values, beyond) -> Verdict:
-    """What this question adds to the verdict of the twin; `values`: of the person and of the prior."""
+def _judge(outcome, failed, values, beyond, still) -> Verdict:
+    """What this question adds to the verdict of the twin.
+
+    `values`: of the person and of the prior; `still`: does nothing that was looked at move the outcome?
+    """
     value, prior = values
     informed, supported, computed = Judgment(), Judgment(), Judgment()
+    if still:
+        informed.say("CAUTION", f"{outcome.label}: nothing that was looked at moves it, so there is nothing to explain")
     spread = float(np.nanstd(prior))
     if spread > 0 and np.nanstd(value) > grounds.RESTS_ON_PRIOR * spread:
         informed.say("CAUTION", f"{outcome.label}: the readings narrow this by less than a tenth; it rests on the prior")

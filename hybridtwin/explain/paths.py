@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hybridtwin.causal import grounds
 from hybridtwin.changes import as_in
 from hybridtwin.errors import InterventionError, UnrelatedTwins
 from hybridtwin.explain.players import settled
@@ -121,7 +122,7 @@ def ways(a, b, outcome: Outcome, held: Sequence[str]) -> tuple[str, ...]:
         for start, stop in fit.model.spec.edges:
             edges.setdefault(start, []).append(stop)
         ends = {f"y.{outcome.name}", f"x.{outcome.name}"} if outcome.name else {f"y.{n}" for n in spec.outputs}
-        for source in _different(a.world(which), b.world(which), spec):
+        for source in grounds.different(a.world(which), b.world(which), spec):
             for name in held:
                 first = _shortest(edges, source, {f"x.{name}"})
                 last = _shortest(edges, f"x.{name}", ends)
@@ -129,21 +130,6 @@ def ways(a, b, outcome: Outcome, held: Sequence[str]) -> tuple[str, ...]:
                     nodes = [n.removeprefix("u.").removeprefix("x.").removeprefix("y.") for n in (*first, *last[1:])]
                     found.append(" -> ".join(nodes))
     return tuple(dict.fromkeys(found))
-
-
-def _different(one, two, spec) -> list[str]:
-    """Nodes of the graph that two worlds set differently."""
-    found = [f"u.{n}" for n in spec.doses if one.inputs[n].doses != two.inputs[n].doses]
-    for n in (*spec.signals, *spec.covariates):
-        mine, other = one.inputs[n], two.inputs[n]
-        same = mine.starts == other.starts and np.array_equal(mine.left, other.left) and np.array_equal(mine.right, other.right)
-        found += [] if same else [f"u.{n}"]
-    found += [o.path for o in (*one.overrides, *two.overrides) if (o in one.overrides) != (o in two.overrides)]
-    parts = [(c.state, c in one.clamps, c in two.clamps) for c in (*one.clamps, *two.clamps)]
-    parts += [(s.state, s in one.sets, s in two.sets) for s in (*one.sets, *two.sets)]
-    parts += [(e.state, e in one.edits, e in two.edits) for e in (*one.edits, *two.edits)]
-    found += [f"x.{state}" for state, here, there in parts if here != there]
-    return list(dict.fromkeys(found))
 
 
 def _shortest(edges, start, ends) -> list[str]:

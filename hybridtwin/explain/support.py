@@ -31,30 +31,8 @@ class Alike:
 
 def unseen(twin) -> tuple[str, ...]:
     """Ways in which this world leaves what the record has seen, in words; () where it does not."""
-    found = []
-    for which, fit in enumerate(twin.fits):
-        spec, lived, world = fit.model.spec, fit.problem.lived, twin.world(which)
-        found += grounds.unseen(twin, [world], which)
-        for name, field in {**spec.signals, **spec.covariates}.items():
-            low, high = _range(lived.inputs[name], lived)
-            least, most = _range(world.inputs[name], world)
-            slack = 0.5 * max(abs(low), abs(high))
-            if least < low - slack or most > high + slack:
-                found.append(f"{name} from {least:.3g} to {most:.3g} {field.unit}; the record holds {low:.3g} to {high:.3g}")
-        for path in dict.fromkeys([*(o.path for o in world.overrides), *(s.state for s in world.sets)]):
-            found.append(f"{path} is set, which no record has seen")
-        for state in dict.fromkeys(e.state for e in world.edits):
-            found.append(f"{state} has another equation, which no record has seen")
-        for state in dict.fromkeys(c.state for c in world.clamps):
-            found.append(f"{state} is held, which no record has seen")
-    return tuple(dict.fromkeys(found))
-
-
-def _range(signal, world) -> tuple[float, float]:
-    at = np.array([world.start, *(t for t in signal.knots if world.start < t < world.stop), world.stop])
-    inner = (at[1:] + at[:-1]) / 2
-    values = np.concatenate([np.asarray(signal(at[:-1])), np.asarray(signal(inner))])
-    return float(values.min()), float(values.max())
+    each = [grounds.unseen(twin, [twin.world(which)], which) for which in range(len(twin.fits))]
+    return tuple(dict.fromkeys(reason for found in each for reason in found))
 
 
 def similar(twin, outcome: Outcome, course, most: int = 3) -> tuple[Alike, ...]:

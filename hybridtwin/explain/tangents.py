@@ -128,7 +128,7 @@ class _Day:
 
     def overridden(self, kernel, values, world):
         """(L, P) values of overridden parameters."""
-        return house.overridden([world], kernel.layout, values, self.fit.model)[:, 0]
+        return house.overridden([world], kernel, values)[:, 0]
 
 
 def _laid(day: _Day, world, kernel, choice, longest):

@@ -85,6 +85,9 @@ def drivers(found) -> list[str]:
     for i in s.order[:_MOST]:
         low, middle, high = np.quantile(s.draws[i, solved], [0.05, 0.5, 0.95])
         word = "raises it" if low > 0 else "lowers it" if high < 0 else "moves it, with no sure sign,"
+        if not low and not high:
+            told.append(f"{s.players[i].label} does not move it")
+            continue
         told.append(f"{s.players[i].label} {word} by {_interval(low, middle, high)}{unit}")
     rest = s.order[_MOST:]
     if len(rest):

@@ -568,11 +568,14 @@ def contrast(effect):
             if draws is None:
                 continue
             low, middle, high = np.nanquantile(draws, [0.05, 0.5, 0.95])
+            if row.event:  # a difference of zeros and ones has a mean, which is that of two chances, and no telling quantiles
+                low = middle = high = float(np.nanmean(draws))
             ax.plot([low, high], [height, height], color=color, linewidth=5, alpha=0.45, solid_capstyle="butt")
             told = label + ": median and 90 % interval"
             ax.plot(middle, height, "o", color=color, markersize=5, zorder=7, label=told)
             said = signed if row.scale == "difference" else "{:.3g}".format
-            text = f"{said(middle)} ({said(low)} to {said(high)})".replace("-", "−")
+            text = f"{said(middle)} ({said(low)} to {said(high)})" if not row.event else said(middle)
+            text = text.replace("-", "−")
             ax.text(middle, height + 0.25, text, color=color, ha="center", fontsize=7.5, zorder=6,
                     bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6})
             spans += [low, high]
@@ -589,7 +592,8 @@ def contrast(effect):
         ax.set_yticks([])
         ax.spines["left"].set_visible(False)
         ax.set_title(("harm beside it: " if row.harm else "") + row.outcome.label, fontsize=8.5, fontweight="normal")
-        ax.set_xlabel(f"difference ({row.unit})" if row.scale == "difference" else "ratio", fontsize=7.5, labelpad=1)
+        told = "difference of the chances" if row.event else f"difference ({row.unit})" if row.scale == "difference" else "ratio"
+        ax.set_xlabel(told, fontsize=7.5, labelpad=1)
         ax.tick_params(labelsize=7.5)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2, fontsize=8)
     return figure

@@ -3,6 +3,8 @@
 None of them marks one candidate as the answer: the lowest risk and what the draws do not tell from it look alike.
 """
 
+import textwrap
+
 import numpy as np
 
 from hybridtwin.plots import (
@@ -20,6 +22,7 @@ from hybridtwin.plots import (
     styled,
 )
 
+_WIDE = 105  # characters of a line over a picture
 _MOST = 40  # candidates on one picture: those of the lowest risk
 
 
@@ -71,7 +74,8 @@ def decision(found):
 def _headline(found) -> str:
     taken = f", taken on record: {found.accepted}" if found.accepted else ""
     none = "" if found.order.size else "; no candidate meets every limit"
-    return f"{found.twin.id}: {found.aim}\nverdict {found.verdict.headline}{taken}{none}. Research use; not a medical device."
+    told = f"verdict {found.verdict.headline}{taken}{none}. Research use; not a medical device."
+    return "\n".join([f"{found.twin.id}: {found.aim}", *textwrap.wrap(told, _WIDE)])
 
 
 def _spans(ax, draws, colors):
@@ -139,7 +143,7 @@ def readings(found):
     worth, error = ([getattr(row, name) for row in found.rows] for name in ("worth", "error"))
     ax.barh(at, worth, xerr=2 * np.array(error), color=BLUE, height=0.6, ecolor=GRAY)
     for y, row in zip(at, found.rows, strict=True):
-        told = f"changes the choice: {row.changes:.2f}"
+        told = f"changes the choice: {row.changes_text}"
         ax.text(0.99, y, told, transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=7)
     ax.axvline(found.perfect, color=INK, linewidth=0.9, linestyle=":")
     _names(ax, [row.label for row in found.rows])

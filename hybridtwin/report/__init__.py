@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hybridtwin import plots
 from hybridtwin.causal.contrast import Contrast
+from hybridtwin.causal.grounds import as_it_was
 from hybridtwin.causal.information import NextReading
 from hybridtwin.causal.optimize import Decision
 from hybridtwin.causal.track import TrackRecord
@@ -36,7 +37,11 @@ def write(twin, path, contrasts=()) -> Path:
     contrasts, choices, worths, reasons, records = ([each for each in given if isinstance(each, kind)] for kind in kinds)
     path = Path(path)
     figures = itertools.count(1)
-    parts = [_head(twin, contrasts, choices, worths, reasons, records), page.verdict(twin.verdict), _record(twin, figures),
+    asked = [(_title(n, len(contrasts)), f"comparison-{n}", each) for n, each in enumerate(contrasts, 1)]
+    asked += [(_named("decision", n, len(choices)), f"decision-{n}", each) for n, each in enumerate(choices, 1)]
+    asked += [(_named("explanation", n, len(reasons)), f"explanation-{n}", each) for n, each in enumerate(reasons, 1)]
+    verdict = page.verdict(twin.verdict, [(name, anchor, getattr(each, "verdict")) for name, anchor, each in asked])  # noqa: B009
+    parts = [_head(twin, contrasts, choices, worths, reasons, records), verdict, _record(twin, figures),
              _fit(twin, figures), _posterior(twin, figures)]
     parts += [_contrast(twin, each, n, len(contrasts), figures) for n, each in enumerate(contrasts, 1)]
     parts += [decided.section(each, n, len(choices), figures) for n, each in enumerate(choices, 1)]
@@ -55,11 +60,10 @@ def _head(twin, comparisons, choices, worths, reasons, records) -> str:
     span = f"{clock.label(clock.start)} to {clock.label(clock.stop)}" + (f" ({clock.tz})" if clock.tz else "")
     entries = [("record", "Record"), ("fit", "Fit"), ("parameters", "Parameters"),
                *((f"comparison-{n}", _title(n, len(comparisons))) for n in range(1, len(comparisons) + 1)),
-               *((f"decision-{n}", "The decision" if len(choices) == 1 else f"Decision {n}") for n in range(1, len(choices) + 1)),
+               *((f"decision-{n}", _named("decision", n, len(choices))) for n in range(1, len(choices) + 1)),
                *((f"reading-{n}", "Next reading") for n in range(1, len(worths) + 1)),
                *[("track", "Track record")] * bool(records),
-               *((f"explanation-{n}", "The explanation" if len(reasons) == 1 else f"Explanation {n}")
-                 for n in range(1, len(reasons) + 1)),
+               *((f"explanation-{n}", _named("explanation", n, len(reasons))) for n in range(1, len(reasons) + 1)),
                ("limits", "Limits of use"), ("numbers", "Numbers"), ("provenance", "Provenance")]
     return (f"<header><p class=notice>{say(NOTICE)}</p><h1>Twin of {say(twin.id)}</h1>"
             f"<p>{say(structures)}, personalized to the record from {say(span)}.</p></header>{page.index(entries)}")
@@ -67,6 +71,10 @@ def _head(twin, comparisons, choices, worths, reasons, records) -> str:
 
 def _title(number: int, count: int) -> str:
     return "The comparison" if count == 1 else f"Comparison {number} of {count}"
+
+
+def _named(kind: str, number: int, count: int) -> str:
+    return f"The {kind}" if count == 1 else f"{kind.capitalize()} {number}"
 
 
 def _record(twin, figures) -> str:
@@ -121,7 +129,8 @@ def _answers(effect, figures) -> str:
     words = [("Harm beside it: " if row.harm else "") + row.text for row in effect.rows]
     parts.append(page.listed("In words", words))
     parts.append(page.listed("What this rests on", effect.assumptions))
-    parts.append(page.listed("Decisions kept as lived", effect.kept, "None: no later decision of that day was kept."))
+    how = as_it_was(effect.twin)
+    parts.append(page.listed(f"Decisions kept {how}", effect.kept, "None: no later decision of that day was kept."))
     parts.append(page.listed("Notes", effect.notes))
     return "".join(parts)
 

@@ -49,7 +49,7 @@ def _table(found) -> str:
 
 def _row(found, i: int) -> str:
     option = found.options[i]
-    cells = [words.percent(p) for p in found.aim.shares(option.value)] if found.aim.ranged else []
+    cells = [say(words.bounded(p, found.worth)) for p in found.aim.shares(option.value)] if found.aim.ranged else []
     risk = f"{page.number(found.risks[i])}<div class=small>± {page.number(found.errors[i])}</div>"
     cells += [page.interval(option.value), risk]
     cells += [page.interval(values) for values in option.harms]

@@ -6,6 +6,8 @@ import re
 
 import numpy as np
 
+from hybridtwin.causal.grounds import chance
+
 _MARK = {"OK": "✓", "CAUTION": "!", "DO NOT USE": "✕"}
 _CLASS = {"OK": "ok", "CAUTION": "caution", "DO NOT USE": "red"}
 QUESTIONS = {"computed": "Did the computation converge?", "fits": "Does the model fit what was seen?",
@@ -107,17 +109,22 @@ def number(x: float) -> str:
     return f"{x:.2e}"
 
 
-def verdict(found) -> str:
-    """The headline and its four parts with their reasons."""
+def verdict(found, asked=()) -> str:
+    """The headline and its four parts with their reasons; then the verdict of each question `asked`: (name, anchor, verdict)."""
     level = found.headline
     rows = "".join(
         f"<tr><td>{say(QUESTIONS.get(name, name))}<div class=small>{say(name)}</div></td>"
         f'<td class="level {_CLASS[part.level]}">{_MARK[part.level]} {say(part.level)}</td>'
         f"<td>{'<br>'.join(say(r) for r in part.reasons) or 'nothing against it'}</td></tr>"
         for name, part in found.parts.items())
-    return (f'<section id="verdict" class="verdict {_CLASS[level]}"><h2>Verdict: {_MARK[level]} {say(level)}</h2>'
+    own = "".join(
+        f'<tr><td><a href="#{anchor}">{say(name)}</a></td><td class="level {_CLASS[v.headline]}">{_MARK[v.headline]} '
+        f"{say(v.headline)}</td></tr>" for name, anchor, v in asked)  # fmt: skip
+    own = f"<p>Each question on this page has a verdict of its own:</p><table><tbody>{own}</tbody></table>" if asked else ""
+    of = " of the twin" if asked else ""
+    return (f'<section id="verdict" class="verdict {_CLASS[level]}"><h2>Verdict{of}: {_MARK[level]} {say(level)}</h2>'
             "<table><thead><tr><th>Question</th><th>Answer</th><th>Reasons</th></tr></thead>"
-            f"<tbody>{rows}</tbody></table></section>")
+            f"<tbody>{rows}</tbody></table>{own}</section>")
 
 
 def _reasons(*verdicts, levels) -> str:
@@ -167,10 +174,15 @@ def contrast_table(effect) -> str:
         same = "<div class='small long'>the same: the answer does not come from this person's data</div>"
         told = _signed if row.scale == "difference" else _times
         prior = "" if row.prior_effect is None else told(row.prior_effect) + same * row.same_as_prior
-        rows.append(f'<tr{" class=harm" if row.harm else ""}><td class=first>{say(row.outcome.label)} ({say(row.unit)})'
-                    f"<div class=small>{better}</div>{kind}</td><td class=n>{interval(row.a)}</td>"
-                    f"<td class=n>{interval(row.b)}</td><td class=n>{told(row.effect)}</td>"
-                    f"<td class=n>{say(row.p_text)}</td><td class=n>{prior}</td></tr>")
+        cells = [interval(row.a), interval(row.b), told(row.effect), say(row.p_text), prior]
+        if row.event:  # of zeros and ones a mean is the chance, and quantiles tell nothing
+            count = int(np.isfinite(row.difference).sum())
+            chances = [f"P {say(chance(float(np.nanmean(x)), count))}" for x in (row.a, row.b)]
+            change, before = (number(float(np.nanmean(x))).replace("-", "−") for x in (row.difference, row.prior_difference))
+            cells = [*chances, change, "chance of an event", before]
+        unit = "" if row.event else f" ({say(row.unit)})"
+        rows.append(f'<tr{" class=harm" if row.harm else ""}><td class=first>{say(row.outcome.label)}{unit}'
+                    f"<div class=small>{better}</div>{kind}</td>{''.join(f'<td class=n>{cell}</td>' for cell in cells)}</tr>")
     other = "As lived" if effect.b_label == "as lived" else "In the other world"
     return ("<table><thead><tr><th>Outcome</th>"
             f"<th class=n>In the world asked about</th><th class=n>{say(other)}</th><th class=n>Difference</th>"

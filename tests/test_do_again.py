@@ -1,0 +1,179 @@
+"""What `do` makes of what was done before and of values that vary, and what it refuses: against the same thing said plainly."""
+
+import numpy as np
+import pytest
+from small import DRIP, drip_person, drip_twin, mesh_twin
+
+import hybridtwin as ht
+from hybridtwin.errors import (
+    DeclarationError,
+    InterventionError,
+    NotIdentified,
+    ParameterError,
+    PastHorizon,
+    UnknownTarget,
+)
+from hybridtwin.physiology import OneCompartment
+
+AUC = ht.outcomes.auc("C")
+
+
+def level(twin):
+    return twin.simulate()["C"]
+
+
+def contrasted(one, other):
+    """Both worlds on one union of nodes."""
+    a, b = ht.contrast(one, other, AUC).trajectories
+    return np.abs(a["C"] - b["C"]).max()
+
+
+# ------------------------------------------------------------------------------------------------ done again
+
+
+@pytest.mark.parametrize("twin, name", [(drip_twin, "CL"), (mesh_twin, "VM")])
+def test_a_function_is_of_what_the_parameter_was_in_that_world(twin, name):
+    """As doses and signals: twice of a third is two thirds, in whatever windows and whatever the posterior says."""
+    lived = twin()
+    thrice, twice = (lambda v: v / 3), (lambda v: 2 * v)
+    once, both = lived.do(**{name: 4.0}), lived.do(**{name: 4.0}).do(**{name: twice})
+    assert contrasted(both, lived.do(**{name: 8.0})) == 0.0 and contrasted(both, once) > 0.1
+    assert contrasted(lived.do(**{name: thrice}).do(**{name: twice}), lived.do(**{name: lambda v: 2 * v / 3})) < 1e-9
+    early = lived.do(**{name: thrice}, start=3, stop=6)
+    left = early.do(**{name: twice}, start=5, stop=8)
+    plain = early.do(**{name: lambda v: 2 * (v / 3)}, start=5, stop=6)  # three pieces, each of them said by itself
+    pieces = lived.do(**{name: thrice}, start=3, stop=5).do(**{name: lambda v: 2 * (v / 3)}, start=5, stop=6)
+    pieces = pieces.do(**{name: twice}, start=6, stop=8)
+    assert contrasted(left, pieces) < 1e-9 and contrasted(left, plain) > 1e-3
+
+
+def daily():
+    """Three days of a drug whose clearance is another on each, read often enough to tell."""
+    rng, times = np.random.default_rng(5), np.array([h for d in (0, 24, 48) for h in (d + 1.0, d + 5, d + 10, d + 16, d + 23)])
+    amount, seen, k = 0.0, [], (0.05, 0.15, 0.08)
+    for t in np.arange(0, 73):
+        amount += 500.0 * (t % 24 == 0)
+        seen.append(amount / 30.0)
+        amount *= np.exp(-k[min(int(t) // 24, 2)])
+    values = np.array(seen)[times.astype(int)] * np.exp(0.05 * rng.normal(size=len(times)))
+    person = ht.Person.of("d", time="h", start=0, stop=72, doses={"iv": ht.Regimen.bolus(500, "mg", at=[0, 24, 48])},
+                          readings={"C": (times, values, "mg/L")})  # fmt: skip
+    model = ht.Model(OneCompartment(V=30.0), C=ht.sensors.LogNormal("C", sd=0.05), varies={"CL": ("day", 0.6)})
+    return ht.personalize(model, person, ht.Laplace(draws=60, starts=2), key=0, progress=False)
+
+
+@pytest.mark.heavy
+def test_a_function_is_of_the_value_that_a_parameter_has_on_that_day():
+    """A body with another clearance each day: what is doubled is that day's, told by the slopes of the logarithm."""
+    lived = daily()
+    at = np.array([2.0, 20.0, 26.0, 44.0, 50.0, 68.0])
+
+    def slopes(twin):
+        found = np.log(twin.simulate(at=at)["C"])
+        return (found[:, 0::2] - found[:, 1::2]) / 18.0
+
+    own = slopes(lived)
+    assert np.median(own[:, 1] / own[:, 0]) > 2, "the days differ"
+    np.testing.assert_allclose(slopes(lived.do(CL=lambda v: v)), own, rtol=1e-9)
+    np.testing.assert_allclose(slopes(lived.do(CL=lambda v: 2 * v)), 2 * own, rtol=1e-9)
+    later = slopes(lived.do(CL=lambda v: 2 * v, start=24))
+    np.testing.assert_allclose(later, own * [1, 2, 2], rtol=1e-9)
+    np.testing.assert_allclose(slopes(lived.do(CL=3.0, start=24, stop=48))[:, 1], 0.1, rtol=1e-9)
+    again = lived.do(CL=lambda v: 2 * v, start=30).do(CL=lambda v: 1.5 * v)  # what was done before, and the day, both
+    np.testing.assert_allclose(slopes(again)[:, [0, 2]], own[:, [0, 2]] * [1.5, 3], rtol=1e-9)
+
+
+# -------------------------------------------------------------------------------------------------- refused
+
+
+def test_a_dose_before_the_record_begins_is_refused_not_lost():
+    """The first bolus of the record is at 1 h: two hours earlier it would be before the first row, and in no world."""
+    lived = drip_twin()
+    for wrong in (lambda d: d.shift(-2, "h"), ht.Regimen.bolus(50, "mg", at=-0.5)):
+        with pytest.raises(PastHorizon, match="before the record begins"):
+            lived.do(iv=wrong)
+    assert lived.do(iv=lambda d: d.shift(-2, "h"), start=5).world().onset == 7.0
+    assert len(lived.do(iv=lambda d: d.shift(-1, "h")).world().inputs["iv"].doses) == 3, "on the first row is in the record"
+    ahead = lived.forecast("24 h")
+    with pytest.raises(PastHorizon, match="before the record begins"):
+        ahead.do(iv=ht.Regimen.bolus(50, "mg", at=10))
+    with pytest.raises(InterventionError, match="before the forecast begins"):
+        lived.forecast("24 h", iv=ht.Regimen.bolus(50, "mg", at=10))
+
+
+def test_a_record_tells_of_doses_before_it_begins():
+    early = ht.Person.of("e", time="h", start=0, stop=24, doses={"iv": ht.Regimen.bolus(100, "mg", at=[-3, 2])},
+                         signals={"push": ht.Signal.constant(0, "mg/h")})  # fmt: skip
+    notes = early.bind(DRIP.spec, {}).notes
+    assert any("1 doses before the record begins (0 h)" in str(note) for note in notes), notes
+    assert not any("before the record" in str(note) for note in drip_person().bind(DRIP.spec, {}).notes)
+
+
+def test_what_a_parameter_or_state_cannot_be_is_refused():
+    lived = drip_twin()
+    for wrong in (-1.0, float("nan"), float("inf"), (-50, "mL/min")):
+        with pytest.raises(ParameterError, match=r"CL = .* lies outside its range 0 to inf"):
+            lived.do(CL=wrong)
+    with pytest.raises(ParameterError, match="100 of 100 draws"):
+        lived.do(CL=lambda v: v - 1e3).simulate()
+    for wrong in (-1.0, (-0.1, "g"), ht.Signal.steps([0, 9], [5, -5], "mg")):
+        with pytest.raises(InterventionError, match="declared as 0 or more"):
+            lived.do(amount=wrong)
+    with pytest.raises(InterventionError, match="declared as 0 or more"):
+        lived.do(amount=ht.once(-5.0), start=3)
+
+
+def test_an_unknown_output_and_the_ratio_of_an_event_are_refused():
+    lived = drip_twin()
+    half = lived.do(iv=lambda d: 0.5 * d)
+    with pytest.raises(UnknownTarget, match="Outputs: C"):
+        ht.contrast(half, lived, ht.outcomes.peak("Cx"))
+    with pytest.raises(DeclarationError, match="is an event"):
+        ht.contrast(half, lived, ht.outcomes.ever_above("C", 3, "mg/L"), scale="ratio")
+    for wrong in ("push", "CL"):
+        with pytest.raises(DeclarationError, match="An outcome is an output, a state or a reading"):
+            ht.identify(DRIP, "iv", wrong)
+
+
+@pytest.mark.heavy
+def test_an_effect_that_was_identified_is_the_one_that_is_told():
+    lived = drip_twin()
+    event = ht.outcomes.ever_above("C", 3, "mg/L")
+    half = ht.contrast(lived.do(iv=lambda d: 0.5 * d), lived, event)
+    assert "identified without adjustment" in half.number_needed_to_treat(identified=ht.identify(DRIP, "iv", "C")).text
+    with pytest.raises(NotIdentified, match="effect of push was identified, and these worlds differ in iv"):
+        half.number_needed_to_treat(identified=ht.identify(DRIP, "push", "C"))
+    with pytest.raises(NotIdentified, match="differ in iv, push"):
+        both = ht.contrast(lived.do(iv=lambda d: 0.5 * d, push=3.0), lived, event)
+        both.number_needed_to_treat(identified=ht.identify(DRIP, "iv", "C"))
+    with pytest.raises(NotIdentified, match="identifies nothing"):
+        half.number_needed_to_treat(identified=ht.identify(DRIP, "iv", "C", hidden={"illness": ["iv", "amount"]}))
+    with pytest.raises(NotIdentified, match="does not say how"):
+        half.number_needed_to_treat(randomized="yes")
+
+
+# ------------------------------------------------------------------------------------------------ never seen
+
+
+@pytest.mark.parametrize("change, told", [
+    (dict(push=300.0), "push from 10 to 300 mg/h; the record holds 10 to 16"),
+    (dict(weight=200.0), "weight from 70 to 200 kg; the record holds 70 to 70"),
+    (dict(CL=lambda v: 2 * v), "CL is set, which no record has seen"),
+    (dict(amount=10.0), "amount is held, which no record has seen"),
+])  # fmt: skip
+def test_a_contrast_says_what_no_record_has_seen_as_an_explanation_does(change, told):
+    lived = drip_twin()
+    other = lived.do(**change, start=18)
+    effect = ht.contrast(other, lived, AUC)
+    assert effect.verdict.parts["supported"].level == "CAUTION" and told in effect.text
+    assert told not in ht.contrast(lived.do(push=lambda s: 1.2 * s), lived, AUC).text
+    with pytest.raises(ht.NotTrustworthy, match=told.split(";")[0]):
+        ht.optimize(lived, {"other": other}, target=ht.outcomes.within(AUC, 1, 1000, "mg*h/L"))
+
+
+@pytest.mark.heavy
+def test_an_outcome_that_nothing_moves_is_no_explanation():
+    why = ht.explain(drip_twin(), ht.outcomes.time_above("C", 1e4, "mg/L"))
+    assert why.verdict.parts["informed"].level == "CAUTION" and "nothing to explain" in why.text
+    assert "does not move it" in why.text and "moves it, with no sure sign, by 0 " not in why.text
+    assert "nothing to explain" not in ht.explain(drip_twin(), AUC).text
