@@ -102,7 +102,7 @@ def test_decisions_that_were_kept_are_named(effect):
 
 def test_a_rule_of_care_takes_the_place_of_keeping():
     lived = mesh_twin()
-    rule = Rescue("C", 2.0, "mg/L", "iv", 60.0, "mg", every="30 min", wait="1 h")
+    rule = Rescue("C", 5.0, "mg/L", "iv", 60.0, "mg", every="30 min", wait="1 h")
     less = lived.do(iv=lambda b: 0.8 * b, start=0.0, stop=1.0)
     kept = contrast(less, lived, outcomes.nadir("C", 1.0, 11.0, better="higher"))
     cared = contrast(less.do(respond=rule), lived.do(respond=rule), outcomes.nadir("C", 1.0, 11.0, better="higher"))

@@ -13,6 +13,7 @@ from hybridtwin.errors import (
     PastHorizon,
     UnknownTarget,
 )
+from hybridtwin.interventions import Do
 from hybridtwin.physiology import OneCompartment
 
 AUC = ht.outcomes.auc("C")
@@ -81,6 +82,38 @@ def test_a_function_is_of_the_value_that_a_parameter_has_on_that_day():
     np.testing.assert_allclose(slopes(lived.do(CL=3.0, start=24, stop=48))[:, 1], 0.1, rtol=1e-9)
     again = lived.do(CL=lambda v: 2 * v, start=30).do(CL=lambda v: 1.5 * v)  # what was done before, and the day, both
     np.testing.assert_allclose(slopes(again)[:, [0, 2]], own[:, [0, 2]] * [1.5, 3], rtol=1e-9)
+
+
+class Daily(ht.System):
+    """A drug in one volume, cleared at another rate each day."""
+
+    time = "h"
+
+    class State(ht.State):
+        amount: ht.Scalar = ht.state("mg")
+
+    class Input(ht.Input):
+        iv: ht.Scalar = ht.dose("mg", into="amount")
+
+    k: ht.Scalar = ht.parameter(ht.typical(0.1, cv=0.1), "1/h", varies="day", spread=0.5)
+
+    def rates(self, t, x, u):
+        return self.State(amount=-self.k * x.amount)
+
+
+def test_bodies_drawn_from_a_prior_are_changed_by_the_value_of_the_day_too():
+    person = ht.Person.of("d", time="h", start=0, stop=48, doses={"iv": ht.Regimen.bolus(500, "mg", at=[0, 24])})
+    at, how = np.array([2.0, 20.0, 26.0, 44.0]), dict(draws=20, key=0)
+
+    def slopes(*do):
+        found = np.log(ht.simulate(Daily(), person, at=at, do=list(do), **how)["amount"])
+        return (found[:, 0::2] - found[:, 1::2]) / 18.0
+
+    own = slopes()
+    assert np.abs(np.log(own[:, 1] / own[:, 0])).max() > 0.5, "the days differ"
+    np.testing.assert_allclose(slopes(Do({"k": lambda v: 2 * v}, start=24)), own * [1, 2], rtol=1e-9)
+    with pytest.raises(ParameterError, match="20 of 20 draws"):
+        slopes(Do({"k": lambda v: v - 9.0}))
 
 
 # -------------------------------------------------------------------------------------------------- refused

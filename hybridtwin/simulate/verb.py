@@ -12,6 +12,7 @@ import numpyro.distributions as dist
 from hybridtwin.dosing import Correct
 from hybridtwin.engine import Lanes
 from hybridtwin.errors import DeclarationError, InterventionError, ParameterError, PastHorizon
+from hybridtwin.fields import check_range
 from hybridtwin.interventions import Do, Rescue, Titrate, When, World, enact
 from hybridtwin.keys import as_key, folded
 from hybridtwin.rest import checked_start
@@ -67,7 +68,8 @@ def simulate(
         bound, reads, late = _bind(spec, person, at)
         lived = World(bound.inputs, bound.start, bound.stop, bound.resets)
         rules = [part for part in do if isinstance(part, Rescue | Titrate | When | Correct)]
-        world = enact(lived, [part for part in do if isinstance(part, Do)], spec, bound.clock, rules)
+        edges = {path: tuple(map(float, bound.occasion_edges(group))) for path, group in _varying(spec)}
+        world = enact(lived, [part for part in do if isinstance(part, Do)], spec, bound.clock, rules, edges=edges)
         worlds = [lived, world] if do else [world]
         layout = layout_of(worlds, spec, varying=_varying(spec), latents=len(bound.latent), noise=True)
         lanes = _lanes(system, priors, bound, world, layout, 1 if draws is None else draws, key)
@@ -255,10 +257,6 @@ def _lanes(system, priors, bound, world, layout: Layout, count, key) -> dict[str
     for i, (path, _, leaf) in enumerate(system.fields()):
         drawn = isinstance(leaf, dist.Distribution)
         values[path] = np.asarray(leaf.sample(folded(key, i), (count,)) if drawn else np.broadcast_to(leaf, (count,)), float)
-    overrides = np.zeros((count, len(layout.overridden)))
-    for o, column in zip(world.overrides, override_columns(world, layout), strict=True):
-        overrides[:, column] = np.asarray(o.change(values[o.path]) if callable(o.change) else o.change)
-
     def deviations(i, size):
         return (
             np.asarray(jax.random.normal(folded(key, 10_000 + i), (count, size), float))
@@ -271,6 +269,11 @@ def _lanes(system, priors, bound, world, layout: Layout, count, key) -> dict[str
         if isinstance(spread, dist.Distribution):
             spread = np.asarray(spread.sample(folded(key, 20_000 + i), (count, 1)), float) if priors else 0.0
         values[path] = values[path][:, None] * np.exp(spread * deviations(i, 1 + len(bound.occasion_edges(group))))
+    overrides = np.zeros((count, len(layout.overridden)))
+    for o, column in zip(world.overrides, override_columns(world, layout), strict=True):
+        old = values[o.path] if o.occasion is None else values[o.path][:, o.occasion]
+        overrides[:, column] = np.asarray(o.change(old) if callable(o.change) else o.change)
+        check_range(o.path, {**spec.parameters, **spec.constants}[o.path], overrides[:, column])
     sds = [np.array([getattr(event, name) for event in bound.latent], float) for name in ("amount_sd", "time_sd")]
     amounts, shifts = (sd * deviations(100 + i, len(bound.latent)) for i, sd in enumerate(sds))
     noise = keys_of(folded(key, 30_000), np.arange(count)) if layout.noise and key is not None else None
