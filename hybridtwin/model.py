@@ -18,7 +18,7 @@ import numpyro.distributions as dist
 
 from hybridtwin import varying
 from hybridtwin.binding import Bound
-from hybridtwin.coordinates import conditional, normal_based
+from hybridtwin.coordinates import conditional
 from hybridtwin.errors import DeclarationError, NoReadings
 from hybridtwin.interventions import World, span_of
 from hybridtwin.kernel import Data, Kernel, Site, in_few_shapes
@@ -219,12 +219,7 @@ class Model:
 
     def __repr__(self):
         lines = [f"Model {self.name}, starts {self.start}"]
-        for name, sensor in self.sensors.items():
-            told = ", ".join(f"{p} ~ {_say(v)}" for p, v in sensor.priors().items())
-            lines.append(
-                f"  {name}: {type(sensor).__name__} of {sensor.of} [{self.unit_of(sensor.of)}]"
-                + (f", {told}" if told else "")
-            )
+        lines += [f"  {name}: {sensor.told(self.unit_of(sensor.of))}" for name, sensor in self.sensors.items()]
         return "\n".join([*lines, *("  " + line for line in repr(self.system).splitlines())])
 
 
@@ -233,13 +228,6 @@ def _every(noise, spec) -> float | None:
     if not isinstance(noise, str | bool) or (isinstance(noise, str) and not span_of(noise, "s") > 0):
         raise DeclarationError(f'noise={noise!r}: give a stretch of time like "15 min", True or False.')
     return span_of(noise, spec.time) if isinstance(noise, str) else None
-
-
-def _say(prior):
-    base = normal_based(prior)
-    if base is not None:
-        return f"{type(prior).__name__}({float(base[0]):.3g}, {float(base[1]):.3g})"
-    return type(prior).__name__
 
 
 @dataclasses.dataclass(frozen=True)

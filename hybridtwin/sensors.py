@@ -18,6 +18,7 @@ from jax.scipy.special import gammaln, log_ndtr
 
 from hybridtwin.errors import InterventionError
 from hybridtwin.paths import correlated, path_key
+from hybridtwin.priors import describe
 from hybridtwin.system import Parametric, Scalar, lognormal, parameter
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -109,6 +110,17 @@ class AbstractSensor(Parametric):
 
     def suits(self, spec, name: str) -> None:
         """**Raises:** DeclarationError where this sensor, called `name`, cannot be one of a system."""
+
+    def told(self, unit: str = "") -> str:
+        """Name, output and every parameter in words; `unit`: of the output."""
+        parts = [f"{type(self).__name__} of {self.of}" + (f" [{unit}]" if unit else "")]
+        for path, field, leaf in self.fields():
+            own = unit if path in self.scaled else "" if field.unit == "1" else field.unit
+            parts.append(f"{path} {describe(leaf)} {own}".rstrip())
+        return ", ".join(parts)
+
+    def __repr__(self):
+        return self.told()
 
 
 class Gaussian(AbstractSensor):

@@ -320,3 +320,9 @@ def test_what_is_told_of_a_sensor_has_its_own_unit(sensor, units):
     """The spread of a logarithm is a number, that of a level has the unit of the level."""
     model = Model(OneCompartmentOral(), C=sensor)
     assert {path: unit_of(model, f"C.{path}") for path in units} == units
+
+
+def test_a_sensor_is_told_in_words():
+    sensor = sensors.Combined2("C", add=0.1, prop=sensors.lognormal(0.1, 0.3))
+    assert repr(sensor) == "Combined2 of C, add = 0.1, prop log-normal 0.1 (0.0611 to 0.164)"
+    assert "  C: Combined2 of C [mg/L], add = 0.1 mg/L, prop log-normal" in repr(Model(OneCompartmentOral(), C=sensor))

@@ -397,7 +397,7 @@ class _Question:
         """What this question adds to the verdict of the twin."""
         computed, informed, supported = Judgment(), Judgment(), Judgment()
         failed = 1.0 - good.mean()
-        computed.above(failed, 0.01, 0.2, f"{100 * failed:.0f} % of the draws could not be solved under every candidate")
+        computed.above(failed, 0.01, 0.2, f"{100 * failed:.0f} % of the draws have no answer under every candidate")
         pairs = list(zip(rows, before, strict=True))[1:]
         spread = [np.std(row["value"][good]) / max(float(np.nanstd(prior["value"])), 1e-300) for row, prior in pairs]
         if np.median(spread) > grounds.RESTS_ON_PRIOR:
