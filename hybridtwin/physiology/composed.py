@@ -203,7 +203,7 @@ class Chemotherapy(System):
     KD: Scalar = parameter(lognormal(0.05, 0.8), "L/mg/h", "effect of the drug",
                            source="assumed: a typical tumor shrinks by a quarter in two cycles; wide")  # fmt: skip
     lam: Scalar = parameter(lognormal(0.02, 0.8), "1/h", "loss of effect at 1 mg/L", source="assumed, wide")
-    y0: Scalar = parameter(lognormal(80.0, 0.5), "mm", "size at the first row", initial=True)
+    y0: Scalar = parameter(lognormal(80.0, 0.5), "mm", "size at the first row", initial=True, source="assumed")
 
     def couplings(self, x, u):
         return {"C": x.blood.pk.central / self.blood.pk.V1}

@@ -24,6 +24,7 @@ from hybridtwin.system import (
 
 _GENG = "Geng 2017, doi:10.1038/s41598-017-13646-z"
 _BICA = "Geng 2017 as simulated by Bica 2020 and Melnychuk 2022 (Causal Transformer)"
+_BEGINS = "assumed: a sphere of 3 cm"
 _CLARET = "Claret 2009, capecitabine in colorectal cancer, doi:10.1200/JCO.2008.21.0807"
 _SIMEONI = "Simeoni 2004, paclitaxel in A2780 xenografts, doi:10.1158/0008-5472.CAN-03-2524"
 
@@ -98,7 +99,7 @@ class Geng2017Daily(System):
     rho: Scalar = parameter(lognormal(0.0073, 0.9), "1/d", "growth", source=_BICA + "; spread assumed")
     alpha: Scalar = parameter(lognormal(0.0398, 0.8), "1/Gy/d", "radiosensitivity", source=_BICA + "; spread assumed")
     beta_c: Scalar = parameter(lognormal(0.028, 0.025), "m^3/mg/d", "effect of chemotherapy", source=_BICA)
-    V0: Scalar = parameter(lognormal(14.1, 1.5), "cm^3", "tumor at the first row", initial=True)
+    V0: Scalar = parameter(lognormal(14.1, 1.5), "cm^3", "tumor at the first row", initial=True, source=_BEGINS)
     ratio: Scalar = constant(10.0, "Gy", "alpha over beta", source=_GENG)
     K: Scalar = constant(_sphere(30.0), "cm^3", "largest tumor: a sphere of 30 cm", source=_BICA)
     dead_at: Scalar = constant(_sphere(13.0), "cm^3", "tumor that is not survived: a sphere of 13 cm", source=_BICA)
@@ -175,7 +176,7 @@ class Geng2017(System):
     alpha: Scalar = parameter(lognormal(0.0398, 0.8), "1/Gy", "radiosensitivity", source=_GENG + "; spread assumed")
     beta_c: Scalar = parameter(lognormal(0.028, 0.025), "m^3/mg/d", "effect of chemotherapy", source=_GENG)
     half_life: Scalar = parameter(lognormal(1.0, 0.1), "d", "of the drug", source=_GENG + "; spread assumed")
-    V0: Scalar = parameter(lognormal(14.1, 1.5), "cm^3", "tumor at the first row", initial=True)
+    V0: Scalar = parameter(lognormal(14.1, 1.5), "cm^3", "tumor at the first row", initial=True, source=_BEGINS)
     ratio: Scalar = constant(10.0, "Gy", "alpha over beta", source=_GENG)
     K: Scalar = constant(_sphere(30.0), "cm^3", "largest tumor: a sphere of 30 cm", source=_BICA)
 
@@ -247,7 +248,7 @@ class Claret2009(System):
     KL: Scalar = parameter(lognormal(0.021, 0.9), "1/wk", "growth", source=_CLARET + "; spread assumed")
     KD: Scalar = parameter(lognormal(0.025, 0.6), "d/g/wk", "effect of the drug", source=_CLARET + "; spread assumed")
     lam: Scalar = parameter(lognormal(0.053, 0.8), "1/wk", "loss of effect", source=_CLARET + "; spread assumed")
-    y0: Scalar = parameter(lognormal(90.0, 0.5), "mm", "size at the first row", initial=True)
+    y0: Scalar = parameter(lognormal(90.0, 0.5), "mm", "size at the first row", initial=True, source="assumed")
 
     def rates(self, t, x, u):
         begun = (u.exposure > 0.0) | (x.response < 1.0)  # less than all is left only where it was exposed before

@@ -114,7 +114,7 @@ class Hovorka2004(System):
     GR: Scalar = constant(9.0, "mmol/L", "renal threshold", source=_PAPER)
     tis: Scalar = parameter(lognormal(10.7, 0.4), "min", "lag of the interstitium",
                             source="exp(2.372) min in simulators of the Hovorka family; spread assumed")  # fmt: skip
-    G0: Scalar = parameter(lognormal(110.0, 0.4), "mg/dL", "glucose at the first row", initial=True)
+    G0: Scalar = parameter(lognormal(110.0, 0.4), "mg/dL", "glucose at the first row", initial=True, source="assumed")
 
     def production(self, x):
         """Endogenous production of glucose, EGP [mmol/kg/min]: never below 0."""

@@ -34,6 +34,7 @@ _HOVORKA = "Hovorka 2004, doi:10.1088/0967-3334/25/4/010"
 _TRANSIT = "five parts in 199 min through the small intestine: Yu and Amidon 1999, doi:10.1016/S0378-5173(99)00147-7"
 _SHAPE = "assumed; a typical meal then appears after 77 min on average (ReplayBG: 98)"
 _LUIJF = "Luijf 2010, 10 people, aspart at breakfast, doi:10.2337/dc10-0692"
+_BEGINS = "assumed; forgotten within hours"
 _WALK = "assumed: no part is like the one before it"
 # One pool overestimates SG two- to threefold (Cobelli 1998, 1999), so what a minimal model has (ReplayBG: .022) is the upper end.
 _SPAN = "Hovorka 2004 linearized at basal insulin; wide, for one pool overestimates it: doi:10.1152/ajpendo.1999.276.6.E1171"
@@ -291,9 +292,9 @@ class T1DMinimal(System):
         lognormal(8.0, 0.4), "min", "lag of the interstitium", source=_REPLAY + " 7, Hovorka family 10.7"
     )
     VG: Scalar = constant(1.6, "dL/kg", "glucose volume", source=_HOVORKA)
-    G0: Scalar = parameter(lognormal(140.0, 0.4), "mg/dL", "glucose at the first row", initial=True)
-    cob: Scalar = parameter(lognormal(4.0, 1.2), "g", "carbohydrate in the gut at the first row", initial=True)
-    iob: Scalar = parameter(lognormal(0.4, 1.2), "[IU]", "rapid insulin under the skin at the first row", initial=True)
+    G0: Scalar = parameter(lognormal(140.0, 0.4), "mg/dL", "glucose at the first row", initial=True, source=_BEGINS)
+    cob: Scalar = parameter(lognormal(4.0, 1.2), "g", "carbohydrate in the gut at the first row", initial=True, source=_BEGINS)
+    iob: Scalar = parameter(lognormal(0.4, 1.2), "[IU]", "rapid insulin under the skin at the first row", initial=True, source=_BEGINS)
 
     def appearance(self, x, u):
         return self.gut.appearance(x.gut) * const(1000.0, "mg/g") / (self.VG * u.weight)
@@ -395,9 +396,9 @@ class T1DTwoPool(System):
     )
     VG: Scalar = constant(1.6, "dL/kg", "glucose volume", source=_HOVORKA)
     renal: Scalar = constant(0.003, "1/min", "renal loss above the threshold", source=_HOVORKA)
-    G0: Scalar = parameter(lognormal(140.0, 0.4), "mg/dL", "glucose at the first row", initial=True)
-    cob: Scalar = parameter(lognormal(4.0, 1.2), "g", "carbohydrate in the gut at the first row", initial=True)
-    iob: Scalar = parameter(lognormal(0.4, 1.2), "[IU]", "rapid insulin under the skin at the first row", initial=True)
+    G0: Scalar = parameter(lognormal(140.0, 0.4), "mg/dL", "glucose at the first row", initial=True, source=_BEGINS)
+    cob: Scalar = parameter(lognormal(4.0, 1.2), "g", "carbohydrate in the gut at the first row", initial=True, source=_BEGINS)
+    iob: Scalar = parameter(lognormal(0.4, 1.2), "[IU]", "rapid insulin under the skin at the first row", initial=True, source=_BEGINS)
 
     def appearance(self, x, u):
         return self.gut.appearance(x.gut) * const(1000.0, "mg/g") / (self.VG * u.weight)
