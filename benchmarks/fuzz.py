@@ -314,6 +314,8 @@ def main():
         rows.append(row)
         told[name] = [str(failure) for failure in failures[:5]]
         print(measure.table([tuple(row.values())], tuple(row)), *("  " + line for line in failures.told()), sep="\n", flush=True)
+    if not rows:
+        return
     total = sum(row["draws"] for row in rows)
     claims = {
         "missed": sum(row["missed"] for row in rows),
