@@ -294,7 +294,8 @@ class T1DMinimal(System):
     VG: Scalar = constant(1.6, "dL/kg", "glucose volume", source=_HOVORKA)
     G0: Scalar = parameter(lognormal(140.0, 0.4), "mg/dL", "glucose at the first row", initial=True, source=_BEGINS)
     cob: Scalar = parameter(lognormal(4.0, 1.2), "g", "carbohydrate in the gut at the first row", initial=True, source=_BEGINS)
-    iob: Scalar = parameter(lognormal(0.4, 1.2), "[IU]", "rapid insulin under the skin at the first row", initial=True, source=_BEGINS)
+    iob: Scalar = parameter(lognormal(0.4, 1.2), "[IU]", "rapid insulin under the skin at the first row", initial=True,
+                            source=_BEGINS)  # fmt: skip
 
     def appearance(self, x, u):
         return self.gut.appearance(x.gut) * const(1000.0, "mg/g") / (self.VG * u.weight)
@@ -398,7 +399,8 @@ class T1DTwoPool(System):
     renal: Scalar = constant(0.003, "1/min", "renal loss above the threshold", source=_HOVORKA)
     G0: Scalar = parameter(lognormal(140.0, 0.4), "mg/dL", "glucose at the first row", initial=True, source=_BEGINS)
     cob: Scalar = parameter(lognormal(4.0, 1.2), "g", "carbohydrate in the gut at the first row", initial=True, source=_BEGINS)
-    iob: Scalar = parameter(lognormal(0.4, 1.2), "[IU]", "rapid insulin under the skin at the first row", initial=True, source=_BEGINS)
+    iob: Scalar = parameter(lognormal(0.4, 1.2), "[IU]", "rapid insulin under the skin at the first row", initial=True,
+                            source=_BEGINS)  # fmt: skip
 
     def appearance(self, x, u):
         return self.gut.appearance(x.gut) * const(1000.0, "mg/g") / (self.VG * u.weight)
