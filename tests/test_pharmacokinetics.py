@@ -395,3 +395,26 @@ def test_a_steady_state_dose_cancels_what_is_pending_elsewhere(ss):
     after = course("oral2", [(15.0 + LAG, F * 100.0, 0.0, True), *train(7.0 + LAG, F * 100.0, 8.0, oral=True)], TIMES)
     wanted = np.where(TIMES < 7.0, before, after if ss == 1 else before + after)
     np.testing.assert_allclose(found, wanted, rtol=1e-8, atol=1e-9)
+
+
+def test_the_newborns_in_the_picture_are_the_means_of_those_dosed_as_it_says(shared_data):
+    """18 to 22 mg/kg in three hours, and all that was given within 10 % of 20 mg/kg and 2.5 mg/kg every 12 h."""
+    import pandas as pd
+
+    table = pd.read_csv(shared_data("pkpd/phenobarbital_neonates.csv"))
+    near = []
+    for _, one in table.groupby("id"):
+        given = one[one.evid == 1].assign(dose=lambda rows: rows.amt_mg / rows.wt_kg)
+        for _, reading in one[one.evid == 0].iterrows():
+            begun = given[given.time_h <= 3.0].dose.sum()
+            total = given[given.time_h <= reading.time_h].dose.sum() / (20.0 + 2.5 * (reading.time_h // 12.0))
+            if 18.0 <= begun <= 22.0 and 0.9 <= total <= 1.1:
+                near.append((reading.id, reading.time_h, reading.dv_ug_per_mL))
+    near = pd.DataFrame(near, columns=["id", "time", "found"])
+    assert near.id.nunique() == 39
+    means = near.groupby(pd.cut(near.time, [0, 4, 16, 36, 60, 84, 108, 132, 170]), observed=True).agg(
+        time=("time", "mean"), found=("found", "mean"), count=("found", "size"))  # fmt: skip
+    means = means[means["count"] >= 4]
+    drawn = {r.drawn[1]: r.expected for r in OneCompartment.references if r.drawn}
+    np.testing.assert_allclose(list(drawn), means.time, atol=0.06)
+    np.testing.assert_allclose(list(drawn.values()), means.found, atol=0.06)

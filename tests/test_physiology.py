@@ -3,6 +3,7 @@ published. What compiles much (the typical day of a large system; drawn bodies, 
 systems in `make test` and for all of them in `make test-all`.
 """
 
+import dataclasses
 import functools
 import pathlib
 import re
@@ -15,7 +16,7 @@ import pytest
 
 import hybridtwin.physiology as physiology
 from hybridtwin.drawing import interventions, source
-from hybridtwin.errors import DeclarationError, UnitError
+from hybridtwin.errors import DeclarationError, ParameterError, UnitError
 from hybridtwin.interventions import Do, World, enact
 from hybridtwin.physiology import (
     REGISTRY,
@@ -159,6 +160,21 @@ def test_what_was_published_is_drawn_over_ours():
     bars = [segment for lines in ax.collections for segment in getattr(lines, "get_segments", list)()]
     assert any(np.allclose(bar, [[504.0, low], [504.0, high]]) for bar in bars)
     assert "published" in [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_a_day_of_another_drug_has_its_numbers_and_not_those_of_the_priors(monkeypatch):
+    """They belong together: a system with a leaf of its own keeps all of its own. An unknown one is refused."""
+    system = REGISTRY["OneCompartment"]
+    numbers = system.protocol.parameters
+    assert {p: float(getattr(lived(system).body, p)) for p in numbers} == dict(numbers)
+    own = lived(system(V=70.0)).body
+    assert float(own.V) == 70.0 and float(own.CL) == pytest.approx(4.0)
+    assert "CL 0.007144 L/h, V 1.4592 L" in (PAGES / "OneCompartment.md").read_text()
+    told = Evidence("x", (), lived(system(V=70.0))).day
+    assert "CL 4 L/h, V 70 L" in told, told
+    monkeypatch.setattr(system, "protocol", dataclasses.replace(system.protocol, parameters={"Cl": 1.0}))
+    with pytest.raises(ParameterError, match="no parameter 'Cl'"):
+        lived(system)
 
 
 @every_system

@@ -59,7 +59,7 @@ def page(system, found: Evidence) -> str:
     lines = [*said(system), *kept(found)]
     lines += ["## Held against what was published", "", found.markdown() if found.rows else "Nothing yet.", ""]
     name = found.name
-    lines += [f"## A typical day: {found.lived.protocol.doc}", "", f"![{name}: {found.lived.protocol.doc}]({name}.svg)", ""]
+    lines += [f"## A typical day: {found.day}", "", f"![{name}: {found.lived.protocol.doc}]({name}.svg)", ""]
     if found.lived.protocol.undrawn:
         lines += [f"No published value is drawn: {found.lived.protocol.undrawn}.", ""]
     return "\n".join([*lines, f"Solved by {found.lived.course.solver}. Research use; not a medical device.", ""])

@@ -30,6 +30,7 @@ class Protocol:
 
     `stop`: its length in the system's unit of time, from 0. `doc`: what is done, and which published figure it is.
     `doses`, `signals` and `covariates` as in `Person.of`. `shows`: the outputs worth a picture; all by default.
+    `parameters`: path -> number, for a day of another drug than that of the priors; a system with leaves of its own keeps them.
     `tol`: the n/2n error allowed, larger where valves or switches make it fall slowly. `undrawn`: why the picture shows no
     published value, where it shows none.
     """
@@ -39,6 +40,7 @@ class Protocol:
     doses: Mapping[str, Regimen] = dataclasses.field(default_factory=dict)
     signals: Mapping[str, Signal] = dataclasses.field(default_factory=dict)
     covariates: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    parameters: Mapping[str, float] = dataclasses.field(default_factory=dict)
     shows: tuple[str, ...] = ()
     tol: float = 1e-5
     undrawn: str = ""
@@ -196,6 +198,13 @@ class Evidence:
         marks = [self._mark(r, *r.drawn) for r in (row.reference for row in self.rows) if r.drawn]
         return published.over(course.plot(*names), course, names, marks)
 
+    @property
+    def day(self) -> str:
+        """What the typical body goes through; and its numbers, where the protocol has others than the priors' medians."""
+        body, numbers = self.lived.body, self.lived.protocol.parameters
+        told = [f"{p} {float(v):.6g} {'' if f.unit == '1' else f.unit}".strip() for p, f, v in body.fields() if p in numbers]
+        return self.lived.protocol.doc + (f"; {', '.join(told)}" if told else "")
+
     def _mark(self, r: Reference, output: str, time):
         """(output, time, value) of a published value, in the units of the course; without a value it is a time on our curve."""
         expected = np.array(r.expected, float)
@@ -209,7 +218,7 @@ class Evidence:
         head = ("quantity", "reference", "ours", "light", "source")
         wide = [max(len(row[i]) for row in (head, *told)) for i in range(4)]
         lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, wide, strict=False)), row[4]]) for row in (head, *told)]
-        return "\n".join([f"{self.name}, {self.lived.protocol.doc}", *lines])
+        return "\n".join([f"{self.name}, {self.day}", *lines])
 
 
 def half_life(lived: Lived, name: str, start: float, stop: float) -> float:
@@ -231,7 +240,12 @@ def lived(system) -> Lived:
     system = system() if isinstance(system, type) else system
     if system.protocol is None:
         raise DeclarationError(f"{type(system).__name__} has no typical day. Give it protocol = Protocol(...)")
-    return Lived(system.typical(), system.protocol)
+    numbers, body = system.protocol.parameters, system.typical()
+    if numbers:  # a drug's numbers belong together: one leaf of the caller's own, and none of them is put in its place
+        usual = {p: leaf for p, _, leaf in type(system)().fields()}
+        if all(usual.get(p) is leaf for p, _, leaf in system.fields()):
+            body = body.with_values(numbers)
+    return Lived(body, system.protocol)
 
 
 def evidence(system) -> Evidence:

@@ -9,7 +9,7 @@ import itertools
 import numpy as np
 
 from hybridtwin.errors import DeclarationError
-from hybridtwin.physiology.drugs.pharmacokinetics import SIMULATED, OneCompartment, TwoCompartmentOral
+from hybridtwin.physiology.drugs.pharmacokinetics import OneCompartment, TwoCompartmentOral
 from hybridtwin.physiology.reference import Protocol, Reference, Since, area, half_life
 from hybridtwin.signals import Regimen
 from hybridtwin.system import Input, Scalar, State, System, constant, dose, output, parameter, route, state, typical
@@ -18,6 +18,8 @@ _WILKINS = "Wilkins 2008, rifampicin, 263 people, doi:10.1128/AAC.00461-07 (DDMO
 _PELOQUIN = "Alsultan and Peloquin 2014, doi:10.1007/s40265-014-0222-8: 600 mg by mouth"
 _ACOP = "Schoemaker, simulated data sets of ACoP 2016 (nlmixr2data)"
 _ASSUMED = "assumed, wide"
+_ZITHROMAX = "azithromycin, US prescribing information: means of 12 people, capsules"
+_EARLY = "Zhao fitted no lag, to single doses of other tablets"
 _LABEL = "rifampicin capsules, US prescribing information, section 12.3: 600 mg by mouth"
 
 _LONGEST = 7  # transit compartments that a chain may have
@@ -176,16 +178,29 @@ class ThreeCompartmentOral(System):
 
     Interventions: `oral` and `iv` (amount, time, interval), `body.CL` (a failing organ, an interaction), `body.ka` (a meal).
     Doses: `oral` (compartment 1) and `iv` (compartment 2). F is 1 unless given. Priors: the example drug of
-    `TwoCompartmentOral`; its deep compartment is assumed. Source: Gabrielsson and Weiner 2016, ISBN 978-91-982991-0-6.
+    `TwoCompartmentOral`; its deep compartment is assumed. The typical day is azithromycin's. Source: Gabrielsson and Weiner
+    2016, ISBN 978-91-982991-0-6.
     """
 
     time = "h"
     protocol = Protocol(
-        240.0, "500 mg by mouth", shows=("C",), doses={"oral": Regimen.bolus(500.0, "mg", at=0.0)}, undrawn=SIMULATED
-    )
+        168.0, "azithromycin (Zhao 2014, doi:10.1186/1475-2875-13-36), 500 mg by mouth, then 250 mg a day for four days",
+        shows=("C",),
+        doses={"oral": Regimen.bolus(500.0, "mg", at=0.0) + Regimen.bolus(250.0, "mg", at=24.0).every("24 h", times=4)},
+        parameters={"body.ka": 0.259, "body.CL": 100.0, "body.Vc": 186.0, "body.Q": 180.0, "body.Vp": 2890.0, "body.tlag": 0.0,
+                    "Q3": 10.6, "V3": 2610.0},
+    )  # fmt: skip
     references = (
-        Reference("area under the curve of 500 mg", "mg*h/L", 125.0, _ACOP + ": 500 mg / 4 L/h",
-                  lambda lived: area(lived, "C", slope_from=192.0)),
+        Reference("peak of the first day, at 2.5 h", "mg/L", 0.41, _ZITHROMAX,
+                  lambda lived: lived["C"][lived.time < 24.0].max(), drawn=("C", 2.5)),
+        Reference("time of the first peak", "h", 2.5, _ZITHROMAX,
+                  lambda lived: lived.time[np.argmax(np.where(lived.time < 24.0, lived["C"], 0.0))], why=_EARLY),
+        Reference("a day after the first dose", "mg/L", 0.05, _ZITHROMAX, lambda lived: lived.at("C", 23.99), drawn=("C", 24.0)),
+        Reference("peak of the fifth day, at 3.2 h", "mg/L", 0.24, _ZITHROMAX,
+                  lambda lived: lived["C"][lived.time > 96.0].max(), drawn=("C", 99.2)),
+        Reference("a day after the fifth dose", "mg/L", 0.05, _ZITHROMAX, lambda lived: lived.at("C", 120.0), drawn=("C", 120.0)),
+        Reference("area under the curve, first day", "mg*h/L", 2.6, _ZITHROMAX, lambda lived: area(lived, "C", 0.0, 24.0)),
+        Reference("area under the curve, fifth day", "mg*h/L", 2.1, _ZITHROMAX, lambda lived: area(lived, "C", 96.0, 120.0)),
     )  # fmt: skip
 
     class State(State):

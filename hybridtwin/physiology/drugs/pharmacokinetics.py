@@ -3,6 +3,7 @@
 Every system here is linear in its state, so that it is solved exactly between events. The default priors are those of
 one example drug, named in each docstring: for another drug give its own, `OneCompartment(CL=ht.typical(1.2, cv=0.3),
 V=...)`, or write a system of your own with covariates (a clearance that grows with body weight, say), as in the README.
+Where nobody measured the example drug, the typical day is that of a drug that was (`Protocol.parameters`).
 """
 
 import numpy as np
@@ -18,7 +19,10 @@ _UPTON = "12 adults of Upton, 320 mg (Boeckmann, Sheiner and Beal 1994; Theoph o
 _LABEL = "theophylline, US prescribing information, table of healthy nonsmoking adults (Hendeles)"
 _BRUNO = "Bruno 1996, docetaxel, doi:10.1007/BF02353487"
 _TAXOTERE = "docetaxel, EU summary of product characteristics, section 5.2: 100 mg/m2 over an hour"
-SIMULATED = "an example drug of simulated data sets, which nobody measured"
+_GRASELA = "Grasela and Donn 1985, phenobarbital, 59 newborns"
+_NEWBORNS = _GRASELA + ": mean of readings around then, of the 39 given 18 to 22 mg/kg, then 2.5 mg/kg/12 h (nlmixr2data)"
+_JAPAN = "ruxolitinib, healthy Japanese men, Blood 2011;118:5162 (abstract)"
+_JAKAFI = "ruxolitinib, US prescribing information"
 WARD = "vancomycin, US prescribing information: means of normal kidneys, 1 g over an hour, repeated"
 WIDE = "the volumes of Goti's patients make 97 L; the label's people have .3 to .43 L/kg, and a peak while it spreads"
 _LAG = "spans no visible lag to half an hour, tablets"
@@ -31,15 +35,21 @@ class OneCompartment(System):
 
     Interventions: `iv` (amount, time, interval, how long it runs), `CL` (a failing organ, an interaction).
     Doses: `iv` (bolus or infusion, NONMEM compartment 1). Priors: an example drug with CL 4 L/h, V 70 L (Schoemaker,
-    data sets of ACoP 2016). Source of the model: Gabrielsson and Weiner 2016, Pharmacokinetic and Pharmacodynamic Data
-    Analysis, 5th edition, ISBN 978-91-982991-0-6.
+    data sets of ACoP 2016); the typical day is phenobarbital's. Source of the model: Gabrielsson and Weiner 2016,
+    Pharmacokinetic and Pharmacodynamic Data Analysis, 5th edition, ISBN 978-91-982991-0-6.
     """
 
     time = "h"
-    protocol = Protocol(48.0, "500 mg into a vein", doses={"iv": Regimen.bolus(500.0, "mg", at=0.0)}, undrawn=SIMULATED)
+    protocol = Protocol(
+        168.0, "phenobarbital in a newborn of 1.52 kg (Grasela and Donn 1985), 20 mg/kg into a vein, then 2.5 mg/kg every 12 h",
+        doses={"iv": Regimen.bolus(30.4, "mg", at=0.0) + Regimen.bolus(3.8, "mg", at=12.0).every("12 h", times=13)},
+        parameters={"CL": 0.0047 * 1.52, "V": 0.96 * 1.52},
+    )  # fmt: skip
     references = (
-        Reference("area under the curve of 500 mg", "mg*h/L", 125.0, _ACOP + ": 500 mg / 4 L/h",
-                  lambda lived: area(lived, "C", slope_from=24.0)),
+        Reference("half-life of phenobarbital", "h", 141.0, _GRASELA + ", abstract",
+                  lambda lived: half_life(lived.again(doses={"iv": Regimen.bolus(30.4, "mg", at=0.0)}), "C", 24.0, 72.0)),
+        *curve("phenobarbital in serum, mean", "mg/L", "C", {2.0: 20.0, 7.4: 18.4, 27.6: 20.1, 52.3: 23.1, 75.2: 28.8,
+                                                             123.5: 27.6, 143.9: 32.2}, _NEWBORNS, time="h"),
     )  # fmt: skip
 
     class State(State):
@@ -180,16 +190,23 @@ class TwoCompartmentOral(System):
 
     Interventions: `oral` and `iv` (amount, time, interval), `CL` (a failing organ, an interaction), `ka` (a meal).
     Doses: `oral` (compartment 1) and `iv` (compartment 2). Priors: an example drug with ka 1, CL 4, V 70, Q 4, V2 50
-    (Schoemaker, data sets of ACoP 2016). Source of the model: Gabrielsson and Weiner 2016, ISBN 978-91-982991-0-6.
+    (Schoemaker, data sets of ACoP 2016); the typical day is ruxolitinib's. Source of the model: Gabrielsson and Weiner
+    2016, ISBN 978-91-982991-0-6.
     """
 
     time = "h"
     protocol = Protocol(
-        72.0, "500 mg by mouth", shows=("C",), doses={"oral": Regimen.bolus(500.0, "mg", at=0.0)}, undrawn=SIMULATED
-    )
+        12.0, "ruxolitinib, 5 mg by mouth, a man of 73 kg (Chen 2013, J Clin Pharmacol)", shows=("C",),
+        doses={"oral": Regimen.bolus(5.0, "mg", at=0.0)},
+        parameters={"ka": 4.12, "CL": 22.1, "Vc": 58.6, "Q": 2.53, "Vp": 11.2, "tlag": 0.0545},
+    )  # fmt: skip
     references = (
-        Reference("area under the curve of 500 mg", "mg*h/L", 125.0, _ACOP + ": 500 mg / 4 L/h",
-                  lambda lived: area(lived, "C", slope_from=48.0)),
+        Reference("peak", "mg/L", 0.0628, _JAKAFI + ": 205 nmol/L, the mean of 5 mg; 306.4 g/mol",
+                  lambda lived: lived["C"].max(), drawn=("C", None)),
+        Reference("time of the peak", "h", (0.5, 2.0), f"{_JAKAFI}: 1 to 2 h; {_JAPAN}: .5 h",
+                  lambda lived: lived.time[np.argmax(lived["C"])], drawn=("C", Since())),
+        Reference("half-life", "h", (2.0, 3.0), _JAPAN, lambda lived: half_life(lived, "C", 2.0, 12.0)),
+        Reference("volume at steady state", "L", 72.0, _JAKAFI, lambda lived: lived.body.Vc + lived.body.Vp),
     )  # fmt: skip
 
     class State(State):

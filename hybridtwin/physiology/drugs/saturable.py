@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hybridtwin.physiology.drugs.pharmacokinetics import SIMULATED, OneCompartmentOral, TwoCompartmentOral
+from hybridtwin.physiology.drugs.pharmacokinetics import OneCompartmentOral, TwoCompartmentOral
 from hybridtwin.physiology.reference import Protocol, Reference, Since, area
 from hybridtwin.signals import Regimen
 from hybridtwin.system import Scalar, System, constant, output, parameter, route, typical
@@ -12,6 +12,7 @@ _DILANTIN = "extended phenytoin sodium capsules, US prescribing information, sec
 _ACOP = (
     "Schoemaker, simulated data sets of ACoP 2016 (nlmixr2data): VM 1000 ug/h, KM 250 ug/L, spread widened from 30 %"
 )
+_JONES = "Jones, Norberg and Hahn 1997, venous blood of 13 men, .4 g/kg over half an hour (PubMed 9397551)"
 
 
 class OneCompartmentMM(System):
@@ -91,20 +92,30 @@ class TwoCompartmentMM(System):
 
     Interventions: `oral` and `iv` (amount, time, interval), `VM` (an inducer, an inhibitor); a little more may be much more.
     Doses: `oral` (compartment 1) and `iv` (compartment 2). F is 1 unless given. Priors: an example drug with VM 1 mg/h,
-    KM .25 mg/L, ka 1, V 70, Q 4, V2 50 (Schoemaker, data sets of ACoP 2016). Source of the model: Gabrielsson and Weiner
-    2016, ISBN 978-91-982991-0-6.
+    KM .25 mg/L, ka 1, V 70, Q 4, V2 50 (Schoemaker, data sets of ACoP 2016); the typical day is ethanol's. Source of
+    the model: Gabrielsson and Weiner 2016, ISBN 978-91-982991-0-6.
     """
 
     time = "h"
     protocol = Protocol(
-        120.0, "60 mg into a vein", shows=("C",), doses={"iv": Regimen.bolus(60.0, "mg", at=0.0)}, undrawn=SIMULATED
-    )
+        5.0, "ethanol (Norberg 2000, doi:10.1046/j.1365-2125.2000.00194.x, without the 1.5 % that kidneys excrete), 21 g into a "
+        "vein over half an hour: .4 g/kg where 35.7 L are the .68 L/kg of men (Clin Sci 1984;67:397)", shows=("C",),
+        doses={"iv": Regimen.infusion(21000.0, "mg", at=0.0, over=0.5)},
+        parameters={"VM": 5700.0, "KM": 27.0, "Q": 48.54, "Vc": 14.5, "Vp": 21.2},
+    )  # fmt: skip
     references = (
-        Reference("clearance of 0.6 mg", "L/h", 4.0, _ACOP + ": VM/KM, far below KM",
-                  lambda lived: 0.6 / area(lived.again(doses={"iv": Regimen.bolus(0.6, "mg", at=0.0)}), "C", slope_from=96.0)),
-        Reference("area under the curve of 60 mg without exchange", "mg*h/L", 60.0 * (0.25 + 60.0 / 140.0) / 1.0,
-                  _ACOP + "; D (KM + D / 2 V) / VM, Gibaldi and Perrier 1982",
-                  lambda lived: area(lived.again(parameters={"Q": 1e-9}), "C", slope_from=115.0)),
+        Reference("ethanol in blood at the end of the infusion", "mg/L", 847.0, _JONES, lambda lived: lived.at("C", 0.5),
+                  drawn=("C", 0.5)),
+        Reference("how fast ethanol disappears", "mg/L/h", 152.0, _JONES,
+                  lambda lived: lived.at("C", 1.0) - lived.at("C", 2.0)),
+        Reference("half-life of the spreading after the infusion", "min", (7.0, 8.0), _JONES,
+                  lambda lived: 60.0 * np.log(2.0) / (lived.body.Q * (1.0 / lived.body.Vc + 1.0 / lived.body.Vp))),
+        Reference("clearance of 1 mg", "L/h", 5700.0 / 27.0, "Norberg 2000: VM/KM, far below KM",
+                  lambda lived: 1.0 / area(lived.again(doses={"iv": Regimen.bolus(1.0, "mg", at=0.0)}), "C", slope_from=4.0)),
+        Reference("area under the curve of 21 g at once without exchange", "mg*h/L", 21000.0 * (27.0 + 21000.0 / 29.0) / 5700.0,
+                  "Norberg 2000; D (KM + D / 2 V) / VM, Gibaldi and Perrier 1982",
+                  lambda lived: area(lived.again(parameters={"Q": 1e-9}, doses={"iv": Regimen.bolus(21000.0, "mg", at=0.0)}), "C",
+                                     slope_from=4.8)),
     )  # fmt: skip
 
     State = TwoCompartmentOral.State
