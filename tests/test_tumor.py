@@ -173,6 +173,27 @@ def test_untreated_growth_is_gompertz_and_a_fraction_is_linear_quadratic():
     np.testing.assert_allclose(step, -killed * np.exp(-body.rho * 0.5), rtol=1e-4)
 
 
+def test_what_fox_saw_is_drawn_from_the_volume_at_which_irradiation_begins():
+    """24.7 % less at 30 Gy and 44.3 % at 50 Gy of Gompertz' seven days, and of seven steps of the daily law."""
+    largest, began, daily = np.pi / 6.0 * 30.0**3, 14.1, 14.1
+    for _ in range(7):
+        daily *= 1.0 + 0.0073 * np.log(largest / daily)
+    wild = largest * np.exp(np.log(began / largest) * np.exp(-0.0073 * 7.0))
+    for name, before in (("Geng2017", wild), ("Geng2017Daily", daily)):
+        drawn = {r.drawn[1]: r.expected for r in REGISTRY[name].references if r.drawn}
+        assert drawn == {26.5: pytest.approx(0.753 * before, abs=0.006), 40.5: pytest.approx(0.557 * before, abs=0.006)}
+        absorbed = [np.sum([d.amount for d in REGISTRY[name].protocol.doses["radio"].doses if d.time <= t]) for t in drawn]
+        np.testing.assert_allclose(absorbed, [30.0, 50.0])
+
+
+def test_the_doubling_in_the_picture_is_that_of_exponential_growth():
+    """ln 2 / l0, from the moment at which the typical tumor weighs .25 g."""
+    (doubling,) = [r for r in REGISTRY["Simeoni2004"].references if r.drawn]
+    wild = lived(REGISTRY["Simeoni2004"]).again(doses={})
+    assert doubling.ours(wild) == pytest.approx(np.log(2.0) / 0.273, rel=1e-3)
+    assert wild.at("weight", doubling.drawn[1].moment) == pytest.approx(0.25, rel=2e-3)
+
+
 def test_inhibition_is_its_closed_form():
     found = lived(REGISTRY["Claret2009"])
     b, t = found.body, found.time
