@@ -201,7 +201,7 @@ class TwoCompartmentOral(System):
         parameters={"ka": 4.12, "CL": 22.1, "Vc": 58.6, "Q": 2.53, "Vp": 11.2, "tlag": 0.0545},
     )  # fmt: skip
     references = (
-        Reference("peak", "mg/L", 0.0628, _JAKAFI + ": 205 nmol/L, the mean of 5 mg; 306.4 g/mol",
+        Reference("peak", "mg/L", 0.0628, _JAKAFI + ": means of 205 to 7100 nmol/L over 5 to 200 mg; 306.4 g/mol",
                   lambda lived: lived["C"].max(), drawn=("C", None)),
         Reference("time of the peak", "h", (0.5, 2.0), f"{_JAKAFI}: 1 to 2 h; {_JAPAN}: .5 h",
                   lambda lived: lived.time[np.argmax(lived["C"])], drawn=("C", Since())),

@@ -13,6 +13,7 @@ _ACOP = (
     "Schoemaker, simulated data sets of ACoP 2016 (nlmixr2data): VM 1000 ug/h, KM 250 ug/L, spread widened from 30 %"
 )
 _JONES = "Jones, Norberg and Hahn 1997, venous blood of 13 men, .4 g/kg over half an hour (PubMed 9397551)"
+_WEIGHTS = "what Norberg's people weighed was not found; the 28 g of 70 kg would make 1056"
 
 
 class OneCompartmentMM(System):
@@ -105,8 +106,8 @@ class TwoCompartmentMM(System):
     )  # fmt: skip
     references = (
         Reference("ethanol in blood at the end of the infusion", "mg/L", 847.0, _JONES, lambda lived: lived.at("C", 0.5),
-                  drawn=("C", 0.5)),
-        Reference("how fast ethanol disappears", "mg/L/h", 152.0, _JONES,
+                  why=_WEIGHTS, drawn=("C", 0.5)),
+        Reference("how fast ethanol disappears, ours from 1 to 2 h", "mg/L/h", 152.0, _JONES,
                   lambda lived: lived.at("C", 1.0) - lived.at("C", 2.0)),
         Reference("half-life of the spreading after the infusion", "min", (7.0, 8.0), _JONES,
                   lambda lived: 60.0 * np.log(2.0) / (lived.body.Q * (1.0 / lived.body.Vc + 1.0 / lived.body.Vp))),
