@@ -230,6 +230,27 @@ def test_modes_are_those_of_scipy():
     assert value[0] == pytest.approx(-other.fun, abs=1e-9)
 
 
+def test_an_ascent_does_not_creep_where_residuals_stay_large(monkeypatch):
+    """Brown and Dennis (problem 16 of More, Garbow and Hillstrom 1981; least sum of squares 85822.2): Gauss-Newton creeps."""
+    t, weight, calls = np.arange(1, 21) / 5, 1e-3, []
+
+    def evaluate(kernel, z, data, temper):
+        calls.append(z)
+        a = z[..., :1] + t * z[..., 1:2] - np.exp(t)
+        b = z[..., 2:3] + np.sin(t) * z[..., 3:] - np.cos(t)
+        miss, jac = a**2 + b**2, np.stack([2 * a, 2 * a * t, 2 * b, 2 * b * np.sin(t)], axis=-1)
+        grad, curve = np.einsum("psni,psn->psi", jac, miss), np.swapaxes(jac, -1, -2) @ jac
+        return -0.5 * weight * np.sum(miss**2, axis=-1), -weight * grad, weight * curve
+
+    monkeypatch.setattr(modes, "evaluate", evaluate)
+    starts = np.array([[[25.0, 5, -5, -1], [0, 0, 0, 0], [-20, 10, 0, 1], [-10, 13, -1, 0.5]]])
+    found = modes.ascend(None, starts, None, None)[0]
+    best = found.z[modes.distinct(found)]
+    np.testing.assert_allclose(best, [[-11.594, 13.204, -0.403, 0.237]], atol=0.01)
+    assert -2 * found.log_density.max() / weight == pytest.approx(85822.2016, abs=0.1) and len(calls) < 30
+    assert np.sum(np.isfinite(found.log_density)) < 4, "starts on one way are one"
+
+
 def agree(problem, z, rtol):
     """Forward-mode and reverse-mode gradients beside central differences of the value; the largest slope."""
     with double():

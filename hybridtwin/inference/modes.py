@@ -14,6 +14,8 @@ from hybridtwin.kernel import Kernel, Temper, finite
 
 _ROUNDS = 60
 LANES = 8  # width of every call of the compiled ascent
+_SMALL = 1e-3  # log units: a step that gains less ends an ascent
+_STEPS = 6  # of Newton's on one curvature
 _FLOOR = 1e-3  # smallest curvature kept: a direction flatter than this counts as one of sd 32 in prior units
 
 
@@ -21,8 +23,8 @@ class Modes(NamedTuple):
     """Where the starts of one person ended: S starts, d coordinates."""
 
     z: np.ndarray  # (S, d)
-    log_density: np.ndarray  # (S,)
-    converged: np.ndarray  # (S,)
+    log_density: np.ndarray  # (S,) -inf: on the way of a better one
+    curve: np.ndarray  # (S, d, d) of Gauss-Newton there
 
 
 class LaplaceFit(NamedTuple):
@@ -92,46 +94,107 @@ def _solve(matrices, vectors):
 def ascend(kernel: Kernel, z, data, temper, rounds=_ROUNDS) -> list[Modes]:
     """Levenberg-Marquardt ascent of every start of every person, in step; the loop runs on the host.
 
+    Where noise has a memory and readings are many, Gauss-Newton alone creeps: what its curvature leaves out is learned from the
+    gradients on the way, and of the two models of the density each start uses the one that told its last step better (Dennis,
+    Gay and Welsch 1981, NL2SOL). A start that comes next to a better one of its person ends there: they share the rest.
+
     **Arguments:** z (P, S, d) starts; data with a leading axis P. **Returns:** `Modes` a person.
     """
     z = np.array(z)
     value, grad, curve = evaluate(kernel, z, data, temper)
     damp, done = np.full(value.shape, 1e-2), ~np.isfinite(value)
+    missing, mended = np.zeros_like(curve), np.zeros(value.shape, bool)  # what curves leave out; is it used?
     for _ in range(rounds):
-        diagonal = np.einsum("psii->psi", curve)[..., None] * np.eye(z.shape[-1])
-        step = _solve(curve + damp[..., None, None] * diagonal, grad)
+        model = np.where(mended[..., None, None], _positive(curve + missing), curve)
+        diagonal = np.einsum("psii->psi", model)[..., None] * np.eye(z.shape[-1])
+        step = _solve(model + damp[..., None, None] * diagonal, grad)
         step *= np.minimum(1.0, 3.0 / np.maximum(np.abs(step).max(-1, keepdims=True), 1e-30))
         step[done] = 0.0
         new_value, new_grad, new_curve = evaluate(kernel, z + step, data, temper)
-        better = (new_value > value) & ~done
-        gain = np.where(better, new_value - np.where(better, value, 0.0), 0.0)
+        gain = np.where(done | ~np.isfinite(new_value), -np.inf, new_value - np.where(done, 0.0, value))
+        told, plain, whole = (_told(grad, m, step) for m in (model, curve, curve + missing))
+        better, seen = gain > 0, np.isfinite(gain)
+        off, whole_off = np.abs(plain - gain), np.abs(whole - gain)
+        mended = np.where(seen, np.where(mended, whole_off <= 1.5 * off, 1.5 * whole_off < off), mended)
+        missing = np.where(better[..., None, None], _secant(missing, new_curve, step, grad - new_grad), missing)
         z[better] += step[better]
         value[better], grad[better], curve[better] = new_value[better], new_grad[better], new_curve[better]
-        damp = np.where(better, np.maximum(damp * 0.2, 1e-8), damp * 6.0)
-        done |= (better & (gain < 1e-3)) | (damp > 1e6)
+        kept = np.where(gain > 0.75 * told, 0.2, np.where(gain < 0.25 * told, 3.0, 1.0))
+        damp = np.where(better, np.maximum(damp * kept, 1e-8), damp * 6.0)
+        beside = _beside(z, value, curve)
+        value[beside] = -np.inf
+        done |= (better & (gain < _SMALL)) | (damp > 1e6) | beside
         if done.all():
             break
-    return [Modes(z[p], value[p], done[p]) for p in range(len(z))]
+    return [Modes(*parts) for parts in zip(z, value, curve, strict=True)]
+
+
+def _told(grad, model, step):
+    """What a quadratic model says a step gains."""
+    return np.einsum("psi,psi->ps", grad, step) - 0.5 * np.einsum("psi,psij,psj->ps", step, model, step)
+
+
+def _positive(matrices):
+    """The same axes with curvatures that are positive and not tiny."""
+    values, vectors = np.linalg.eigh(matrices)
+    return (vectors * np.maximum(np.abs(values), 0.05)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+
+
+def _secant(missing, curve, step, change):
+    """`missing`, sized down where it says too much, then made to say with the new curve how the gradient changed along the step.
+
+    The least change in the metric of the whole curvature (Dennis, Gay and Welsch 1981, section 3).
+    """
+    along = np.einsum("psi,psi->ps", change, step)
+    rest = change - np.einsum("psij,psj->psi", curve, step)
+    says = np.einsum("psi,psij,psj->ps", step, missing, step)
+    size = np.minimum(1.0, np.abs(np.einsum("psi,psi->ps", step, rest)) / np.maximum(np.abs(says), 1e-30))
+    missing = missing * size[..., None, None]
+    off = rest - np.einsum("psij,psj->psi", missing, step)
+    usable = along > 1e-12  # else the density curves the other way along the step
+    along = np.where(usable, along, 1.0)[..., None, None]
+    cross = off[..., :, None] * change[..., None, :]
+    twice = np.einsum("psi,psi->ps", off, step)[..., None, None] * change[..., :, None] * change[..., None, :]
+    update = (cross + np.swapaxes(cross, -1, -2)) / along - twice / along**2
+    return missing + np.where(usable[..., None, None], update, 0.0)
+
+
+def _beside(z, value, curve, within=0.3):
+    """Which starts (P, S) stand within so many standard deviations, by the curve there, of the best of their person."""
+    top = np.argmax(np.where(np.isfinite(value), value, -np.inf), axis=1)[:, None]
+    away = z - np.take_along_axis(z, top[..., None], axis=1)
+    metric = np.take_along_axis(curve, top[..., None, None], axis=1)[:, 0]
+    near = np.einsum("psi,pij,psj->ps", away, metric, away) < within**2
+    return near & (np.arange(z.shape[1]) != top)
 
 
 def polish(kernel, z, data, temper, rounds=4):
-    """Newton steps with the exact curvature from z (P, d): (z, log density, negative Hessian)."""
-    value = evaluate(kernel, z[:, None], data, temper)[0][:, 0]
+    """Newton steps with the exact curvature from z (P, d): (z, log density, negative Hessian).
+
+    A curvature costs as much as several gradients, so each serves a few steps. Of a small step the gradient is the judge: the
+    density rounds before it.
+    """
+    hessian, grad, value = curvature(kernel, z, data, temper, central=False)
     moving = np.ones(len(z), bool)  # a person who has arrived stays, however far the others have to go
     for _ in range(rounds):
-        hessian, grad = curvature(kernel, z, data, temper)
-        values, vectors = np.linalg.eigh(hessian)
-        step = np.einsum(
-            "pij,pj->pi", vectors / np.maximum(values, 0.05)[:, None, :] @ np.swapaxes(vectors, 1, 2), grad
-        )
-        step *= np.minimum(1.0, 1.0 / np.maximum(np.abs(step).max(-1, keepdims=True), 1e-30))
-        new_value = evaluate(kernel, (z + step)[:, None], data, temper)[0][:, 0]
-        better = (new_value > value) & moving
-        z, value = np.where(better[:, None], z + step, z), np.where(better, new_value, value)
-        moving = better & (np.abs(step).max(axis=1) >= 1e-6)
+        inverse, going = np.linalg.inv(_positive(hessian)), moving
+        for turn in range(_STEPS):
+            step = np.einsum("pij,pj->pi", inverse, grad)
+            size = np.abs(step).max(axis=1)
+            step *= np.minimum(1.0, 1.0 / np.maximum(size, 1e-30))[:, None]
+            new_value, new_grad, _ = (a[:, 0] for a in evaluate(kernel, (z + step)[:, None], data, temper))
+            flatter = np.einsum("pi,pij,pj->p", new_grad, inverse, new_grad) < np.einsum("pi,pi->p", step, grad)
+            going = going & np.where(size < 1e-3, flatter, new_value > value)
+            if turn == 0:  # who cannot go on a curvature taken where she stands has arrived, too
+                moving = going
+            z, grad = (np.where(going[:, None], new, old) for new, old in ((z + step, z), (new_grad, grad)))
+            value, going, moving = np.where(going, new_value, value), going & (size >= 1e-6), moving & (size >= 1e-6)
+            if not going.any():
+                break
+        hessian, grad, value = curvature(kernel, z, data, temper)
         if not moving.any():
             break
-    return z, value, curvature(kernel, z, data, temper)[0]
+    return z, value, hessian
 
 
 _STILL = 1e-4  # a mode that moves by less (prior sd) when the steps are halved is told as it is
@@ -162,17 +225,19 @@ def starts_of(keys, size, count):
     return draws
 
 
-def curvature(kernel, z, data, temper, step=1e-4):
-    """Negative Hessian and gradient at z (P, d), the first by central differences of the exact gradient.
+def curvature(kernel, z, data, temper, central=True, step=1e-4):
+    """Negative Hessian, gradient and log density at z (P, d), the first by differences of the exact gradient, of second order
+    where `central`, else of first.
 
     Differences of a forward-mode gradient reuse the program of the ascent; second-order forward mode would compile another,
     three times as large, for the same digits.
     """
     d = z.shape[-1]
-    moves = step * np.concatenate([np.eye(d), -np.eye(d), np.zeros((1, d))])
-    grads = evaluate(kernel, z[:, None, :] + moves, data, temper)[1]
-    hessian = (grads[:, :d] - grads[:, d : 2 * d]) / (2 * step)
-    return -0.5 * (hessian + np.swapaxes(hessian, 1, 2)), grads[:, -1]
+    moves = step * np.concatenate([np.zeros((1, d)), np.eye(d), *([-np.eye(d)] if central else [])])
+    values, grads, _ = evaluate(kernel, z[:, None, :] + moves, data, temper)
+    below = grads[:, d + 1 :] if central else grads[:, :1]
+    hessian = (grads[:, 1 : d + 1] - below) / ((2 if central else 1) * step)
+    return -0.5 * (hessian + np.swapaxes(hessian, 1, 2)), grads[:, 0], values[:, 0]
 
 
 def laplace(mode, negative_hessian, log_density) -> LaplaceFit:
@@ -198,17 +263,19 @@ def anchored(kernel, fit: LaplaceFit, power: float) -> Temper:
 
 
 def distinct(modes: Modes, within: float = 10.0) -> list[int]:
-    """Indices of modes that differ and lie within `within` log units of the best, best first."""
+    """Indices of modes that lie apart and within `within` log units of the best, best first."""
     order = [int(i) for i in np.argsort(-modes.log_density) if np.isfinite(modes.log_density[i])]
     found: list[int] = []
     for i in order:
         if modes.log_density[i] < modes.log_density[order[0]] - within:
             break
-        if all(np.max(np.abs(modes.z[i] - modes.z[j])) > 0.05 for j in found):
+        away = [(modes.z[i] - modes.z[j], modes.curve[j]) for j in found]
+        if all(gap @ curve @ gap > _APART**2 for gap, curve in away):
             found.append(i)
     return found
 
 
+_APART = 1.0  # sd by the curve of Gauss-Newton: ascents that end nearer to each other are on their way to one mode
 _MODES = 3  # modes of one person that are polished and weighed
 REACHED = 2.0  # a step (in sd) that remains, above which a point is no mode
 
