@@ -153,10 +153,11 @@ def _secant(missing, curve, step, change):
     off = rest - np.einsum("psij,psj->psi", missing, step)
     usable = along > 1e-12  # else the density curves the other way along the step
     along = np.where(usable, along, 1.0)[..., None, None]
-    cross = off[..., :, None] * change[..., None, :]
-    twice = np.einsum("psi,psi->ps", off, step)[..., None, None] * change[..., :, None] * change[..., None, :]
-    update = (cross + np.swapaxes(cross, -1, -2)) / along - twice / along**2
-    return missing + np.where(usable[..., None, None], update, 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):  # far out a slope may be of any size
+        cross = off[..., :, None] * change[..., None, :]
+        twice = np.einsum("psi,psi->ps", off, step)[..., None, None] * change[..., :, None] * change[..., None, :]
+        found = missing + np.where(usable[..., None, None], (cross + np.swapaxes(cross, -1, -2)) / along - twice / along**2, 0.0)
+    return np.where(np.isfinite(found).all(axis=(-1, -2), keepdims=True), found, 0.0)
 
 
 def _beside(z, value, curve, within=0.3):
