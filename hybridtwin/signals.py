@@ -100,6 +100,15 @@ def _positive(value: Span) -> bool:
     return bool(str(value).strip()) if isinstance(value, str) else value > 0
 
 
+def _each(at, amount) -> list[tuple[Any, Any]]:
+    """(time, amount) of each dose, from one of both, one amount at several times, or an amount for each."""
+    moments = list(at) if isinstance(at, (list, tuple, np.ndarray)) else [at]
+    amounts = list(amount) if isinstance(amount, (list, tuple, np.ndarray)) else [amount] * len(moments)
+    if len(amounts) != len(moments):
+        raise AmbiguousDose(f"{len(amounts)} amounts at {len(moments)} times. Give one amount, or one per time.")
+    return [(_plain(t), _plain(a)) for t, a in zip(moments, amounts, strict=True)]
+
+
 @dataclass(frozen=True)
 class Regimen:
     """What is decided: doses of one input, in `unit` (amount) and `time` (unit of the numbers; None: the caller's)."""
@@ -119,21 +128,20 @@ class Regimen:
     def bolus(cls, amount, unit: str, *, at, product: str | None = None) -> "Regimen":
         """`amount` (unit) at once at `at`: number, clock text or datetime; lists of both give several doses."""
         units.parse(unit)
-        moments = list(at) if isinstance(at, (list, tuple, np.ndarray)) else [at]
-        amounts = list(amount) if isinstance(amount, (list, tuple, np.ndarray)) else [amount] * len(moments)
-        if len(amounts) != len(moments):
-            raise AmbiguousDose(f"{len(amounts)} amounts at {len(moments)} times. Give one amount, or one per time.")
-        return cls(tuple(Dose(_plain(t), _plain(a), product=product) for a, t in zip(amounts, moments)), unit)
+        return cls(tuple(Dose(t, a, product=product) for t, a in _each(at, amount)), unit)
 
     @classmethod
-    def infusion(cls, amount: float, unit: str, *, at: Moment, over: Span | None = None,
+    def infusion(cls, amount, unit: str, *, at, over: Span | None = None,
                  rate: float | str | None = None, product: str | None = None) -> "Regimen":
-        """`amount` (unit) from `at` on, either `over` a time or at a `rate` (number in unit/time, or "1 g/h")."""
+        """`amount` (unit) from `at` on, either `over` a time or at a `rate` (number in unit/time, or "1 g/h").
+
+        Lists of amounts and times give several infusions, alike in `over` or `rate`.
+        """
         units.parse(unit)
         if (over is None) == (rate is None):
             raise AmbiguousDose('an infusion needs either over="15 min" or rate="1 g/h". Give exactly one of the two.')
-        return cls((Dose(_plain(at), _plain(amount), duration=0.0 if over is None else over, rate=rate,
-                         product=product),), unit)
+        over = 0.0 if over is None else over
+        return cls(tuple(Dose(t, a, duration=over, rate=rate, product=product) for t, a in _each(at, amount)), unit)
 
     @staticmethod
     def grid(dose, unit: str, *, first, every=None, step: float | None = None, over: Span | None = None,
