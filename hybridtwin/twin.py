@@ -243,7 +243,7 @@ class Twin:
         stop = (
             bound.stop + span(until, clock.unit)
             if isinstance(until, str) and not _is_moment(until)
-            else clock.at(until)
+            else clock.asked(until)
         )
         doses, signals, covariates = {}, {}, {}
         for name, given in inputs.items():
@@ -268,7 +268,9 @@ class Twin:
     # ------------------------------------------------------------------ answers
 
     def simulate(self, at=None, *, prior: bool = False) -> Trajectory:
-        """Outputs over the day in this world, draw by draw. `at`: times (numbers in system time); default a fine grid."""
+        """Outputs over the day in this world, draw by draw. `at`: times (numbers in system time, as a trajectory has
+        them); default a fine grid.
+        """
         return simulate_worlds([self], at=at, prior=prior)[0]
 
     def predict(self) -> dict[str, Predicted]:

@@ -416,6 +416,7 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         priors=fit.model.priors,
         values=values,
         resting=[*meshes[0].steady.node, *([0] if kernel.model.start == "steady" and not given_start else [])],
+        rules=kernel.layout.rules,
     )
     given = {name: field.unit for name, field in fit.model.spec.doses.items()}
     acts = [
@@ -473,15 +474,16 @@ def used(fit: Fit, day: Day, draws: int) -> np.ndarray:
 def still_to_come(name, signal, bound) -> None:
     """**Raises:** InterventionError where all steps of a signal in bare numbers are over before the forecast begins.
 
-    Bare numbers count in the system's unit of time, which need not be that of the record: minutes are then taken for seconds.
+    Bare numbers count from the origin of the record, in its unit of time.
     """
-    unit = bound.clock.unit
+    clock = bound.clock
+    unit = clock.bare or clock.unit
     bare = signal.time is None and signal.numeric and len(signal.starts) > 1
-    if bare and max(signal.starts) < bound.stop:
+    if bare and clock.asked(max(signal.starts)) < bound.stop:
         raise InterventionError(
             f"forecast: the last step of {name!r} is at {max(signal.starts):g} {unit}, before the forecast begins at "
-            f"{bound.stop:g} {unit}. Bare times count in {unit} here; a signal of a record carries its own unit "
-            f"(person.signals[{name!r}]), and a number alone holds throughout."
+            f"{bound.stop / clock.asked(1.0):g} {unit}. Bare times count in {unit} here; a signal of a record carries its own "
+            f"unit (person.signals[{name!r}]), and a number alone holds throughout."
         )
 
 

@@ -147,6 +147,9 @@ def test_infusions_at_several_times():
     several = Regimen.infusion([100, 50], "mg", at=[0, 12], over="30 min")
     assert several == Regimen.infusion(100, "mg", at=0, over="30 min") + Regimen.infusion(50, "mg", at=12, over="30 min")
     assert [d.amount for d in Regimen.infusion(100, "mg", at=[0, 12], rate="1 g/h").doses] == [100, 100]
+    for negative in (-0.5, "-30 min", float("nan")):
+        with pytest.raises(ImplausibleValue, match="duration"):
+            Regimen.infusion(100, "mg", at=0, over=negative).resolve(Clock(unit="h"), "h", "mg")
     with pytest.raises(AmbiguousDose, match="2 amounts at 3 times"):
         Regimen.infusion([1, 2], "mg", at=[0, 1, 2], over=1.0)
 

@@ -91,6 +91,7 @@ def simulate(
         priors=priors or _declared(system),
         values=lanes["values"],
         resting=[*mesh.steady.node, *([0] if start == "steady" else [])],
+        rules=layout.rules,
     )
     acted = [told(act, bound.clock, solved.failed) for act in acts]
     return Trajectory(
