@@ -231,7 +231,8 @@ class Clock:
 
     def label(self, t: float) -> str:
         """Time `t` for a reader: "Tue 24 Mar 07:00", or "7.5 h" without an origin."""
-        return f"{t:.6g} {self.unit}" if self.origin is None else self.when(t).strftime("%a %d %b %H:%M")
+        plain = self.origin is None or not math.isfinite(t)
+        return f"{t:.6g} {self.unit}" if plain else self.when(t).strftime("%a %d %b %H:%M")
 
     def to(self, unit: str) -> "Clock":
         """The same clock counting in another unit; bare numbers of a question still count in the first."""

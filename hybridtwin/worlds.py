@@ -13,7 +13,7 @@ import numpy as np
 from hybridtwin.binding import Bound
 from hybridtwin.changes import AsIn, Once
 from hybridtwin.engine import Lanes, double
-from hybridtwin.errors import InterventionError, UnrelatedTwins
+from hybridtwin.errors import InterventionError, PastHorizon, UnrelatedTwins
 from hybridtwin.fields import check_range
 from hybridtwin.fit import Fit
 from hybridtwin.interventions import Course, Do, World
@@ -469,6 +469,25 @@ def used(fit: Fit, day: Day, draws: int) -> np.ndarray:
     """Which posterior draws of a fit a simulation of this day uses, in their order; a start of so many states allows no more."""
     total = len(next(iter(fit.values.values()), np.zeros(1)))
     return thinned(total, draws) if isinstance(day.start, str) else _paired(day.start, total, draws)[0]
+
+
+def moments_of(at, bound) -> np.ndarray:
+    """Times of output of a day, in system time: numbers of it, or clock text.
+
+    **Raises:** InterventionError where there is none, MissingValue, AmbiguousTime, PastHorizon outside the day.
+    """
+    clock = bound.clock
+    times = np.array([clock.at(t) for t in np.atleast_1d(np.asarray(at, object))], float)
+    if not len(times):
+        raise InterventionError("at= names no time. Give at least one, or leave it out for a grid over the day.")
+    slack = 1e-9 * max(abs(bound.start), abs(bound.stop), 1.0)
+    for t in (times.min(), times.max()):
+        if not bound.start - slack <= t <= bound.stop + slack:
+            raise PastHorizon(
+                f"at= asks for {clock.label(t)}, outside the day ({clock.label(bound.start)} to {clock.label(bound.stop)}). "
+                "Choose a time inside it, or go on from its end with twin.forecast(...)."
+            )
+    return times
 
 
 def still_to_come(name, signal, bound) -> None:

@@ -8,6 +8,7 @@ import hybridtwin as ht
 from hybridtwin.errors import (
     DeclarationError,
     InterventionError,
+    MissingValue,
     NotIdentified,
     ParameterError,
     PastHorizon,
@@ -92,6 +93,22 @@ def test_bare_times_of_a_twin_count_as_the_record_does(unit, hour):
         return np.r_[effect.difference, ahead.simulate()["C"][:, -1], ahead.stop]
 
     np.testing.assert_allclose(asked(unit, hour), asked("h", 1.0), rtol=1e-6)
+
+
+def test_times_at_which_a_day_is_simulated():
+    """Numbers of the system's time or clock text, inside the day."""
+    twin = drip_twin()
+    np.testing.assert_array_equal(twin.simulate(at=["06:00", 7.5])["C"], twin.simulate(at=[6.0, 7.5])["C"])
+    for at, error, message in [
+        ([], InterventionError, "names no time"),
+        ([6.0, float("nan")], MissingValue, "NaN"),
+        ([99.0], PastHorizon, "outside the day .*forecast"),
+        ([-1.0], PastHorizon, "outside the day"),
+    ]:
+        with pytest.raises(error, match=message):
+            twin.simulate(at=at)
+    with pytest.raises(PastHorizon, match="window inf h to"):
+        twin.do(CL=3.0, start=float("inf"))
 
 
 # ------------------------------------------------------------------------------------------------ done again
