@@ -79,6 +79,8 @@ class Clock:
     origin: aware datetime (text is parsed; a naive one needs `tz`), or None when only elapsed time is known.
     tz: IANA name in which clock text such as "11:30" is read; by default the offset of the origin.
     start, stop: the span of the record, in `unit`.
+    bare: unit of the bare numbers of a question where that is not `unit`: the record's own, of a clock that counts as its system
+    does.
     """
 
     origin: datetime | None = None
@@ -86,6 +88,7 @@ class Clock:
     unit: str = "min"
     start: float = 0.0
     stop: float = 0.0
+    bare: str | None = None
 
     def __post_init__(self):
         units.time_factor(self.unit, "s")
@@ -132,15 +135,21 @@ class Clock:
             return self._since(datetime.combine(on, _hour(found[2] or "00:00")), place)
         return self._since(_iso(text, place), place)
 
+    def asked(self, moment: Moment) -> float:
+        """What `at` says of a moment in a question: its bare numbers count as the record does (`bare`)."""
+        if self.bare is None or not is_real(moment):
+            return self.at(moment)
+        return span(moment, self.bare) * units.time_factor(self.bare, self.unit)
+
     def window(self, start: Moment | None, stop: Moment | None, first: float, last: float) -> tuple[float, float]:
-        """(start, stop) as numbers, `first` and `last` where one is None. What `at` says of each, but two bare times
+        """(start, stop) as numbers, `first` and `last` where one is None. What `asked` says of each, but two bare times
         ("06:00" and "12:00", "22:00" and "06:00") are of one day or night: the last whose window lies in the record whole.
 
         Errors: AmbiguousTime, also where no day holds such a window.
         """
         if isinstance(start, str) and isinstance(stop, str) and _HOUR.match(start) and _HOUR.match(stop):
             return self._last_window(start.strip(), stop.strip())
-        return first if start is None else self.at(start), last if stop is None else self.at(stop)
+        return first if start is None else self.asked(start), last if stop is None else self.asked(stop)
 
     def _last_window(self, start: str, stop: str) -> tuple[float, float]:
         self.at(start), self.at(stop)  # each must occur
@@ -222,12 +231,13 @@ class Clock:
 
     def label(self, t: float) -> str:
         """Time `t` for a reader: "Tue 24 Mar 07:00", or "7.5 h" without an origin."""
-        return f"{t:.6g} {self.unit}" if self.origin is None else self.when(t).strftime("%a %d %b %H:%M")
+        plain = self.origin is None or not math.isfinite(t)
+        return f"{t:.6g} {self.unit}" if plain else self.when(t).strftime("%a %d %b %H:%M")
 
     def to(self, unit: str) -> "Clock":
-        """The same clock counting in another unit."""
-        k = units.time_factor(self.unit, unit)
-        return dataclasses.replace(self, unit=unit, start=self.start * k, stop=self.stop * k)
+        """The same clock counting in another unit; bare numbers of a question still count in the first."""
+        k, bare = units.time_factor(self.unit, unit), self.bare or self.unit
+        return dataclasses.replace(self, unit=unit, start=self.start * k, stop=self.stop * k, bare=None if bare == unit else bare)
 
     def spanning(self, start: float, stop: float) -> "Clock":
         """The same clock for another span (clock unit)."""

@@ -8,6 +8,7 @@ the rates are affine in the states.
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -106,6 +107,15 @@ class _Tracer:
                     f"{where} decides in Python on a value that is only known when it runs. "
                     "Use jnp.where(condition, a, b) instead of if, and jnp functions instead of math"
                 ) from error
+            except jax.errors.TracerArrayConversionError as error:
+                raise DeclarationError(
+                    f"{where} calls a function of NumPy on a value that is only known when it runs. "
+                    "Use the same function of jax.numpy: jnp.exp instead of np.exp"
+                ) from error
+            except DeclarationError as error:  # such as a state that is missing: say where
+                if str(error).startswith((where, f"{self.spec.name}:")):
+                    raise
+                raise DeclarationError(f"{where}: {error}") from error
             except TypeError as error:
                 if not (self.spec.couplings and "NoneType" in str(error)):
                     raise
@@ -165,17 +175,22 @@ def _is_term(value) -> bool:
     return isinstance(value, Term)
 
 
+def _flat(spec, method: str, found, also: str = "") -> dict[str, Any]:
+    """What a method returned, by state: it must be a State."""
+    if not isinstance(found, spec.state_type):
+        raise DeclarationError(
+            f"{spec.name}.{method} returns {type(found).__name__}, not its State. Return self.State(...){also}"
+        )
+    return spec.flatten(found)
+
+
 def _by_state(tracer: _Tracer, method: str, label: str, per: Unit, what: str, also: str = "") -> dict[str, Term]:
     """Terms by state of a method that returns a State; `label` names a target, `per` divides its unit."""
     spec = tracer.spec
 
     def values(body, t, x, u):
-        found = getattr(body, method)(t, x, u)
-        if not isinstance(found, spec.state_type):
-            raise DeclarationError(
-                f"{spec.name}.{method} returns {type(found).__name__}, not its State. Return self.State(...){also}"
-            )
-        return {label.format(path): value for path, value in spec.flatten(found).items()}
+        found = _flat(spec, method, getattr(body, method)(t, x, u), also)
+        return {label.format(path): value for path, value in found.items()}
 
     def expected():
         states = spec.states.items()
@@ -202,6 +217,10 @@ def _couplings(tracer: _Tracer) -> None:
 
     def values(body, t, x, u):
         found = body.couplings(x, u)
+        if not isinstance(found, dict):
+            raise DeclarationError(
+                f"{spec.name}.couplings returns {type(found).__name__}. Return a dict: {{name of each ht.coupled: value}}"
+            )
         if set(found) != set(spec.couplings):
             raise DeclarationError(
                 f"{spec.name}.couplings gives {', '.join(found) or 'nothing'}, but Input declares "
@@ -226,6 +245,12 @@ def _outputs(tracer: _Tracer) -> dict[str, tuple[str, str]]:
             raise DeclarationError(
                 f'{name}.outputs must return a dict of ht.output(...). Write {{"C": ht.output(value, "mg/L")}}'
             )
+        for key, o in found.items():
+            of_state = tracer.spec.states.get(key)
+            if of_state is not None and not parse(o.unit).matches(parse(of_state.unit)):
+                raise DeclarationError(
+                    f"{name}.outputs: {key} [{o.unit}] has the name of a state [{of_state.unit}]. Give the output another name"
+                )
         declared.update({key: (o.unit, o.doc) for key, o in found.items()})
         return {key: o.value for key, o in found.items()}
 
@@ -243,6 +268,10 @@ def _routes(tracer: _Tracer) -> dict[str, tuple[str, ...]]:
 
     def dosing(body, t, x, u):
         routes = body.dosing(u)
+        if not isinstance(routes, dict):
+            raise DeclarationError(
+                f'{spec.name}.dosing returns {type(routes).__name__}. Return a dict: {{"name of a dose": ht.route(lag=...)}}'
+            )
         for key, route in routes.items():
             if key not in spec.doses:
                 raise DeclarationError(
@@ -274,7 +303,7 @@ def _portions(tracer: _Tracer):
             continue
 
         def portion(body, t, x, u, amount, first, name=name):
-            return spec.flatten(body.portion(name, x, u, amount, first))
+            return _flat(spec, "portion", body.portion(name, x, u, amount, first))
 
         more = {"amount": Term(parse(declared.unit), "amount"), "first": Term(ONE, "first")}
         tracer.trace(
@@ -287,6 +316,10 @@ def _conserved(tracer: _Tracer) -> dict[str, str]:
 
     def values(body, t, x, u):
         found = body.conserved(x, u)
+        if not isinstance(found, dict) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in found.values()):
+            raise DeclarationError(
+                f"{tracer.spec.name}.conserved must return a dict: {{what is conserved: (amount, what it gains per time)}}"
+            )
         return {k: pair[0] for k, pair in found.items()} | {f"gain of {k}": pair[1] for k, pair in found.items()}
 
     terms = tracer.trace("conserved", values, dict)
@@ -308,6 +341,8 @@ def _switches(tracer: _Tracer) -> tuple[SwitchField, ...]:
 
     def values(body, t, x, u):
         switches = body.switches(x, u)
+        if not isinstance(switches, dict):
+            raise DeclarationError(f"{spec.name}.switches must return a dict of ht.switch(...), by name")
         for name, made in switches.items():
             if not isinstance(made, Switch):
                 raise DeclarationError(f"{spec.name}.switches gives {made!r} for {name!r}. Write ht.switch(passes, {{...}})")
@@ -361,7 +396,7 @@ def check(system, spec=None) -> Report:
     for method in sorted({"initial", "steady"} & spec.defines):
 
         def values(body, t, x, u, method=method):
-            return spec.flatten(getattr(body, method)(u))
+            return _flat(spec, method, getattr(body, method)(u))
 
         terms = tracer.trace(
             method, values, lambda: {p: (parse(f.unit), "its declaration") for p, f in spec.states.items()}

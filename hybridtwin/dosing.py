@@ -12,7 +12,7 @@ from typing import Any
 
 from hybridtwin.clock import span
 from hybridtwin.errors import AmbiguousDose, DeclarationError, InterventionError, PastHorizon, UnknownTarget
-from hybridtwin.signals import Dose, Regimen
+from hybridtwin.signals import Dose, Regimen, Signal
 from hybridtwin.units import factor
 
 
@@ -94,7 +94,7 @@ class Ratio:
                 )
             if amount := self.amount(dose.amount * scale):
                 found.append(Dose(max(dose.time - early, first), amount, order=dose.order - 1 if not early else 0))
-        return Regimen(tuple(found), self.give[1])
+        return Regimen(tuple(found), self.give[1], clock.unit)
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def new_regimen(name, spec, lived, value, window, record, clock):
             f"ht.Regimen.bolus({value:g}, {field.unit!r}, at=...), or a function of the lived doses "
             f"such as lambda b: {value:g} * b."
         )
-    fresh = value(lived.only(start, stop)) if callable(value) else value
+    fresh = value(lived.only(start, stop)) if callable(value) and not isinstance(value, Signal) else value
     if not isinstance(fresh, Regimen):
         raise InterventionError(
             f"do: {name!r} must become a Regimen, not {type(fresh).__name__}. A function of the lived "

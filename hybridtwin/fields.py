@@ -13,6 +13,7 @@ import numpy as np
 import numpyro.distributions as dist
 
 from hybridtwin.errors import DeclarationError, ParameterError
+from hybridtwin.priors import quantile
 from hybridtwin.units import factor, parse
 
 
@@ -249,6 +250,7 @@ def checked_leaf(owner: str, declared, value):
             raise ParameterError(
                 f"the prior of {where} has shape {value.batch_shape + value.event_shape}. Give a scalar distribution"
             )
+        _check_median(where, declared, value)
         return value
     if isinstance(value, (np.ndarray, np.generic)) and np.ndim(value) == 0:
         value = value.item()
@@ -262,6 +264,21 @@ def checked_leaf(owner: str, declared, value):
         said = f"{where} = {value:g} {declared.unit} lies outside its range {low} to {high}"
         raise ParameterError(f"{said}. Give a value inside it")
     return value
+
+
+def _check_median(where: str, declared, prior) -> None:
+    """A prior whose median its declared range excludes is a slip of one of the two."""
+    if declared.low is None and declared.high is None:
+        return
+    try:
+        (low, high), middle = range_of(declared), quantile(prior, 0.5)
+    except TypeError:  # a prior whose own numbers are traced
+        return
+    if middle is not None and not low <= middle <= high:
+        raise ParameterError(
+            f"the prior of {where} has its median {middle:g} {declared.unit} outside the declared range {low:g} to {high:g}. "
+            "Give a prior inside it, or declare another low= or high="
+        )
 
 
 def range_of(declared) -> tuple[float, float]:

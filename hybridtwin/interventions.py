@@ -42,12 +42,8 @@ class Do:
                 return f"{value[0]} {value[1]}"
             return _in_words(value) if label == "<lambda>" else label or str(value)
 
-        window = "".join(
-            [
-                f" from {self.start}" if self.start is not None else "",
-                f" until {self.stop}" if self.stop is not None else "",
-            ]
-        )
+        window = f" from {self.start}" if self.start is not None else ""
+        window += f" until {self.stop}" if self.stop is not None else ""
         return (", ".join(f"{name} = {say(value)}" for name, value in self.targets.items()) or "care") + window
 
 
@@ -375,8 +371,8 @@ def _as_number(value, unit, name):
         return float(value)
     except (TypeError, ValueError):
         raise InterventionError(
-            f"do: {name!r} cannot become {value!r}. Give a number in {unit}, a pair (number, unit), "
-            "a Signal, or a function of the old value."
+            f"do: {name!r} cannot become {value!r}. Give a number in {unit}, a pair (number, unit), a function of the old value, "
+            "or of an input, a state or a parameter a Signal."
         ) from None
 
 
@@ -427,13 +423,14 @@ def _enact_one(world, do, spec, clock, sensors, edges):
             end = world.stop if stop == float("inf") else stop
             inputs[name] = lived.within(start, end, fresh) if do.start is not None or do.stop is not None else fresh
         elif name in spec.parameters or name in spec.constants:
-            parts += _of_parameter(name, value, spec, world, start, stop, edges.get(name))
+            parts += _of_parameter(name, value, spec, world, start, stop, edges.get(name), clock)
         elif name in spec.states:
             parts.append(_of_state(name, value, spec, do, start, stop, clock))
         elif (sensor := name.removeprefix("reading of ")) in sensors and (sensor != name or name == _reading_of(name, spec)):
             of = sensors[sensor].of
             unit = (spec.outputs.get(of) or spec.states[of]).unit
-            parts.append(Misread(sensor, value if callable(value) else Stuck(_as_number(value, unit, name)), start, stop))
+            changed = callable(value) and not isinstance(value, Signal)  # a Signal can be called, with a time
+            parts.append(Misread(sensor, value if changed else Stuck(_as_number(value, unit, name)), start, stop))
         else:
             raise _unknown(name, spec, sensors)
     onset = min([t for t in (*onsets, world.onset) if t is not None], default=None)
@@ -442,11 +439,19 @@ def _enact_one(world, do, spec, clock, sensors, edges):
     return dataclasses.replace(world, inputs=inputs, onset=onset, notes=tuple(notes), decided=tuple(decided), **fresh)
 
 
-def _of_parameter(name, value, spec, world, start, stop, edges) -> "list[Override]":
-    """A number, or a function of what the parameter was in this world: what earlier interventions made of it in their windows,
-    and of a parameter that varies its value on that occasion.
-    """
+def _of_parameter(name, value, spec, world, start, stop, edges, clock) -> "list[Override]":
+    """A number, steps of it, or a function of what it was in this world, on that occasion: what earlier `do` made of it there."""
     field = spec.parameters.get(name) or spec.constants[name]
+    if isinstance(value, Signal):  # it can be called, too, but with a time
+        steps = value.resolve(clock, clock.unit, field.unit)
+        if not steps.stepwise:
+            raise InterventionError(
+                f"do: the parameter {name!r} cannot follow a line: it holds still between moments. Give a number, "
+                "ht.Signal.steps, or several do() with windows."
+            )
+        check_range(name, field, steps.left)
+        begins = [start, *(t for t in steps.pieces()[0] if start < t < min(stop, world.stop))]
+        return [Override(name, float(steps(low)), low, high) for low, high in pairwise([*begins, stop])]
     if not callable(value):
         number = _as_number(value, field.unit, name)
         check_range(name, field, number)
@@ -494,7 +499,7 @@ def _setting(name, value, unit, do, start, clock) -> Setting:
         raise InterventionError(
             f"do: {name!r} is set once, at one moment. Say when, as in start={clock.label(start)!r}, and leave stop= out."
         )
-    if callable(value):
+    if callable(value) and not isinstance(value, Signal):
         return Setting(name, 0.0, value, start)
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str):
         value = np.asarray(value[0], float) * factor(value[1], unit)

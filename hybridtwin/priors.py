@@ -13,32 +13,54 @@ import numpy as np
 import numpyro.distributions as dist
 from jax.core import Tracer
 
+from hybridtwin.errors import ParameterError
+
 _STANDARD = NormalDist()
 
 
+def _within(what: str, value: Any, low: float, high: float, remedy: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not low < number < high:
+        raise ParameterError(f"a prior with the {what} {value!r}. {remedy}")
+    return number
+
+
+def _spread(what: str, sd: Any) -> float:
+    return _within(what, sd, 0.0, math.inf, "Give a number above 0, or the value alone where it is known")
+
+
+_ABOVE = "A log-normal quantity is positive: give a number above 0, or ht.normal for one that may be negative"
+
+
 def typical(value: float, cv: float = 0.3) -> dist.Distribution:
-    """Log-normal around a typical value (its median) with coefficient of variation `cv`."""
-    return lognormal(value, math.sqrt(math.log1p(cv**2)))
+    """Log-normal around a typical value (its median) with coefficient of variation `cv`. Errors: ParameterError."""
+    sd = math.sqrt(math.log1p(_spread("coefficient of variation", cv) ** 2))
+    return lognormal(_within("typical value", value, 0.0, math.inf, _ABOVE), sd)
 
 
 def lognormal(median: float, sd: float) -> dist.Distribution:
-    """Log-normal by its median and the standard deviation of its logarithm."""
-    return dist.LogNormal(math.log(median), float(sd))
+    """Log-normal by its median and the standard deviation of its logarithm. Errors: ParameterError."""
+    return dist.LogNormal(math.log(_within("median", median, 0.0, math.inf, _ABOVE)), _spread("standard deviation", sd))
 
 
 def normal(mean: float, sd: float) -> dist.Distribution:
-    """Normal by mean and standard deviation."""
-    return dist.Normal(float(mean), float(sd))
+    """Normal by mean and standard deviation. Errors: ParameterError."""
+    middle = _within("mean", mean, -math.inf, math.inf, "Give a number")
+    return dist.Normal(middle, _spread("standard deviation", sd))
 
 
 def halfnormal(sd: float) -> dist.Distribution:
-    """Half-normal of scale `sd`: for standard deviations, likeliest at zero."""
-    return dist.HalfNormal(float(sd))
+    """Half-normal of scale `sd`: for standard deviations, likeliest at zero. Errors: ParameterError."""
+    return dist.HalfNormal(_spread("scale", sd))
 
 
 def logitnormal(median: float, sd: float) -> dist.Distribution:
-    """On (0, 1): normal on the logit scale, of standard deviation `sd`, around `median`."""
-    base = dist.Normal(math.log(median / (1 - median)), float(sd))
+    """On (0, 1): normal on the logit scale, of standard deviation `sd`, around `median`. Errors: ParameterError."""
+    middle = _within("median", median, 0.0, 1.0, "A share lies between 0 and 1: give its median as one, .61 for 61 %")
+    base = dist.Normal(math.log(middle / (1 - middle)), _spread("standard deviation", sd))
     return dist.TransformedDistribution(base, dist.transforms.SigmoidTransform())
 
 

@@ -78,6 +78,9 @@ class Dose:
             if self.amount < 0:
                 raise ImplausibleValue(f"the amount {self.amount:g} of a dose is negative",
                                        remedy="Amounts are 0 or more", **place)
+        if is_real(self.duration) and not self.duration >= 0:
+            raise ImplausibleValue(f"the duration {self.duration:g} of an infusion is negative or no number",
+                                   remedy="Leave it out for a bolus", **place)
         if self.rate is not None and _positive(self.duration):
             raise AmbiguousDose("a dose has a rate and a duration. Give one of the two.")
         if is_real(self.rate) and self.rate <= 0:
@@ -100,6 +103,15 @@ def _positive(value: Span) -> bool:
     return bool(str(value).strip()) if isinstance(value, str) else value > 0
 
 
+def _each(at, amount) -> list[tuple[Any, Any]]:
+    """(time, amount) of each dose, from one of both, one amount at several times, or an amount for each."""
+    moments = list(at) if isinstance(at, (list, tuple, np.ndarray)) else [at]
+    amounts = list(amount) if isinstance(amount, (list, tuple, np.ndarray)) else [amount] * len(moments)
+    if len(amounts) != len(moments):
+        raise AmbiguousDose(f"{len(amounts)} amounts at {len(moments)} times. Give one amount, or one per time.")
+    return [(_plain(t), _plain(a)) for t, a in zip(moments, amounts, strict=True)]
+
+
 @dataclass(frozen=True)
 class Regimen:
     """What is decided: doses of one input, in `unit` (amount) and `time` (unit of the numbers; None: the caller's)."""
@@ -119,21 +131,20 @@ class Regimen:
     def bolus(cls, amount, unit: str, *, at, product: str | None = None) -> "Regimen":
         """`amount` (unit) at once at `at`: number, clock text or datetime; lists of both give several doses."""
         units.parse(unit)
-        moments = list(at) if isinstance(at, (list, tuple, np.ndarray)) else [at]
-        amounts = list(amount) if isinstance(amount, (list, tuple, np.ndarray)) else [amount] * len(moments)
-        if len(amounts) != len(moments):
-            raise AmbiguousDose(f"{len(amounts)} amounts at {len(moments)} times. Give one amount, or one per time.")
-        return cls(tuple(Dose(_plain(t), _plain(a), product=product) for a, t in zip(amounts, moments)), unit)
+        return cls(tuple(Dose(t, a, product=product) for t, a in _each(at, amount)), unit)
 
     @classmethod
-    def infusion(cls, amount: float, unit: str, *, at: Moment, over: Span | None = None,
+    def infusion(cls, amount, unit: str, *, at, over: Span | None = None,
                  rate: float | str | None = None, product: str | None = None) -> "Regimen":
-        """`amount` (unit) from `at` on, either `over` a time or at a `rate` (number in unit/time, or "1 g/h")."""
+        """`amount` (unit) from `at` on, either `over` a time or at a `rate` (number in unit/time, or "1 g/h").
+
+        Lists of amounts and times give several infusions, alike in `over` or `rate`.
+        """
         units.parse(unit)
         if (over is None) == (rate is None):
             raise AmbiguousDose('an infusion needs either over="15 min" or rate="1 g/h". Give exactly one of the two.')
-        return cls((Dose(_plain(at), _plain(amount), duration=0.0 if over is None else over, rate=rate,
-                         product=product),), unit)
+        over = 0.0 if over is None else over
+        return cls(tuple(Dose(t, a, duration=over, rate=rate, product=product) for t, a in _each(at, amount)), unit)
 
     @staticmethod
     def grid(dose, unit: str, *, first, every=None, step: float | None = None, over: Span | None = None,
@@ -199,14 +210,19 @@ class Regimen:
         if not isinstance(other, Regimen):
             return NotImplemented
         k = units.factor(other.unit, self.unit)
-        doses = (other * k).doses if k != 1.0 else other.doses
-        if self.time and other.time and self.time != other.time:
-            c = units.time_factor(other.time, self.time)
-            doses = tuple(_retimed(d, c) for d in doses)
-        both, time = self.doses + doses, self.time or other.time
+        time = self.time or other.time
+        both = self._timed(time, other.clock).doses + (other * k if k != 1.0 else other)._timed(time, self.clock).doses
         if time is not None and all(is_real(d.time) and not d.moved for d in both):
             both = tuple(sorted(both, key=lambda d: (d.time, d.order)))
         return Regimen(both, self.unit, time, self.clock or other.clock)
+
+    def _timed(self, unit: str | None, clock: Clock | None) -> "Regimen":
+        """The same with its bare times in `unit`; where it names none they count as questions to `clock` do, if they differ."""
+        own = self.time or (clock.bare if clock is not None else None)
+        if unit is None or own is None or own == unit:
+            return self
+        c = units.time_factor(own, unit)
+        return self._map(lambda d: _retimed(d, c))
 
     def __mul__(self, factor: float) -> "Regimen":
         """Every amount times `factor`, over the same time (an infusion's rate changes, not its duration)."""
@@ -236,8 +252,8 @@ class Regimen:
         Steady state stays a flag of its dose. Sorted by (time, order). `of` names the substance where mass
         must become amount. Errors: UnitError, AmbiguousTime.
         """
+        own = self.time or clock.bare or clock.unit
         clock = clock.to(time_unit)
-        own = self.time or time_unit
         k, c = units.factor(self.unit, unit, of=of), units.time_factor(own, time_unit)
         found = []
         for dose in self.doses:
@@ -245,6 +261,9 @@ class Regimen:
             at += dose.moved * units.time_factor("s", time_unit)
             every = span(dose.ii, time_unit) if isinstance(dose.ii, str) else dose.ii * c
             over = span(dose.duration, time_unit) if isinstance(dose.duration, str) else dose.duration * c
+            if over < 0:
+                raise ImplausibleValue(f"the duration {dose.duration} of an infusion is negative",
+                                       remedy="Leave it out for a bolus", row=dose.row)
             rate = _rate(dose.rate, k / c, f"{unit}/{time_unit}", of)
             first = dataclasses.replace(
                 dose, time=float(at), amount=None if dose.amount is None else dose.amount * k, duration=over,
@@ -517,8 +536,8 @@ class Signal:
 
     def resolve(self, clock: Clock, time_unit: str, unit: str, of: str | None = None) -> "Signal":
         """The same course with float times in `time_unit` and values in `unit`."""
+        c = units.time_factor(self.time or clock.bare or clock.unit, time_unit)
         clock = clock.to(time_unit)
-        c = units.time_factor(self.time or time_unit, time_unit)
         late = self.moved * units.time_factor("s", time_unit)
         starts = tuple((t * c if is_real(t) else clock.at(t)) + late for t in self.starts)
         k = units.factor(self.unit, unit, of=of)

@@ -27,7 +27,7 @@ from hybridtwin.simulate.rules import joined, overflowed, told
 from hybridtwin.simulate.trajectory import Act, Trajectory
 from hybridtwin.twins import Twins as Twins
 from hybridtwin.units import factor, time_factor
-from hybridtwin.worlds import Day, dos_of, none_before, solve, still_to_come
+from hybridtwin.worlds import Day, dos_of, moments_of, none_before, solve, still_to_come
 
 DRAWS = 250  # draws of each structure that simulations use
 
@@ -243,7 +243,7 @@ class Twin:
         stop = (
             bound.stop + span(until, clock.unit)
             if isinstance(until, str) and not _is_moment(until)
-            else clock.at(until)
+            else clock.asked(until)
         )
         doses, signals, covariates = {}, {}, {}
         for name, given in inputs.items():
@@ -268,7 +268,10 @@ class Twin:
     # ------------------------------------------------------------------ answers
 
     def simulate(self, at=None, *, prior: bool = False) -> Trajectory:
-        """Outputs over the day in this world, draw by draw. `at`: times (numbers in system time); default a fine grid."""
+        """Outputs over the day in this world, draw by draw. `at`: times (numbers in system time, as a trajectory has them, or
+        clock text); default a fine grid.
+        """
+        at = None if at is None else moments_of(at, self.days[0].bound)
         return simulate_worlds([self], at=at, prior=prior)[0]
 
     def predict(self) -> dict[str, Predicted]:

@@ -13,7 +13,7 @@ import numpy as np
 from hybridtwin.binding import Bound
 from hybridtwin.changes import AsIn, Once
 from hybridtwin.engine import Lanes, double
-from hybridtwin.errors import InterventionError, UnrelatedTwins
+from hybridtwin.errors import InterventionError, PastHorizon, UnrelatedTwins
 from hybridtwin.fields import check_range
 from hybridtwin.fit import Fit
 from hybridtwin.interventions import Course, Do, World
@@ -416,6 +416,7 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         priors=fit.model.priors,
         values=values,
         resting=[*meshes[0].steady.node, *([0] if kernel.model.start == "steady" and not given_start else [])],
+        rules=kernel.layout.rules,
     )
     given = {name: field.unit for name, field in fit.model.spec.doses.items()}
     acts = [
@@ -470,18 +471,38 @@ def used(fit: Fit, day: Day, draws: int) -> np.ndarray:
     return thinned(total, draws) if isinstance(day.start, str) else _paired(day.start, total, draws)[0]
 
 
+def moments_of(at, bound) -> np.ndarray:
+    """Times of output of a day, in system time: numbers of it, or clock text.
+
+    **Raises:** InterventionError where there is none, MissingValue, AmbiguousTime, PastHorizon outside the day.
+    """
+    clock = bound.clock
+    times = np.array([clock.at(t) for t in np.atleast_1d(np.asarray(at, object))], float)
+    if not len(times):
+        raise InterventionError("at= names no time. Give at least one, or leave it out for a grid over the day.")
+    slack = 1e-9 * max(abs(bound.start), abs(bound.stop), 1.0)
+    for t in (times.min(), times.max()):
+        if not bound.start - slack <= t <= bound.stop + slack:
+            raise PastHorizon(
+                f"at= asks for {clock.label(t)}, outside the day ({clock.label(bound.start)} to {clock.label(bound.stop)}). "
+                "Choose a time inside it, or go on from its end with twin.forecast(...)."
+            )
+    return times
+
+
 def still_to_come(name, signal, bound) -> None:
     """**Raises:** InterventionError where all steps of a signal in bare numbers are over before the forecast begins.
 
-    Bare numbers count in the system's unit of time, which need not be that of the record: minutes are then taken for seconds.
+    Bare numbers count from the origin of the record, in its unit of time.
     """
-    unit = bound.clock.unit
+    clock = bound.clock
+    unit = clock.bare or clock.unit
     bare = signal.time is None and signal.numeric and len(signal.starts) > 1
-    if bare and max(signal.starts) < bound.stop:
+    if bare and clock.asked(max(signal.starts)) < bound.stop:
         raise InterventionError(
             f"forecast: the last step of {name!r} is at {max(signal.starts):g} {unit}, before the forecast begins at "
-            f"{bound.stop:g} {unit}. Bare times count in {unit} here; a signal of a record carries its own unit "
-            f"(person.signals[{name!r}]), and a number alone holds throughout."
+            f"{bound.stop / clock.asked(1.0):g} {unit}. Bare times count in {unit} here; a signal of a record carries its own "
+            f"unit (person.signals[{name!r}]), and a number alone holds throughout."
         )
 
 

@@ -8,6 +8,7 @@ import hybridtwin as ht
 from hybridtwin.errors import (
     DeclarationError,
     InterventionError,
+    MissingValue,
     NotIdentified,
     ParameterError,
     PastHorizon,
@@ -27,6 +28,87 @@ def contrasted(one, other):
     """Both worlds on one union of nodes."""
     a, b = ht.contrast(one, other, AUC).trajectories
     return np.abs(a["C"] - b["C"]).max()
+
+
+# ------------------------------------------------------------------------------------------------ units of time
+
+
+@pytest.mark.parametrize("unit, hour", [("h", 1.0), ("min", 60.0), ("d", 1 / 24), ("s", 3600.0)])
+def test_bare_times_of_a_question_count_as_the_record_does(unit, hour):
+    """A system of hours: its doses, windows and outcomes in the record's minutes, days or seconds, against the closed form."""
+    body, k = OneCompartment(CL=3.0, V=30.0), 0.1
+    person = ht.Person.of("p", time=unit, start=0, stop=24 * hour, doses={"iv": ht.Regimen.bolus(100.0, "mg", at=0)})
+    more = ht.Regimen.bolus(60.0, "mg", at=5 * hour)
+    faster = Do({"CL": lambda v: 3 * v}, 8 * hour, 10 * hour)
+    spent = lambda t: k * t + 2 * k * np.clip(t - 8.0, 0.0, 2.0)  # the exponent
+    found = [
+        ht.simulate(body, person, at=np.array([4.0, 9.0, 20.0]) * hour, do=[Do({"iv": given}), faster])
+        for given in (ht.Regimen.bolus([100.0, 60.0], "mg", at=[0, 5 * hour]), lambda b: b + more, lambda b: more + b)
+    ]
+    t = np.array([4.0, 9.0, 20.0])
+    wanted = (100 * np.exp(-spent(t)) + np.where(t > 5, 60 * np.exp(spent(5.0) - spent(t)), 0.0)) / 30
+    for one in found:
+        np.testing.assert_allclose(one["C"][0], wanted, rtol=1e-12)
+    day = ht.simulate(body, person)
+    area = 100 / 30 / k * (np.exp(-k * 2) - np.exp(-k * 10))
+    np.testing.assert_allclose(ht.outcomes.auc("C", 2 * hour, 10 * hour).of(day), area, rtol=1e-4)
+    steps = ht.Signal.steps([0, 8 * hour, 10 * hour], [3.0, 9.0, 3.0], "L/h")  # of a parameter
+    held = ht.simulate(body, person, at=[20.0 * hour], do=[Do({"CL": steps})])
+    np.testing.assert_allclose(held["C"][0], 100 * np.exp(-spent(20.0)) / 30, rtol=1e-12)
+
+
+def test_a_signal_is_no_function_of_what_was():
+    """It can be called, but with a time: a parameter follows its steps inside the window, in its unit, and no line."""
+    body, k = OneCompartment(CL=3.0, V=30.0), 0.1
+    person = ht.Person.of("p", time="h", start=0, stop=24, doses={"iv": ht.Regimen.bolus(100.0, "mg", at=0)})
+    steps = ht.Signal.steps([0, 8], [100.0, 150.0], "mL/min")  # 6 and 9 L/h
+    found = ht.simulate(body, person, at=[20.0], do=[Do({"CL": steps}, 4, 10)])["C"]
+    np.testing.assert_allclose(found, [[100 / 30 * np.exp(-k * 4 - 2 * k * 4 - 3 * k * 2 - k * 10)]], rtol=1e-12)
+    refused = [
+        ({"CL": ht.Signal.linear([0, 24], [3.0, 9.0], "L/h")}, "cannot follow a line"),
+        ({"CL": ht.Signal.constant(9.0, "mg")}, "dimensions differ"),
+        ({"CL": ht.Signal.steps([0, 8], [3.0, -9.0], "L/h")}, "outside its range"),
+        ({"iv": steps}, "must become a Regimen, not Signal"),
+        ({"central": ht.once(steps)}, "cannot be set to Signal"),
+    ]
+    for targets, message in refused:
+        with pytest.raises(ht.errors.HybridTwinError, match=message):
+            ht.simulate(body, person, do=[Do(targets, 5, 5 if "central" in targets else None)])
+    with pytest.raises(InterventionError, match="reading of C' cannot become Signal"):
+        drip_twin().do(**{"reading of C": ht.Signal.constant(1.0, "mg/L")})
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("unit, hour", [("min", 60.0), ("d", 1 / 24)])
+def test_bare_times_of_a_twin_count_as_the_record_does(unit, hour):
+    """The answers of a record in hours, to a forecast as well."""
+    def asked(unit, hour):
+        person = ht.Person.of("p", time=unit, start=0, stop=24 * hour, doses={"iv": ht.Regimen.bolus(100.0, "mg", at=0)},
+                              readings={"C": (np.array([1.0, 4, 8, 12]) * hour, [3.0, 2.5, 1.6, 1.1], "mg/L")})  # fmt: skip
+        model = ht.Model(OneCompartment(), C=ht.sensors.Combined2("C", add=0.1, prop=0.1))
+        twin = ht.personalize(model, person, ht.Laplace(), key=0)
+        other = twin.do(CL=lambda v: 2 * v, start=6 * hour, stop=9 * hour)
+        ahead = twin.forecast(36 * hour, iv=ht.Regimen.bolus(50.0, "mg", at=30 * hour))
+        effect = ht.contrast(other, twin, ht.outcomes.at("C", 20 * hour))[0]
+        return np.r_[effect.difference, ahead.simulate()["C"][:, -1], ahead.stop]
+
+    np.testing.assert_allclose(asked(unit, hour), asked("h", 1.0), rtol=1e-6)
+
+
+def test_times_at_which_a_day_is_simulated():
+    """Numbers of the system's time or clock text, inside the day."""
+    twin = drip_twin()
+    np.testing.assert_array_equal(twin.simulate(at=["06:00", 7.5])["C"], twin.simulate(at=[6.0, 7.5])["C"])
+    for at, error, message in [
+        ([], InterventionError, "names no time"),
+        ([6.0, float("nan")], MissingValue, "NaN"),
+        ([99.0], PastHorizon, "outside the day .*forecast"),
+        ([-1.0], PastHorizon, "outside the day"),
+    ]:
+        with pytest.raises(error, match=message):
+            twin.simulate(at=at)
+    with pytest.raises(PastHorizon, match="window inf h to"):
+        twin.do(CL=3.0, start=float("inf"))
 
 
 # ------------------------------------------------------------------------------------------------ done again

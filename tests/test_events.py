@@ -365,6 +365,8 @@ def test_a_draw_that_needs_more_acts_is_failed_counted_and_explained():
     note = next(n for n in found.notes if "more often than it may act" in n)
     assert f"{many.sum()} of 80 draws" in note and "at_most=" in note
     assert f"in {int((free.acts[0].count > 0).sum())} of 80 draws" in " ".join(free.notes)
+    third = {lane: free.acts[0].times[lane, 2] for lane in np.flatnonzero(many)}  # the last act that is allowed
+    assert {row.draw: row.time for row in found.failures} == pytest.approx(third)
     assert OVERFLOW == 2
 
 

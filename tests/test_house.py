@@ -18,8 +18,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A file imports, at module level, only from names before its own. Every top-level name has a place.
 # fmt: off
 ORDER = [
-    "errors", "finding", "keys", "packing", "engine", "program", "paths", "progress", "versions", "units", "terms", "fields",
-    "dimensions", "priors",
+    "errors", "finding", "keys", "packing", "engine", "program", "paths", "progress", "versions", "units", "terms",
+    "priors", "fields", "dimensions",
     "drawing", "rest", "wholes", "system", "clock", "signals", "records", "record_text", "binding", "io", "levels",
     "changes", "dosing",
     "interventions", "simulate", "sensors", "policies",

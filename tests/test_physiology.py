@@ -103,6 +103,12 @@ def inputs(name):
     return spec.input({n: float(bound.inputs[n](0.0)) for n in (*spec.covariates, *spec.signals)})
 
 
+def of_page(name):
+    path = PAGES / f"{name}.md"
+    assert path.exists(), f"write the page: python -m hybridtwin.physiology.pages docs/physiology {name}"
+    return path.read_text()
+
+
 def test_the_registry_is_the_public_surface():
     assert set(REGISTRY) | {"REGISTRY", "Protocol", "Reference", "balance", "evidence"} == set(physiology.__all__)
     assert all(cls.__name__ == name for name, cls in REGISTRY.items())
@@ -186,7 +192,7 @@ def test_the_interventions_that_make_sense_are_named(name):
     named = re.findall(r"`([A-Za-z_][\w.]*)`", told)
     assert named and not set(named) - known, told
     assert set(named) & {*spec.doses, *spec.signals, *spec.parameters, *spec.constants}, "something that do acts on"
-    assert f"What makes sense: {told}." in (PAGES / f"{name}.md").read_text()
+    assert f"What makes sense: {told}." in of_page(name)
 
 
 def test_a_source_goes_on_behind_a_short_form():
@@ -207,7 +213,7 @@ def test_held_against_what_was_published(name):
 @every_system
 def test_its_page_says_what_it_says_itself(name):
     """`python -m hybridtwin.physiology.pages docs/physiology` was run after the last change."""
-    page = (PAGES / f"{name}.md").read_text()
+    page = of_page(name)
     missing = [line for line in said(REGISTRY[name]()) if line not in page]
     assert not missing, missing
     for reference in REGISTRY[name]().references:

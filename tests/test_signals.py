@@ -143,6 +143,17 @@ def test_rates_are_converted_and_an_amount_is_scaled_over_the_same_time():
     assert (0.5 * Regimen.infusion(1.0, "g", at=0.0, over="1 h")).doses[0].duration == "1 h"
 
 
+def test_infusions_at_several_times():
+    several = Regimen.infusion([100, 50], "mg", at=[0, 12], over="30 min")
+    assert several == Regimen.infusion(100, "mg", at=0, over="30 min") + Regimen.infusion(50, "mg", at=12, over="30 min")
+    assert [d.amount for d in Regimen.infusion(100, "mg", at=[0, 12], rate="1 g/h").doses] == [100, 100]
+    for negative in (-0.5, "-30 min", float("nan")):
+        with pytest.raises(ImplausibleValue, match="duration"):
+            Regimen.infusion(100, "mg", at=0, over=negative).resolve(Clock(unit="h"), "h", "mg")
+    with pytest.raises(AmbiguousDose, match="2 amounts at 3 times"):
+        Regimen.infusion([1, 2], "mg", at=[0, 1, 2], over=1.0)
+
+
 def test_doses_move_before_and_after_they_are_tied_to_a_record():
     before = Regimen.bolus(4, "[IU]", at="day 1 12:00").shift(-20, "min").resolve(ROME, "h", "[IU]")
     after = Regimen.bolus(4, "[IU]", at="day 1 12:00").resolve(ROME, "h", "[IU]").shift("-20 min")

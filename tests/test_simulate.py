@@ -13,7 +13,7 @@ from small import Explodes
 
 import hybridtwin.system as ht
 from hybridtwin.clock import Clock
-from hybridtwin.errors import DeclarationError, ParameterError, PastHorizon
+from hybridtwin.errors import DeclarationError, HybridTwinError, ParameterError, PastHorizon
 from hybridtwin.interventions import Do, Rescue, World, enact
 from hybridtwin.physiology import (
     BergmanMinimal,
@@ -427,3 +427,29 @@ def test_the_verb_and_the_folder_of_one_name():
 
     found = hybridtwin.simulate(VEIN, one_bolus(), at=[1.0])
     assert np.array_equal(found["C"], simulate(VEIN, one_bolus(), at=[1.0])["C"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"do": [{"iv": Regimen.none("mg")}]}, "is no intervention"),
+        ({"do": "iv=none"}, "is no intervention"),
+        ({"solver": "rk4"}, "no stepper"),
+        ({"tol": 0.0}, "no tolerance"),
+        ({"tol": float("nan")}, "no tolerance"),
+        ({"tol": "fine"}, "no tolerance"),
+        ({"draws": 0, "key": 0}, "no number of bodies"),
+        ({"draws": 2.5, "key": 0}, "no number of bodies"),
+    ],
+)
+def test_what_is_asked_wrongly_is_refused(given, message):
+    """An intervention that is no `Do` was passed over without a word."""
+    with pytest.raises(HybridTwinError, match=message):
+        simulate(VEIN, one_bolus(), **given)
+
+
+def test_one_intervention_needs_no_list_and_a_class_is_no_body():
+    one = Do({"iv": Regimen.none("mg")})
+    np.testing.assert_array_equal(simulate(VEIN, one_bolus(), at=[5.0], do=one)["C"], [[0.0]])
+    with pytest.raises(DeclarationError, match=r"Write OneCompartment\(\)"):
+        simulate(type(VEIN), one_bolus())

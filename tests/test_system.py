@@ -484,6 +484,47 @@ def test_bad_classes(change, message):
         exec(_class(**change), {"ht": ht, "Scalar": Scalar})
 
 
+RETURNS = {
+    "a state that rates lack": ("def rates(self, t, x, u): return self.State()", "Bad.rates: Bad.State lacks 'depot'"),
+    "np on a value": ("def rates(self, t, x, u): return self.State(depot=np.exp(x.depot))", "jnp.exp instead of np.exp"),
+    "a dict as state": ("def initial(self, u): return {'depot': 0.0}", "Bad.initial returns dict, not its State"),
+    "no state at rest": ("def steady(self, u): pass", "Bad.steady returns NoneType, not its State"),
+    "a route alone": ("def dosing(self, u): return ht.route(lag=1.0 / self.ka)", "Bad.dosing returns Route. Return a dict"),
+    "an amount without its gain": ("def conserved(self, x, u): return {'drug': x.depot}", r"Bad.conserved must return a dict"),
+    "a list of switches": ("def switches(self, x, u): return []", "Bad.switches must return a dict"),
+    "a list of couplings": ("def couplings(self, x, u): return [x.depot]", "Bad.couplings returns list. Return a dict"),
+    "an output that hides a state": ("def outputs(self, x, u): return {'depot': ht.output(x.depot * self.ka, 'mg/h')}",
+                                     r"depot \[mg/h\] has the name of a state \[mg\]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RETURNS)
+def test_methods_that_return_something_else(case):
+    body, message = RETURNS[case]
+    change = {"rates": body} if body.startswith("def rates") else {"body": body}
+    with pytest.raises(DeclarationError, match=message):
+        exec(_class(**change), {"ht": ht, "np": np, "Scalar": Scalar})
+
+
+def test_bad_priors():
+    cases = [
+        (lambda: ht.typical(-3.0), "typical value -3.0.* above 0"),
+        (lambda: ht.typical(3.0, cv=-0.3), "coefficient of variation -0.3"),
+        (lambda: ht.typical(3.0, cv=0), "coefficient of variation 0"),
+        (lambda: ht.lognormal(float("nan"), 0.3), "median nan"),
+        (lambda: ht.lognormal(3.0, "wide"), "standard deviation 'wide'"),
+        (lambda: ht.normal(3.0, -0.3), "standard deviation -0.3"),
+        (lambda: ht.normal(float("inf"), 0.3), "mean inf"),
+        (lambda: ht.logitnormal(61, 0.3), "median 61.* between 0 and 1"),
+        (lambda: ht.halfnormal(0.0), "scale 0.0"),
+        (lambda: exec(_class(body="k: Scalar = ht.parameter(ht.typical(0.5), 'L', low=1.0)"), {"ht": ht, "Scalar": Scalar}),
+         "prior of Bad.k has its median 0.5 L outside the declared range 1 to inf"),
+    ]  # fmt: skip
+    for make, message in cases:
+        with pytest.raises(ParameterError, match=message):
+            make()
+
+
 def test_systems_are_final():
     with pytest.raises(DeclarationError, match="final"):
 

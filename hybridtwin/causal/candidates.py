@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hybridtwin.clock import Clock, Moment, is_real, span
+from hybridtwin.clock import Clock, Moment, span
 from hybridtwin.dosing import Ratio
 from hybridtwin.errors import DeclarationError
 from hybridtwin.interventions import Do
@@ -59,7 +59,7 @@ class Grid:
         """The regimens on a day from `start` to `stop` (clock unit): (label, numbers, regimen) of each, and what was left out."""
         found, left = [], []
         for amount, first, every in itertools.product(self.doses, self.first, self.every):
-            at = clock.at(first) if not is_real(first) else float(first)
+            at = clock.asked(first)
             gap = None if every is None else span(every, clock.unit)
             count = 1 if gap is None else max(1, math.ceil((stop - at) / gap - 1e-9))
             length = self._length(amount)
@@ -81,6 +81,7 @@ class Grid:
             made = Regimen.bolus(amount, self.unit, at=at)
             made = Regimen.infusion(amount, self.unit, at=at, over=f"{length!r} min") if length else made
             made = made.every(gap, times=count) if gap is not None and count > 1 else made
+            made = dataclasses.replace(made, time=clock.unit)
             numbers = {"dose": amount, "unit": self.unit, "first": clock.label(at), "every": every, "doses": count}
             found.append((label, numbers, made))
         return found, left

@@ -103,7 +103,7 @@ class Flow:
         self.spec, self.tol = self.fit.model.spec, tol
         self._refuse()
         clock, start, stop = self.day.bound.clock, self.day.bound.start, self.day.bound.stop
-        cuts = sorted({start, *(float(clock.at(t)) for t in moments)})
+        cuts = sorted({start, *(float(clock.asked(t)) for t in moments)})
         if cuts[0] < start or cuts[-1] > stop or len(cuts) < 2:
             raise InterventionError(
                 f"moments must lie inside the day ({clock.label(start)} to {clock.label(stop)}), one after its start at least."

@@ -155,7 +155,7 @@ def _asked(decision, readings):
         sensor, when = pair
         _sensor_of(decision, sensor)
         moments = list(when) if isinstance(when, list | tuple | np.ndarray) else [when]
-        times = np.sort(np.array([clock.at(moment) for moment in moments], float))
+        times = np.sort(np.array([clock.asked(moment) for moment in moments], float))
         said = ", ".join(clock.label(t) for t in times)
         if times[0] < world.start or times[-1] > world.stop:
             raise PastHorizon(f"a reading at {said} lies outside the day of this decision. Choose times inside it.")

@@ -305,7 +305,8 @@ def _control(a, b, outcome, changed) -> Check:
     stop = outcome.window(trajectory)[1] if outcome.name else base.stop
     name, spec = changed[0], a.fits[0].model.spec
     usual = [d.amount for d in _recorded(a, name) if d.amount] or [1.0]
-    extra = Regimen.bolus(float(np.median(usual)), spec.doses[name].unit, at=min(stop, base.stop))
+    extra = dataclasses.replace(Regimen.bolus(float(np.median(usual)), spec.doses[name].unit, at=min(stop, base.stop)),
+                                time=spec.time)  # fmt: skip
     late = base.do(**{name: lambda given: given + extra})
     found = contrast(late, base, outcome)[0]
     worst = float(np.nanmax(np.abs(found.difference)))

@@ -141,7 +141,7 @@ def explain(
     course = simulate_worlds([world], names=names)[0]
     before = simulate_worlds([world], prior=True, names=names)[0]
     settled = outcome.settled(course)
-    first, old = (world.clock.at(since), 0.0) if since is not None else onset(world, outcome, baselines(world, baseline))
+    first, old = (world.clock.asked(since), 0.0) if since is not None else onset(world, outcome, baselines(world, baseline))
     slopes, *harms = sensitivities(world, [outcome, *harm_of(settled)[:1]], inputs=inputs, since=first)
     split, chosen = None, {"windows": windows, "inputs": inputs, "baseline": baseline}
     if players_of(world, **chosen, within=reach(world, outcome, first)):

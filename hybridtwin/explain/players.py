@@ -145,7 +145,7 @@ def windows_of(twin, windows, within=None) -> list[float]:
             raise InterventionError(f'explain: windows={windows!r} have no length. Write windows="4 h".')
         first = np.ceil(start / step + 1e-9) * step
         return [start, *(float(t) for t in np.arange(first, stop - 1e-9 * step, step)), stop]
-    inner = sorted(clock.at(t) for t in windows)
+    inner = sorted(clock.asked(t) for t in windows)
     return [start, *(t for t in inner if start < t < stop), stop]
 
 

@@ -6,9 +6,9 @@ A page holds the docstring, what goes in and comes out, the parameters with unit
 references with today's values, and a picture of the typical day.
 """
 
+import argparse
 import inspect
 import io
-import sys
 from pathlib import Path
 
 from hybridtwin.drawing import headline, interventions
@@ -98,4 +98,10 @@ def write(folder: Path, names=()) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), sys.argv[2:])
+    asked = argparse.ArgumentParser(description="Write the pages of systems, and the list of them all.")
+    asked.add_argument("folder", type=Path)
+    asked.add_argument("names", nargs="*", metavar="NAME", help="systems; all by default")
+    given = asked.parse_args()
+    if unknown := [name for name in given.names if name not in REGISTRY]:
+        asked.error(f"no system is called {unknown[0]!r}. Known: {', '.join(REGISTRY)}")
+    write(given.folder, given.names)

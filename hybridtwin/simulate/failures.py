@@ -118,11 +118,22 @@ def unusual(priors: Mapping[str, Any], values: Mapping[str, np.ndarray], lane: i
     return best
 
 
-def failures(solved, *, person, times, nodes, names, states, clock, priors, values, resting=()) -> Failures:
+def _filled(acts, lane: int, rules) -> float | None:
+    """When a lane made the last act that one of its rules allows; of several such rules the first."""
+    full = []
+    for place, rule in enumerate(rules):
+        for times in acts.times[:, lane, place, : rule.at_most]:
+            if np.isfinite(times).all():
+                full.append(float(times.max()))
+    return min(full, default=None)
+
+
+def failures(solved, *, person, times, nodes, names, states, clock, priors, values, resting=(), rules=()) -> Failures:
     """Rows of what failed in a `Solved`.
 
     **Arguments:** `times` (N,) of the readings; `nodes`: node times of each world; `names`: outputs recorded; `states`: paths;
-    `priors`, `values`: path -> prior, path -> (L, ...); `resting`: nodes at which a steady state is declared.
+    `priors`, `values`: path -> prior, path -> (L, ...); `resting`: nodes at which a steady state is declared;
+    `rules`: those of the layout that act at a level, of which an overflow tells the moment of the last act allowed.
     """
     rows = []
     for lane in np.flatnonzero(solved.code != FINE):
@@ -134,6 +145,8 @@ def failures(solved, *, person, times, nodes, names, states, clock, priors, valu
         else:
             reading, output = min(solved.worst[lane][0], len(times) - 1), solved.worst[lane][1]  # padding is read last
             time, state = float(times[reading]), names[output]
+        if code == OVERFLOW and (full := _filled(solved.acts, lane, rules)) is not None:
+            time = full
         parameter, value, sds = unusual(priors, values, lane)
         rows.append(
             Failure(

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import numpyro.distributions as dist
 
+from hybridtwin.clock import is_real
 from hybridtwin.dosing import Correct
 from hybridtwin.engine import Lanes
 from hybridtwin.errors import DeclarationError, InterventionError, ParameterError, PastHorizon
@@ -25,11 +26,12 @@ from hybridtwin.simulate.pilot import GAIN, Choice, Pilot, settled
 from hybridtwin.simulate.rules import LAST, acts_of, overflowed, told
 from hybridtwin.simulate.run import solve_draws, tile
 from hybridtwin.simulate.solve import Extras, first
-from hybridtwin.simulate.steppers import RK4, Adaptive, Exact, Repeated
+from hybridtwin.simulate.steppers import RK4, AbstractStepper, Adaptive, Exact, Repeated
 from hybridtwin.simulate.stiff import Controlled, Rosenbrock, sized
 from hybridtwin.simulate.trajectory import Trajectory
 from hybridtwin.units import time_factor
 
+_RULES = Rescue | Titrate | When | Correct
 _POINTS = 400  # default number of output times
 _STEP = 0.25  # first step on the mesh, in units of the fastest time constant: fine enough that few need to be halved
 _WATCHED = 1000  # pieces over which rules of care are watched where steps have no length of their own
@@ -54,20 +56,25 @@ def simulate(
     - `solver`: a stepper such as `Adaptive(stiff=True)`; by default exact for linear systems under piecewise constant
       signals, else Runge-Kutta on the mesh, whose steps are halved until no output changes by more than `tol` of its
       largest value (1e-4; 1e-2 for a system with process noise, whose paths are the same whatever the steps).
-    - `do`: interventions, `Do(...)` values in order; `Rescue`, `When`, `Titrate` and `Correct` among them are rules of care.
+    - `do`: interventions, one or several `Do(...)` in order; `Rescue`, `When`, `Titrate`, `Correct` among them are rules of care.
 
     **Returns:** a `Trajectory` of all outputs and states, float64; a draw that could not be solved is NaN, marked in
     `failed` and explained in `failures` (time, state, reason, most unusual parameter).
 
-    **Raises:** ParameterError (a prior without `draws`), PastHorizon, and what binding a record or `do` raises.
+    **Raises:** ParameterError (a prior without `draws`), DeclarationError (what is asked wrongly), PastHorizon, and what
+    binding a record or `do` raises.
     """
+    if isinstance(system, type):
+        raise DeclarationError(f"simulate takes a body, not its class. Write {system.__name__}()")
     spec, priors = system.spec, system.priors()
+    do = (do,) if isinstance(do, Do | _RULES) else tuple(do)
     _check_request(system, priors, start, draws, key)
-    tol = tol or (NOISY if spec.noise else 1e-4)
+    _check_how(solver, tol, do)
+    tol = (NOISY if spec.noise else 1e-4) if tol is None else float(tol)
     with jax.enable_x64(True):
         bound, reads, late = _bind(spec, person, at)
         lived = World(bound.inputs, bound.start, bound.stop, bound.resets)
-        rules = [part for part in do if isinstance(part, Rescue | Titrate | When | Correct)]
+        rules = [part for part in do if isinstance(part, _RULES)]
         edges = {path: tuple(map(float, bound.occasion_edges(group))) for path, group in _varying(spec)}
         world = enact(lived, [part for part in do if isinstance(part, Do)], spec, bound.clock, rules, edges=edges)
         worlds = [lived, world] if do else [world]
@@ -91,6 +98,7 @@ def simulate(
         priors=priors or _declared(system),
         values=lanes["values"],
         resting=[*mesh.steady.node, *([0] if start == "steady" else [])],
+        rules=layout.rules,
     )
     acted = [told(act, bound.clock, solved.failed) for act in acts]
     return Trajectory(
@@ -148,8 +156,23 @@ def _declared(system):
         return {}
 
 
+def _check_how(solver, tol, do):
+    """**Raises:** DeclarationError for what is no stepper, tolerance or intervention."""
+    if solver is not None and not isinstance(solver, AbstractStepper):
+        raise DeclarationError(f"solver={solver!r} is no stepper. Write one such as ht.RK4() or ht.Adaptive(stiff=True), or none")
+    if tol is not None and not (is_real(tol) and 0.0 < tol < math.inf):
+        raise DeclarationError(f"tol={tol!r} is no tolerance. Give a number above 0, such as 1e-6, or leave it out")
+    for part in do:
+        if not isinstance(part, Do | _RULES):
+            raise DeclarationError(
+                f"do={part!r} is no intervention. Write Do({{name: what it becomes}}, start, stop), or a rule as ht.When(...)"
+            )
+
+
 def _check_request(system, priors, start, draws, key):
     checked_start(start, system.spec)
+    if draws is not None and (not isinstance(draws, int | np.integer) or isinstance(draws, bool) or draws < 1):
+        raise ParameterError(f"draws={draws!r} is no number of bodies. Give a whole number of 1 or more.")
     if system.spec.noise and (draws is None or key is None):
         raise ParameterError(
             f"{type(system).__name__} has process noise: which path? Give draws= and key= to draw paths."
