@@ -41,11 +41,12 @@ def _program(kernel: Kernel, steps: int, rate: float):
 
         numpyro.factor("density", by_tangents(at, y) if kernel.forward_only else at(y))
 
-    guide = AutoMultivariateNormal(density, init_scale=1.0, init_loc_fn=init_to_value(values={"y": jnp.zeros(kernel.size)}))
-    schedule = optax.cosine_decay_schedule(rate, steps, 0.01)
-    svi = SVI(density, guide, optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule)), Trace_ELBO(_PARTICLES))
-
     def climb(key, *given):
+        # A guide keeps what it saw when it was set up, so every trace (a record of another shape) needs a guide of its own.
+        guide = AutoMultivariateNormal(density, init_scale=1.0, init_loc_fn=init_to_value(values={"y": jnp.zeros(kernel.size)}))
+        schedule = optax.cosine_decay_schedule(rate, steps, 0.01)
+        svi = SVI(density, guide, optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule)), Trace_ELBO(_PARTICLES))
+
         def step(state, _):
             return svi.update(state, *given)
 

@@ -6,6 +6,10 @@ from hybridtwin.fit import Judgment, Part
 from hybridtwin.inference import diagnostics
 from hybridtwin.inference.psis import USABLE, limit
 
+# Share of a guide's draws that count, from which their k-hat is not asked: it is the shape of the tail and knows nothing of its
+# size, so that of weights of which none matters it may be anything (1.1 at 96 %, means and spreads right to a few per cent).
+ALIKE = 0.9
+
 
 def computed(stats) -> Part:
     """Did the computation converge? Judged is what the method left: chains by their mixing, an approximation by its weights."""
@@ -31,7 +35,8 @@ def computed(stats) -> Part:
     if "guide_khat" in stats:
         khat = stats["guide_khat"]
         told = f"k-hat of the guide against the posterior is {khat:.2f}; use ht.Auto() or ht.SMC()"
-        judge.above(max(khat, -1.0), 0.5, USABLE, told)
+        if not stats["share"] >= ALIKE:
+            judge.above(max(khat, -1.0), 0.5, USABLE, told)
         judge.above(-stats["climbed"], -0.5, -0.5, "the evidence bound was not finite at the end of the climb")
     if "khat" in stats:
         _weighted(judge, stats)
