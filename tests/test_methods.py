@@ -175,11 +175,33 @@ def test_a_guide_is_fitted_to_a_record_of_another_shape_too():
     np.testing.assert_allclose(draws.std(axis=1), sd, rtol=0.1)
 
 
-@pytest.mark.parametrize(("share", "khat", "level"), [(0.96, 1.07, "OK"), (0.6, 1.07, "DO NOT USE"), (np.nan, 0.1, "DO NOT USE")])
-def test_the_tail_of_weights_that_are_all_but_the_same_is_not_asked(share, khat, level):
+@pytest.mark.heavy  # four programs are compiled
+def test_rival_models_have_guides_side_by_side():
+    """NumPyro's handlers are one stack for all threads."""
+    rivals = [LINE, *(Model(Shape(b=0.0, **fixed), y=LINE.sensors["y"]) for fixed in ({"slope": 0.0}, {"level": 1.0}))]
+    twin = personalize(rivals, line_person(), Variational(steps=60, starts=2), key=3, progress=False)
+    assert [fit.stats["climbed"] for fit in twin.fits] == [1.0] * 3
+    again = personalize(rivals, line_person(), Variational(steps=60, starts=2), key=3, progress=False)
+    assert all(np.array_equal(a.z, b.z) for a, b in zip(twin.fits, again.fits, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("share", "khat", "level"), [(0.96, 1.07, "OK"), (0.6, 1.07, "DO NOT USE"), (0.96, np.inf, "DO NOT USE")]
+)
+@pytest.mark.parametrize("kind", ["khat", "guide_khat"])
+def test_the_tail_of_weights_that_are_all_but_the_same_is_not_asked(kind, share, khat, level):
     """An oral drug, 8 readings of known error: 96 % of the guide's draws count, moments within .06 sd of NUTS, k-hat 1.07."""
-    stats = {"guide_khat": khat, "climbed": 1.0, "share": share, "gradient": 0.0, "mesh_share": 1.0, "failed": 0.0, "rivals": 0.0}
-    assert verdict.computed(stats).level == level
+    stats = {"climbed": 1.0, "ess": 1000.0, "drift": 0.0, "gradient": 0.0, "mesh_share": 1.0, "failed": 0.0, "rivals": 0.0}
+    assert verdict.computed(stats | {kind: khat, "share": share}).level == level
+
+
+def test_a_method_is_an_instance():
+    for wrong in ("NUTS", NUTS):
+        with pytest.raises(ParameterError, match="Give an instance"):
+            personalize(LINE, line_person(), wrong, key=0)
+    for temper in (0.5, np.nan, np.inf):
+        with pytest.raises(ParameterError, match="temper"):
+            personalize(LINE, line_person(), key=0, temper=temper)
 
 
 def test_what_cannot_be_checked_is_refused():

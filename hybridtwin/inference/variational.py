@@ -6,6 +6,7 @@ is a bound, never the evidence; whether the guide stands for the posterior is as
 """
 
 import functools
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,7 @@ from hybridtwin.keys import folded
 from hybridtwin.program import by_tangents
 
 _PARTICLES = 16  # draws of one step of the climb
+_TRACING = threading.Lock()  # NumPyro's handlers are one stack for all threads, and rival models are fitted side by side
 
 
 @functools.lru_cache(maxsize=16)
@@ -66,7 +68,9 @@ def draw(setting: Setting, method) -> list[Drawn]:
         climb_key, draw_key = (folded(key, i) for i in (2, 3))
         center, scale = jnp.asarray(fit.mode), jnp.asarray(fit.scale)
         climb = _program(setting.kernel, method.steps, method.rate)
-        mean, root, losses = map(np.array, climb(climb_key, center, scale, data, temper))
+        with _TRACING:
+            climbed = climb(climb_key, center, scale, data, temper)
+        mean, root, losses = map(np.array, climbed)
         noise = np.array(jax.random.normal(draw_key, (method.draws, len(mean)), float))
         z = fit.mode + (mean + noise @ root.T) @ fit.scale.T
         volume = np.linalg.slogdet(fit.scale)[1] + np.sum(np.log(np.abs(np.diag(root))))

@@ -6,10 +6,6 @@ from hybridtwin.fit import Judgment, Part
 from hybridtwin.inference import diagnostics
 from hybridtwin.inference.psis import USABLE, limit
 
-# Share of a guide's draws that count, from which their k-hat is not asked: it is the shape of the tail and knows nothing of its
-# size, so that of weights of which none matters it may be anything (1.1 at 96 %, means and spreads right to a few per cent).
-ALIKE = 0.9
-
 
 def computed(stats) -> Part:
     """Did the computation converge? Judged is what the method left: chains by their mixing, an approximation by its weights."""
@@ -33,10 +29,8 @@ def computed(stats) -> Part:
         error = stats["log_evidence_se"]
         judge.above(error, 0.3, 1.0, f"the islands differ in evidence (standard error of its log {error:.2f})")
     if "guide_khat" in stats:
-        khat = stats["guide_khat"]
-        told = f"k-hat of the guide against the posterior is {khat:.2f}; use ht.Auto() or ht.SMC()"
-        if not stats["share"] >= ALIKE:
-            judge.above(max(khat, -1.0), 0.5, USABLE, told)
+        told = f"k-hat of the guide against the posterior is {stats['guide_khat']:.2f}; use ht.Auto() or ht.SMC()"
+        _tail(judge, stats["guide_khat"], stats["share"], told)
         judge.above(-stats["climbed"], -0.5, -0.5, "the evidence bound was not finite at the end of the climb")
     if "khat" in stats:
         _weighted(judge, stats)
@@ -67,11 +61,17 @@ def computed(stats) -> Part:
     return judge.part
 
 
+def _tail(judge, khat, share, told):
+    """The tail of weights, of which this share of the draws counts; a k-hat that is no number is red."""
+    most = limit(share)
+    judge.above(max(khat, -1.0), most, max(most, USABLE), told)
+
+
 def _weighted(judge, stats):
     """Draws of importance sampling: trusted by their k-hat, by how many count, and where what taught the mixture agrees."""
     khat, count = stats["khat"], stats["ess"]
     way_out = "ht.Auto() goes on where importance sampling does not reach"
-    judge.above(max(khat, -1.0), limit(stats["share"]), USABLE, f"k-hat of the importance weights is {khat:.2f}; {way_out}")
+    _tail(judge, khat, stats["share"], f"k-hat of the importance weights is {khat:.2f}; {way_out}")
     judge.above(-count, -diagnostics.ESS, -60, f"only {count:.0f} of the weighted draws count; {way_out}")
     judge.above(-stats["share"], -0.15, -0.01, f"{100 * stats['share']:.1f} % of the weighted draws count; {way_out}")
     judge.above(stats["drift"], 0.1, 0.5, "the weighted draws disagree with those that taught their proposal")
