@@ -109,7 +109,7 @@ def fits(residuals, z_mean, names, roles) -> Part:
             bound = 2 / np.sqrt(n)
             judge.above(
                 rho,
-                0.3 + bound,
+                max(0.3, 0.15 + bound),  # 2.6 standard errors of 18 residuals, an effect worth telling of many
                 0.6 + bound,
                 f"{name}: what neighboring readings leave over correlates by {rho:.2f}; under the error model it would not",
             )
@@ -136,6 +136,13 @@ def supported(problem) -> Part:
     few = problem.n_readings
     if few < 2:
         judge.say("CAUTION", f"only {few} reading")
+    for name, rows in problem.used.items():
+        seen = problem.bound.readings[name]
+        same = np.stack([seen.time[rows], seen.value[rows], seen.session[rows]])[:, seen.censored[rows] == 0]
+        again = same.shape[1] - np.unique(same, axis=1).shape[1]
+        if again > max(2, 0.2 * same.shape[1]):
+            told = f"{name}: {again} readings repeat the time and value of another; a row that stands twice counts twice"
+            judge.say("CAUTION", told)
     if problem.model.spec.noise and not problem.model.driven:
         judge.say("CAUTION", "the process noise of the system was left out of the fit; the sensor's error took its place")
     horizon = problem.model.spec.horizon
