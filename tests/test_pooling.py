@@ -369,6 +369,28 @@ def test_censored_readings_count_by_their_tail_probability():
     assert np.isfinite(fitted.npde(key=0, replicates=200).table["npde"]).all()
 
 
+def test_percentiles_are_compared_beyond_the_strictest_of_several_limits():
+    """Half of the people have a limit of 1, half of .5: what lies between them counts as below in readings and simulations."""
+    import pandas as pd
+
+    from hybridtwin.inference.goodness import _vpc_of
+
+    rng, n = np.random.default_rng(0), 4000
+    limit = np.where(np.arange(n) % 2, 1.0, 0.5)
+
+    def drawn(*shape):
+        return np.exp(0.3 + 0.6 * rng.standard_normal(shape))
+
+    y = drawn(n)
+    seen = {"dv": np.maximum(y, limit), "pred": 1.0, "censored": -(y < limit).astype(int)}
+    rows, _ = _vpc_of("C", pd.DataFrame({"person": "a", "sensor": "C", "time": 1.0} | seen), drawn(200, n), False, 1)
+    assert len(rows) == 4 and np.isnan(rows[0]["observed"])  # the 5 % percentile lies below the limit
+    for row in rows[1:]:
+        slack = 2 * (row["q95"] - row["q05"])
+        assert row["observed"] == pytest.approx(row["q50"], abs=slack), row
+    assert rows[-1]["observed"] == pytest.approx(100 * scipy.stats.norm.cdf(-0.3 / 0.6), abs=3)
+
+
 @pytest.mark.heavy
 def test_steps_that_are_too_long_are_told_and_halved(monkeypatch):
     """Against the same cohort with exact steps. Without a finer step the verdict says by how much."""
