@@ -555,6 +555,16 @@ def test_a_block_is_checked():
         ht.block(["CL"])
 
 
+@pytest.mark.heavy
+def test_fewer_people_than_spreads_are_told():
+    """A cohort of one has no spread: the estimate came with an OK, an RSE of 1000 % and a warning of NumPy."""
+    lone = ht.Cohort([next(iter(limited(1).values()))])
+    model = ht.Model(OneCompartment(CL=ht.lognormal(4.0, 0.3), V=ht.lognormal(20.0, 0.2)), C=prop(0.1), pooling=ht.Pooling())
+    found = ht.personalize(model, lone, ht.FOCEI(draws=20), key=0, progress=False).population
+    assert found.computed.level == "CAUTION" and any("1 people cannot tell 2" in reason for reason in found.computed.reasons)
+    assert np.isnan(found.shrinkage["CL"])
+
+
 def test_one_person_is_not_pooled():
     model = ht.Model(OneCompartment(), C=prop(0.1), omega={"CL": 0.3})
     person = next(iter(limited(1).values()))

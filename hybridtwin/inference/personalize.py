@@ -152,6 +152,11 @@ def _fit_all(model, people, alone, key, method, temper, folder, workers, report)
     with double():
         problems = [bind(model, person, padded=not alone) for person in people]
         keys = [person_key(key, person.id) for person in people]
+    if not problems[0].kernel.size:
+        raise DeclarationError(
+            f"{model.name} has nothing to infer: every parameter of its body and sensors is a number. Give one a prior, or use "
+            "ht.simulate."
+        )
     width = 1 if alone else method.people_per_call() * devices()
     job = Job(method, temper, folder, width)
 
