@@ -37,7 +37,7 @@ def computed(stats) -> Part:
     elif "share" in stats:
         judge.above(
             -stats["share"],
-            -0.4,
+            -0.5,
             -0.02,
             f"the Gaussian approximation stands for {100 * stats['share']:.0f} % of its "
             "draws only; ht.NUTS() samples the posterior itself",
