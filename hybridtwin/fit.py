@@ -85,7 +85,9 @@ class Fit:
     `values` and `prior_values`: site -> (n,) or (n, size); `z`: the same posterior draws as coordinates by chain (C, N, d);
     `stats`: name -> (d,) array or number (rhat, ess_bulk, ess_tail, divergent, bfmi, ...); `shares`: how much of the draws
     counts after the correction from n to 2n sub-steps; `peak`: coordinates (d,) of the highest mode under the steps that
-    inference took (`Twin.mode` is the same mode under finer ones); `failures`: draws that could not be solved at the readings.
+    inference took (`Twin.mode` is the same mode under finer ones); `log_evidence`: the method's where `stats` holds its
+    standard error `log_evidence_se`, else only that of the Laplace approximation (`ht.compare` estimates it from any draws);
+    `failures`: draws that could not be solved at the readings.
     """
 
     problem: Problem

@@ -19,12 +19,12 @@ _DEFAULT, _SETTING = "threefry2x32", "jax_default_prng_impl"
 
 def as_key(key):
     """A JAX key from an int or a key. **Raises:** ParameterError for anything else: chance needs a key, never a default."""
-    if isinstance(key, int | np.integer) and not isinstance(key, bool):
+    if isinstance(key, int | np.integer) and not isinstance(key, bool) and -(2**63) <= key < 2**63:
         plain = 0 <= key < 2**31 and str(getattr(jax.config, _SETTING)) == _DEFAULT
         return _wrapped([0, int(key)]) if plain else jax.random.key(int(key))
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         return key
-    raise ParameterError(f"key={key!r} is no key. Give an int such as key=0, or jax.random.key(0).")
+    raise ParameterError(f"key={key!r} is no key. Give an int below 2**63 such as key=0, or jax.random.key(0).")
 
 
 def person_key(key, person_id):

@@ -19,7 +19,7 @@ import numpyro.distributions as dist
 from hybridtwin import varying
 from hybridtwin.binding import Bound
 from hybridtwin.coordinates import conditional
-from hybridtwin.errors import DeclarationError, NoReadings
+from hybridtwin.errors import DeclarationError, ImplausibleValue, NoReadings
 from hybridtwin.interventions import World, span_of
 from hybridtwin.kernel import Data, Kernel, Site, in_few_shapes
 from hybridtwin.policies import decided
@@ -277,7 +277,7 @@ def _thinned(times, every):
 
 
 def _read_by(model, bound):
-    """Readings of one person that enter the likelihood: sensor -> indices."""
+    """Readings of one person that enter the likelihood: sensor -> indices. **Raises:** NoReadings, ImplausibleValue."""
     if not sum(len(r) for r in bound.readings.values()):
         wanted = (
             ", ".join(f"{n!r} [{model.unit_of(s.of)}]" for n, s in model.sensors.items())
@@ -289,11 +289,23 @@ def _read_by(model, bound):
             remedy="Name the sensor in ht.Model(...) as the column of readings is named",
         )
     minutes = time_factor(model.spec.time, "min")
-    return {
+    used = {
         name: _thinned(bound.readings[name].time * minutes, sensor.thin())
         for name, sensor in model.sensors.items()
         if len(bound.readings.get(name, ()))
     }
+    for name, rows in used.items():
+        seen, sensor = bound.readings[name], model.sensors[name]
+        for i in rows[~sensor.possible(seen.value[rows])][:1]:
+            told = f"{seen.value[i]:g} {seen.unit} at {seen.time[i]:g} {model.spec.time}"
+            raise ImplausibleValue(
+                f"{told} cannot be read under a {type(sensor).__name__} error",
+                person=bound.person,
+                row=int(seen.row[i]) or None,
+                column=name,
+                remedy="Mark what lies below a limit as censored at that limit, mend the value, or give the sensor another error",
+            )
+    return used
 
 
 def bind(model, person, *, max_step=None, padded=False, pooled=False) -> Problem:

@@ -156,7 +156,8 @@ def standard(prior: dist.Distribution) -> tuple[float, float]:
                     values = np.asarray(prior.icdf(np.array(at)))
                 except (NotImplementedError, ImportError):
                     values = np.quantile(np.asarray(prior.sample(jax.random.key(0), (20001,))), at)
-                free = [float(x) for x in np.asarray(biject_to(prior.support).inv(values))]
+                # compiled: under `vmap` a rule of differentiation (that of `logit`) would trace it in spite of the context
+                free = [float(x) for x in np.asarray(jax.jit(lambda v: biject_to(prior.support).inv(v))(values))]
         low, middle, high = free
         usable = math.isfinite(low + middle + high) and high > low
         _STANDARDS[key] = (middle, (high - low) / 2) if usable else (0.0, 1.0)

@@ -108,6 +108,10 @@ class AbstractSensor(Parametric):
         """Smallest time in minutes between readings that are used; 0 uses all."""
         return 0.0
 
+    def possible(self, value):
+        """Which readings (or limits of readings) `value` (N,) have a density at all under this error, on the host."""
+        return value == value
+
     def suits(self, spec, name: str) -> None:
         """**Raises:** DeclarationError where this sensor, called `name`, cannot be one of a system."""
 
@@ -142,6 +146,9 @@ class LogNormal(AbstractSensor):
 
     of: str
     sd: Scalar = parameter(None, "1", "standard deviation of the logarithm", shared=True)
+
+    def possible(self, value):
+        return value > 0
 
     def terms(self, mean, seen):
         positive = jnp.where(seen.mask, seen.value, 1.0)
@@ -238,6 +245,9 @@ class Poisson(AbstractSensor):
     """A count whose mean is the output."""
 
     of: str
+
+    def possible(self, value):
+        return (value >= 0) & (value == value.round())
 
     def terms(self, mean, seen):
         rate = jnp.maximum(mean, 1e-10)

@@ -8,6 +8,7 @@ import pytest
 import hybridtwin as ht
 from hybridtwin.errors import (
     AmbiguousTime,
+    DeclarationError,
     EmptyRecord,
     ImplausibleValue,
     InterventionError,
@@ -257,3 +258,28 @@ def test_files_that_are_no_tables(tmp_path):
 def test_an_unknown_option_of_a_reader():
     with pytest.raises(TypeError, match="Did you mean 'below'"):
         tidy(blow={"cgm": 40})
+
+
+@pytest.mark.parametrize(
+    ("sensor", "values", "row"),
+    [
+        (ht.sensors.LogNormal("C", sd=0.2), [5.0, 3.0, 0.0], 3),
+        (ht.sensors.LogNormal("C", sd=0.2), [5.0, -0.1, 1.0], 2),
+        (ht.sensors.Poisson("C"), [5.0, 2.5, 1.0], 2),
+    ],
+)
+def test_a_reading_that_its_error_cannot_give_is_refused(sensor, values, row):
+    """Its density is zero whatever the body: no ascent had a start, and the first error was one of NumPy."""
+    dose = {"iv": Regimen.bolus(100, "mg", at=0.0)}
+    person = Person.of("x", start=0, stop=5, doses=dose, readings={"C": ([1, 2, 4], values, "mg/L")})
+    with pytest.raises(ImplausibleValue, match=r"cannot be read.*censored") as caught:
+        ht.personalize(ht.Model(OneCompartmentOral(tlag=0.1), C=sensor), person, ht.Laplace(), key=0, progress=False)
+    assert (caught.value.person, caught.value.row, caught.value.column) == ("x", row, "C")
+
+
+def test_a_model_without_unknowns_has_nothing_to_infer():
+    dose = {"iv": Regimen.bolus(100, "mg", at=0.0)}
+    person = Person.of("x", start=0, stop=5, doses=dose, readings={"C": ([1, 2], [3, 2], "mg/L")})
+    known = ht.Model(OneCompartmentOral(tlag=0.1, ka=1.0, CL=3.0, V=30.0), C=ht.sensors.Gaussian("C", sd=0.2))
+    with pytest.raises(DeclarationError, match="nothing to infer"):
+        ht.personalize(known, person, key=0, progress=False)

@@ -135,3 +135,5 @@ def test_what_cannot_be_compared_is_refused():
         compare(LINES, line_person(), key=0, base_rates={"line": 0.7, "flat": 0.7})
     with pytest.raises(ParameterError, match="how frequent"):
         compare(LINES, line_person(), key=0, base_rates={"line": 0.7})
+    with pytest.raises(ParameterError, match="how frequent"):
+        compare(LINES, line_person(), key=0, base_rates={"line": np.nan, "flat": 0.3})

@@ -347,6 +347,27 @@ def test_priors_keep_their_density_on_coordinates():
             assert abs(at[1]) < 0.08
 
 
+@pytest.mark.parametrize(
+    ("make", "law"),
+    [
+        (lambda: dist.LogUniform(1.5, 9.0), stats.loguniform(1.5, 9.0)),
+        pytest.param(lambda: dist.Beta(1.3, 0.8), stats.beta(1.3, 0.8), marks=pytest.mark.heavy),  # JAX compiles their draws
+        pytest.param(
+            lambda: dist.TruncatedNormal(0.2, 1.0, low=-1.0, high=2.0), stats.truncnorm(-1.2, 1.8, 0.2), marks=pytest.mark.heavy
+        ),
+    ],
+)
+def test_a_prior_between_two_bounds_may_be_asked_first_while_a_program_is_traced(make, law):
+    """As `personalize` does: its first question is asked under `vmap` and `jacfwd`."""
+    with double():
+        prior = make()
+        lanes = jax.jit(jax.vmap(jax.jacfwd(lambda z: from_coordinate(prior, z[0]))))
+        assert np.isfinite(lanes(jnp.zeros((3, 1)))).all()
+        low, middle, high = (float(from_coordinate(prior, z)) for z in (-1.0, 0.0, 1.0))
+    assert law.cdf(middle) == pytest.approx(0.5, abs=0.02)
+    assert law.cdf(high) - law.cdf(low) == pytest.approx(0.68, abs=0.12)
+
+
 # ------------------------------------------------------------------------------------------------ sensors
 
 

@@ -44,7 +44,7 @@ def test_people_have_keys_of_their_own():
     assert not np.array_equal(bits(person_key(key, "anna")), bits(person_key(key, "berta")))
 
 
-@pytest.mark.parametrize("bad", [True, 1.5, "0", None, np.zeros(2)])
+@pytest.mark.parametrize("bad", [True, 1.5, "0", None, np.zeros(2), 2**70])
 def test_what_is_no_key_is_refused(bad):
     with pytest.raises(ParameterError, match="is no key"):
         as_key(bad)

@@ -10,6 +10,7 @@ from small import DRIP, MESH, drip_person, mesh_person
 import hybridtwin.system as ht
 from hybridtwin import sensors
 from hybridtwin.errors import ParameterError
+from hybridtwin.inference import verdict
 from hybridtwin.inference.methods import NUTS, SMC, ShortChains, Variational
 from hybridtwin.inference.modes import LaplaceFit, missed
 from hybridtwin.inference.personalize import personalize
@@ -156,6 +157,51 @@ def test_a_guide_is_the_posterior_where_that_is_gaussian_and_is_red_where_it_is_
     two = personalize(TWO, two_person(), Variational(starts=4), key=3, progress=False)
     assert two.verdict.parts["computed"].level == "DO NOT USE", two.verdict
     assert two.fits[0].stats["evidence_bound"] < two_by_quadrature()[1] - 0.2  # half of the posterior is missing
+
+
+@pytest.mark.heavy  # two programs are compiled
+def test_a_guide_is_fitted_to_a_record_of_another_shape_too():
+    """A model's second record has fewer readings: the guide that the first one set up knows nothing of it."""
+    quick = Variational(draws=2000, steps=400, starts=2)
+    personalize(LINE, line_person(), quick, key=3, progress=False)
+    few = Person.of("few", start=0.0, stop=6.0, readings={"y": (TIMES[:3], VALUES[:3], "mg/L")})
+    fit = personalize(LINE, few, quick, key=3, progress=False).fits[0]
+    design = np.stack([np.ones(3), TIMES[:3]], axis=1)
+    covariance = np.linalg.inv(np.diag([1 / 4.0, 1 / 0.49]) + design.T @ design / 0.64)
+    middle = covariance @ (np.array([1 / 4.0, -0.5 / 0.49]) + design.T @ VALUES[:3] / 0.64)
+    sd = np.sqrt(np.diag(covariance))
+    draws = np.stack([fit.values["level"], fit.values["slope"]])
+    np.testing.assert_allclose((draws.mean(axis=1) - middle) / sd, 0.0, atol=0.12)
+    np.testing.assert_allclose(draws.std(axis=1), sd, rtol=0.1)
+
+
+@pytest.mark.heavy  # four programs are compiled
+def test_rival_models_have_guides_side_by_side():
+    """NumPyro's handlers are one stack for all threads."""
+    rivals = [LINE, *(Model(Shape(b=0.0, **fixed), y=LINE.sensors["y"]) for fixed in ({"slope": 0.0}, {"level": 1.0}))]
+    twin = personalize(rivals, line_person(), Variational(steps=60, starts=2), key=3, progress=False)
+    assert [fit.stats["climbed"] for fit in twin.fits] == [1.0] * 3
+    again = personalize(rivals, line_person(), Variational(steps=60, starts=2), key=3, progress=False)
+    assert all(np.array_equal(a.z, b.z) for a, b in zip(twin.fits, again.fits, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("share", "khat", "level"), [(0.96, 1.07, "OK"), (0.6, 1.07, "DO NOT USE"), (0.96, np.inf, "DO NOT USE")]
+)
+@pytest.mark.parametrize("kind", ["khat", "guide_khat"])
+def test_the_tail_of_weights_that_are_all_but_the_same_is_not_asked(kind, share, khat, level):
+    """An oral drug, 8 readings of known error: 96 % of the guide's draws count, moments within .06 sd of NUTS, k-hat 1.07."""
+    stats = {"climbed": 1.0, "ess": 1000.0, "drift": 0.0, "gradient": 0.0, "mesh_share": 1.0, "failed": 0.0, "rivals": 0.0}
+    assert verdict.computed(stats | {kind: khat, "share": share}).level == level
+
+
+def test_a_method_is_an_instance():
+    for wrong in ("NUTS", NUTS):
+        with pytest.raises(ParameterError, match="Give an instance"):
+            personalize(LINE, line_person(), wrong, key=0)
+    for temper in (0.5, np.nan, np.inf):
+        with pytest.raises(ParameterError, match="temper"):
+            personalize(LINE, line_person(), key=0, temper=temper)
 
 
 def test_what_cannot_be_checked_is_refused():

@@ -369,6 +369,28 @@ def test_censored_readings_count_by_their_tail_probability():
     assert np.isfinite(fitted.npde(key=0, replicates=200).table["npde"]).all()
 
 
+def test_percentiles_are_compared_beyond_the_strictest_of_several_limits():
+    """Half of the people have a limit of 1, half of .5: what lies between them counts as below in readings and simulations."""
+    import pandas as pd
+
+    from hybridtwin.inference.goodness import _vpc_of
+
+    rng, n = np.random.default_rng(0), 4000
+    limit = np.where(np.arange(n) % 2, 1.0, 0.5)
+
+    def drawn(*shape):
+        return np.exp(0.3 + 0.6 * rng.standard_normal(shape))
+
+    y = drawn(n)
+    seen = {"dv": np.maximum(y, limit), "pred": 1.0, "censored": -(y < limit).astype(int)}
+    rows, _ = _vpc_of("C", pd.DataFrame({"person": "a", "sensor": "C", "time": 1.0} | seen), drawn(200, n), False, 1)
+    assert len(rows) == 4 and np.isnan(rows[0]["observed"])  # the 5 % percentile lies below the limit
+    for row in rows[1:]:
+        slack = 2 * (row["q95"] - row["q05"])
+        assert row["observed"] == pytest.approx(row["q50"], abs=slack), row
+    assert rows[-1]["observed"] == pytest.approx(100 * scipy.stats.norm.cdf(-0.3 / 0.6), abs=3)
+
+
 @pytest.mark.heavy
 def test_steps_that_are_too_long_are_told_and_halved(monkeypatch):
     """Against the same cohort with exact steps. Without a finer step the verdict says by how much."""
@@ -531,6 +553,16 @@ def test_a_block_is_checked():
         ht.block(["CL", "V"], [[1.0, 2.0], [2.0, 1.0]])
     with pytest.raises(ht.errors.DeclarationError, match="two or more"):
         ht.block(["CL"])
+
+
+@pytest.mark.heavy
+def test_fewer_people_than_spreads_are_told():
+    """A cohort of one has no spread: the estimate came with an OK, an RSE of 1000 % and a warning of NumPy."""
+    lone = ht.Cohort([next(iter(limited(1).values()))])
+    model = ht.Model(OneCompartment(CL=ht.lognormal(4.0, 0.3), V=ht.lognormal(20.0, 0.2)), C=prop(0.1), pooling=ht.Pooling())
+    found = ht.personalize(model, lone, ht.FOCEI(draws=20), key=0, progress=False).population
+    assert found.computed.level == "CAUTION" and any("1 people cannot tell 2" in reason for reason in found.computed.reasons)
+    assert np.isnan(found.shrinkage["CL"])
 
 
 def test_one_person_is_not_pooled():

@@ -272,7 +272,7 @@ def average(models, person, method: AbstractMethod | None = None, *, base_rates=
 
 def _checked(base_rates, named):
     rates = {name: float(rate) for name, rate in base_rates.items() if name != NONE}
-    if set(rates) != set(named) or min(rates.values()) <= 0 or sum(rates.values()) > 1 + 1e-9:
+    if set(rates) != set(named) or not (min(rates.values()) > 0 and sum(rates.values()) <= 1 + 1e-9):
         raise ParameterError(
             f"base_rates needs one positive number for each of {', '.join(named)}, together at most 1 (what is left is for "
             f"none of these), not {dict(base_rates)}. Say how frequent each is among people like this one."

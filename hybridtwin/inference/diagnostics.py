@@ -2,7 +2,7 @@
 
 Rank-normalized split R-hat and effective sample sizes of bulk and tail follow Vehtari et al. 2021 (doi:10.1214/20-BA1221) and
 agree with ArviZ to 1e-6; nested R-hat follows Margossian et al. 2024 (doi:10.1214/24-BA1453). A lane without variance, or with a
-value that is not finite, gives NaN: it never passes.
+value that is not finite, gives NaN: it never passes. R-hat of one chain is that of its halves, where ArviZ tells none.
 
 There is no loop over lanes or lags (Geyer's truncations are running minima and a first index), so the same text serves NumPy
 arrays and, inside `jit`, JAX arrays that stay on their device. Draws that reach the host are judged by NumPy: on a CPU the

@@ -343,7 +343,8 @@ def _vpc_of(name, part, simulated, corrected, bins):
     pred, edges = part["pred"].to_numpy(), _edges(times, bins)
     below = float(np.max(dv[censored < 0])) if (censored < 0).any() else -np.inf
     above = float(np.min(dv[censored > 0])) if (censored > 0).any() else np.inf
-    values = np.where(censored < 0, -np.inf, np.where(censored > 0, np.inf, dv))
+    # where limits differ the strictest is everybody's, in what was seen as in what is simulated
+    values = np.where((censored < 0) | (dv < below), -np.inf, np.where((censored > 0) | (dv > above), np.inf, dv))
     simulated = np.where(simulated < below, -np.inf, np.where(simulated > above, np.inf, simulated))
     which, rows = np.searchsorted(edges, times, side="right") - 1, []
     factor = np.ones(len(times))
@@ -364,7 +365,7 @@ def _vpc_of(name, part, simulated, corrected, bins):
             )
         if (censored != 0).any():
             low, middle, high = np.quantile(100 * np.mean(~np.isfinite(theirs), axis=1), [0.05, 0.5, 0.95])
-            share = float(100 * np.mean(censored[at] != 0))
+            share = float(100 * np.mean(~np.isfinite(mine)))
             rows.append(base | {"percentile": np.nan, "observed": share, "q05": low, "q50": middle, "q95": high})
     return rows, part[["person", "sensor", "time", "censored"]].assign(value=dv * factor)
 

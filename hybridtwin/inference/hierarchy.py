@@ -144,6 +144,9 @@ def _maximized(pool: Pool, groups: list[Group], ids, method: FOCEI, tell, work) 
         judge.say("CAUTION", f"the readings do not determine {', '.join(lost)}; fix it, or take it out of the random effects")
     if held and method.rounds:
         judge.say("CAUTION", f"{', '.join(held)} went to zero; fix it at 0 or take it out of the random effects")
+    spreads = sum(s.kind == "omega" for s in pool.sites)
+    if len(ids) <= spreads and method.rounds:
+        judge.say("CAUTION", f"{len(ids)} people cannot tell {spreads} between-person spreads; fix them, or give more people")
     if not (held or lost) and not np.isfinite(found.covariance()).all():
         judge.say("CAUTION", "the curvature of the objective is not positive; standard errors are not known")
     stats = {"rounds": rounds, "left": found.left, "start": found.start,

@@ -17,7 +17,7 @@ from hybridtwin.fit import Fit
 from hybridtwin.inference import kept, modes
 from hybridtwin.inference.finish import finish, needs_finer
 from hybridtwin.inference.kept import Sampled
-from hybridtwin.inference.methods import FOCEI, HMC, Auto
+from hybridtwin.inference.methods import FOCEI, HMC, AbstractMethod, Auto
 from hybridtwin.inference.modes import REACHED, missed, search
 from hybridtwin.inference.readings import ahead
 from hybridtwin.inference.sampling import Setting
@@ -152,6 +152,11 @@ def _fit_all(model, people, alone, key, method, temper, folder, workers, report)
     with double():
         problems = [bind(model, person, padded=not alone) for person in people]
         keys = [person_key(key, person.id) for person in people]
+    if not problems[0].kernel.size:
+        raise DeclarationError(
+            f"{model.name} has nothing to infer: every parameter of its body and sensors is a number. Give one a prior, or use "
+            "ht.simulate."
+        )
     width = 1 if alone else method.people_per_call() * devices()
     job = Job(method, temper, folder, width)
 
@@ -228,7 +233,7 @@ def personalize(model, data, method=None, *, key, temper=1.0, keep=None, progres
       sampler) are kept there, and a run that was interrupted and is started again with the same arguments goes on behind
       them, to the same bits.
 
-    **Raises:** NoReadings and whatever binding the record raises; ParameterError for a bad key or temper. A failed solve
+    **Raises:** NoReadings and whatever binding the record raises; ParameterError for a bad method, key or temper. A failed solve
     is never an exception here: it is counted in the verdict.
     """
     models = list(model) if isinstance(model, list | tuple) else [model]
@@ -240,9 +245,12 @@ def personalize(model, data, method=None, *, key, temper=1.0, keep=None, progres
         raise DeclarationError(
             f"personalize needs a Person or a Cohort, not {type(data).__name__}. Read one with ht.Person.from_csv(...)."
         )
-    if not temper >= 1:
+    if not isinstance(method, AbstractMethod | None):
+        raise ParameterError(f"method={method!r} is no method. Give an instance such as ht.NUTS(), or none for the default.")
+    if not 1 <= temper < float("inf"):
         raise ParameterError(
-            f"temper={temper} is below 1: a likelihood cannot count for more than it says. Use temper=1 or more."
+            f"temper={temper} is not between 1 and infinity: a likelihood cannot count for more than it says, and must count for "
+            "something. Use temper=1 or more."
         )
     if isinstance(method, FOCEI | HMC) or (isinstance(data, Cohort) and any(m.pools for m in models)):
         from hybridtwin.inference import hierarchy

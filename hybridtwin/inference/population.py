@@ -174,10 +174,10 @@ class Population:
             spreads = np.asarray(self.pool.spreads(self.u))
         found = {}
         for i, name in enumerate(self.pool.omegas):
-            found[name] = float(100 * (1 - np.std(self.etas.to_numpy()[:, i], ddof=1) / spreads[i]))
+            found[name] = 100 * (1 - _sd(self.etas.to_numpy()[:, i]) / float(spreads[i]))
         for name, frame in self.gof().table.groupby("sensor", sort=False):
             seen = frame["iwres"].dropna()
-            found[f"{name} (residuals)"] = float(100 * (1 - np.std(seen, ddof=1)))
+            found[f"{name} (residuals)"] = 100 * (1 - _sd(seen))
         return found
 
     # ------------------------------------------------------------------ what to do with it
@@ -266,6 +266,11 @@ class Population:
                 f"RSE {row['rse_percent']:.0f} %{extra}"
             )
         return "\n".join(lines)
+
+
+def _sd(x) -> float:
+    """Standard deviation; NaN of one alone."""
+    return float(np.std(x, ddof=1)) if len(x) > 1 else float("nan")
 
 
 def _halved(stats) -> str:

@@ -6,6 +6,7 @@ is a bound, never the evidence; whether the guide stands for the posterior is as
 """
 
 import functools
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,7 @@ from hybridtwin.keys import folded
 from hybridtwin.program import by_tangents
 
 _PARTICLES = 16  # draws of one step of the climb
+_TRACING = threading.Lock()  # NumPyro's handlers are one stack for all threads, and rival models are fitted side by side
 
 
 @functools.lru_cache(maxsize=16)
@@ -41,11 +43,12 @@ def _program(kernel: Kernel, steps: int, rate: float):
 
         numpyro.factor("density", by_tangents(at, y) if kernel.forward_only else at(y))
 
-    guide = AutoMultivariateNormal(density, init_scale=1.0, init_loc_fn=init_to_value(values={"y": jnp.zeros(kernel.size)}))
-    schedule = optax.cosine_decay_schedule(rate, steps, 0.01)
-    svi = SVI(density, guide, optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule)), Trace_ELBO(_PARTICLES))
-
     def climb(key, *given):
+        # A guide keeps what it saw when it was set up, so every trace (a record of another shape) needs a guide of its own.
+        guide = AutoMultivariateNormal(density, init_scale=1.0, init_loc_fn=init_to_value(values={"y": jnp.zeros(kernel.size)}))
+        schedule = optax.cosine_decay_schedule(rate, steps, 0.01)
+        svi = SVI(density, guide, optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule)), Trace_ELBO(_PARTICLES))
+
         def step(state, _):
             return svi.update(state, *given)
 
@@ -65,7 +68,9 @@ def draw(setting: Setting, method) -> list[Drawn]:
         climb_key, draw_key = (folded(key, i) for i in (2, 3))
         center, scale = jnp.asarray(fit.mode), jnp.asarray(fit.scale)
         climb = _program(setting.kernel, method.steps, method.rate)
-        mean, root, losses = map(np.array, climb(climb_key, center, scale, data, temper))
+        with _TRACING:
+            climbed = climb(climb_key, center, scale, data, temper)
+        mean, root, losses = map(np.array, climbed)
         noise = np.array(jax.random.normal(draw_key, (method.draws, len(mean)), float))
         z = fit.mode + (mean + noise @ root.T) @ fit.scale.T
         volume = np.linalg.slogdet(fit.scale)[1] + np.sum(np.log(np.abs(np.diag(root))))

@@ -29,16 +29,15 @@ def computed(stats) -> Part:
         error = stats["log_evidence_se"]
         judge.above(error, 0.3, 1.0, f"the islands differ in evidence (standard error of its log {error:.2f})")
     if "guide_khat" in stats:
-        khat = stats["guide_khat"]
-        told = f"k-hat of the guide against the posterior is {khat:.2f}; use ht.Auto() or ht.SMC()"
-        judge.above(max(khat, -1.0), 0.5, USABLE, told)
+        told = f"k-hat of the guide against the posterior is {stats['guide_khat']:.2f}; use ht.Auto() or ht.SMC()"
+        _tail(judge, stats["guide_khat"], stats["share"], told)
         judge.above(-stats["climbed"], -0.5, -0.5, "the evidence bound was not finite at the end of the climb")
     if "khat" in stats:
         _weighted(judge, stats)
     elif "share" in stats:
         judge.above(
             -stats["share"],
-            -0.2,
+            -0.5,
             -0.02,
             f"the Gaussian approximation stands for {100 * stats['share']:.0f} % of its "
             "draws only; ht.NUTS() samples the posterior itself",
@@ -62,11 +61,17 @@ def computed(stats) -> Part:
     return judge.part
 
 
+def _tail(judge, khat, share, told):
+    """The tail of weights, of which this share of the draws counts; a k-hat that is no number is red."""
+    most = limit(share)
+    judge.above(max(khat, -1.0), most, max(most, USABLE), told)
+
+
 def _weighted(judge, stats):
     """Draws of importance sampling: trusted by their k-hat, by how many count, and where what taught the mixture agrees."""
     khat, count = stats["khat"], stats["ess"]
     way_out = "ht.Auto() goes on where importance sampling does not reach"
-    judge.above(max(khat, -1.0), limit(stats["share"]), USABLE, f"k-hat of the importance weights is {khat:.2f}; {way_out}")
+    _tail(judge, khat, stats["share"], f"k-hat of the importance weights is {khat:.2f}; {way_out}")
     judge.above(-count, -diagnostics.ESS, -60, f"only {count:.0f} of the weighted draws count; {way_out}")
     judge.above(-stats["share"], -0.15, -0.01, f"{100 * stats['share']:.1f} % of the weighted draws count; {way_out}")
     judge.above(stats["drift"], 0.1, 0.5, "the weighted draws disagree with those that taught their proposal")
@@ -104,7 +109,7 @@ def fits(residuals, z_mean, names, roles) -> Part:
             bound = 2 / np.sqrt(n)
             judge.above(
                 rho,
-                0.3 + bound,
+                max(0.3, 0.15 + bound),  # 2.6 standard errors of 18 residuals, an effect worth telling of many
                 0.6 + bound,
                 f"{name}: what neighboring readings leave over correlates by {rho:.2f}; under the error model it would not",
             )
@@ -131,6 +136,13 @@ def supported(problem) -> Part:
     few = problem.n_readings
     if few < 2:
         judge.say("CAUTION", f"only {few} reading")
+    for name, rows in problem.used.items():
+        seen = problem.bound.readings[name]
+        same = np.stack([seen.time[rows], seen.value[rows], seen.session[rows]])[:, seen.censored[rows] == 0]
+        again = same.shape[1] - np.unique(same, axis=1).shape[1]
+        if again > max(2, 0.2 * same.shape[1]):
+            told = f"{name}: {again} readings repeat the time and value of another; a row that stands twice counts twice"
+            judge.say("CAUTION", told)
     if problem.model.spec.noise and not problem.model.driven:
         judge.say("CAUTION", "the process noise of the system was left out of the fit; the sensor's error took its place")
     horizon = problem.model.spec.horizon
