@@ -176,8 +176,7 @@ def contrast_table(effect) -> str:
         prior = "" if row.prior_effect is None else told(row.prior_effect) + same * row.same_as_prior
         cells = [interval(row.a), interval(row.b), told(row.effect), say(row.p_text), prior]
         if row.event:  # of zeros and ones a mean is the chance, and quantiles tell nothing
-            count = int(np.isfinite(row.difference).sum())
-            chances = [f"P {say(chance(float(np.nanmean(x)), count))}" for x in (row.a, row.b)]
+            chances = [f"P {say(chance(float(np.nanmean(x)), row.draws))}" for x in (row.a, row.b)]
             change, before = (number(float(np.nanmean(x))).replace("-", "−") for x in (row.difference, row.prior_difference))
             cells = [*chances, change, "chance of an event", before]
         unit = "" if row.event else f" ({say(row.unit)})"
