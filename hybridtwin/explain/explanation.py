@@ -156,7 +156,7 @@ def explain(
     verdict = twin.verdict.join(_judge(settled, course.failed, (value, prior), beyond, still))
     alike = support.similar(world, settled, course)
     kept = [_kept(world, first, old, settled)] if first > world.start + 1e-9 else []
-    notes = tuple(dict.fromkeys((*course.notes, *kept, *_doubts(readings))))
+    notes = tuple(dict.fromkeys((*course.notes, *kept, *([slopes.torn] if slopes.left_out else []), *_doubts(readings))))
     return Explanation(
         twin, settled, value, prior, slopes, tuple(harms), split, readings, stretches, alike, beyond, verdict, notes
     )  # fmt: skip

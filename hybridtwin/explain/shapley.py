@@ -179,8 +179,8 @@ def shares(
         found = players_of(twin, windows=windows, inputs=inputs, baseline=baseline, within=within)
     if not found:
         raise InterventionError(
-            "explain: this day has no dose, and no signal that ever leaves its baseline. State another with baseline={...}, or "
-            "explain the parameters alone with shares=False."
+            "explain: this day has no dose, and no signal that ever leaves its baseline. State another with baseline={...}; "
+            "ht.explain tells of the parameters without shares."
         )
     draws_of, error, everything, nothing = shapley(worth_of(twin, outcome, found, base), len(found), key=key)
     solved = np.isfinite(everything - nothing)
