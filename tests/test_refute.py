@@ -141,3 +141,71 @@ def test_what_cannot_be_refuted_is_said():
         refute(ahead.do(iv=Regimen.bolus(1.0, "mg", at=25.0)), ahead, ht.outcomes.mean("C"), key=1)
     with pytest.raises(DeclarationError, match="no dose of Drip"):
         refute(half(lived), lived, ht.outcomes.mean("C"), key=1, repeats=1, hidden=Hidden("push", (1.0,), "mg"))
+
+
+class Gain(ht.System):
+    """dZ/dt = -2 Z, dX/dt = 2 g Z - .7 X, seen: base + X. The gain g of a dose may be nothing."""
+
+    time = "h"
+
+    class State(ht.State):
+        X: ht.Scalar = ht.state("mg", positive=False)
+        Z: ht.Scalar = ht.state("mg")
+
+    class Input(ht.Input):
+        iv: ht.Scalar = ht.dose("mg", into="Z")
+
+    g: ht.Scalar = ht.parameter(ht.normal(0.0, 1.0), "1")
+    base: ht.Scalar = ht.parameter(ht.normal(5.0, 2.0), "mg")
+    fast: ht.Scalar = ht.constant(2.0, "1/h")
+    slow: ht.Scalar = ht.constant(0.7, "1/h")
+
+    def rates(self, t, x, u):
+        return self.State(Z=-self.fast * x.Z, X=self.g * self.fast * x.Z - self.slow * x.X)
+
+    def outputs(self, x, u):
+        return {"y": ht.output(x.X + self.base, "mg")}
+
+
+LOOKED = np.arange(0.5, 24.0, 1.0)
+GIVEN = ((3.0, 6.0), (9.0, 4.0), (15.0, 6.0), (20.0, 5.0))
+
+
+def rise(gain):
+    """What the doses add to each reading."""
+    late = [np.maximum(LOOKED - t, 0.0) for t, _ in GIVEN]
+    return gain * sum(a * 2.0 / 1.3 * (np.exp(-0.7 * d) - np.exp(-2.0 * d)) for d, (_, a) in zip(late, GIVEN, strict=True))
+
+
+def asked_of(extra, gain=1.0, sd=1.0, repeats=3):
+    noise = np.random.default_rng(0).standard_normal(len(LOOKED)) * sd
+    times, amounts = zip(*GIVEN, strict=True)
+    person = Person.of("ria", time="h", start=0.0, stop=24.0, doses={"iv": Regimen.bolus(list(amounts), "mg", at=list(times))},
+                       readings={"y": (LOOKED, 5.0 + rise(gain) + noise + extra, "mg")})  # fmt: skip
+    model = ht.Model(Gain(), y=ht.sensors.Gaussian("y", sd=sd))
+    twin = personalize(model, person, Laplace(draws=100, starts=1), key=0, progress=False)
+    found = refute(twin.do(iv=lambda d: 2.0 * d), twin, ht.outcomes.auc("y"), key=0, repeats=repeats, progress=False)
+    return {check.name: check for check in found.checks}
+
+
+@pytest.mark.heavy
+def test_each_check_passes_where_it_should_and_fails_where_it_should():
+    fine = asked_of(0.0)
+    assert {c.level for c in fine.values()} == {"OK"}
+    useless = asked_of(0.0, gain=0.0)["placebo treatment"]
+    assert useless.level == "CAUTION" and "as where it does next to nothing" in useless.reason, "readings did narrow it"
+    assert "the prior's" not in useless.reason
+    block = asked_of(9.0 * ((LOOKED > 15.0) & (LOOKED < 18.0)), gain=0.0, repeats=6)["subset"]
+    assert block.level == "DO NOT USE"
+    swing = asked_of(8.0 * np.sin(2.0 * np.pi * LOOKED / 18.0), sd=0.3, repeats=6)["random common cause"]
+    assert swing.level != "OK", swing.reason
+
+
+@pytest.mark.parametrize("outcome", [ht.outcomes.at("C", 24.0), ht.outcomes.cmax("C"), ht.outcomes.at("C", 20.0)],
+                         ids=["the last instant", "to the end", "before the end"])  # fmt: skip
+def test_what_is_given_at_the_last_instant_is_not_the_past(outcome):
+    """A value at the end of the day is read just after what is given there: that is no fault of the body."""
+    lived = drip_twin()
+    control = refute(half(lived), lived, outcome, key=1, repeats=1, progress=False).checks[0]
+    assert control.level == "OK" and ("not asked" in control.reason) == (control.trials == 0)
+    assert control.trials == (outcome.start == 20.0)
