@@ -1,7 +1,9 @@
 """Is an effect identified, and does an answer survive attempts to refute it?"""
 
 import dataclasses
+import itertools
 
+import networkx as nx
 import numpy as np
 import pytest
 from small import CLOCK, DRIP, ORAL, drip_person, drip_twin, oral_person
@@ -34,6 +36,34 @@ def test_an_effect_is_identified_where_its_reasons_are_recorded(how, adjust):
         assert found.open_paths[0][0] == "iv[1]" and found.open_paths[0][-1] == "C[2]"
         assert ("illness" in found.text) == ("hidden" in how)
     assert found.estimand.estimands.get("backdoor") is not None or adjust is None, "DoWhy's own answer"
+
+
+def test_identification_agrees_with_every_subset_of_what_is_recorded():
+    """Random hidden reasons: identified if and only if some subset of the recorded nodes separates (M-bias among them)."""
+    rng = np.random.default_rng(0)
+    answers = []
+    for trial in range(8):
+        acts = {f"U{i}": [*rng.choice(["weight", "amount", "CL", "push"], 2, replace=False), *["iv"][: rng.integers(2)]]
+                for i in range(rng.integers(1, 4))}  # fmt: skip
+        if trial == 0:
+            acts = {"U0": ["iv", "weight"], "U1": ["weight", "amount"]}
+        found = identify(DRIP, "iv", "C", hidden=acts, decided_by=list(rng.choice(["push", "reading of C"], 1)))
+        over = found.graph.to_networkx()
+        behind = over.copy()
+        behind.remove_edges_from(list(over.out_edges("iv[1]")))
+        after = found.graph.descendants("iv[1]") | {"iv[1]"}
+        seen = [n for n, node in found.graph.nodes.items() if node.kind in ("input", "reading") and n not in after]
+        sets = (set(s) for k in range(len(seen) + 1) for s in itertools.combinations(seen, k))
+        assert found.identified == any(nx.is_d_separator(behind, {"iv[1]"}, {"C[2]"}, s) for s in sets), acts
+        answers.append(found.identified)
+    assert {True, False} == set(answers)
+
+
+def test_an_instrument_is_named_and_is_no_identification():
+    found = identify(Rota(), "iv", "C", hidden={"illness": ["iv", "A"]}, decided_by=["z"])
+    assert not found.identified and found.instruments == ("z[1]",) and "an instrument, which would" in found.text
+    found = identify(DRIP, "iv", "C", hidden={"illness": ["iv", "amount"], "rota": ["iv"]})
+    assert not found.identified and found.instruments == (), "a reason that nobody recorded is no instrument"
 
 
 def test_identification_refuses_what_is_no_question():
@@ -141,6 +171,27 @@ def test_what_cannot_be_refuted_is_said():
         refute(ahead.do(iv=Regimen.bolus(1.0, "mg", at=25.0)), ahead, ht.outcomes.mean("C"), key=1)
     with pytest.raises(DeclarationError, match="no dose of Drip"):
         refute(half(lived), lived, ht.outcomes.mean("C"), key=1, repeats=1, hidden=Hidden("push", (1.0,), "mg"))
+
+
+class Rota(ht.System):
+    """dA/dt = -k A: who is on duty (z) acts on nothing, but may decide what is given."""
+
+    time = "h"
+
+    class State(ht.State):
+        A: ht.Scalar = ht.state("mg")
+
+    class Input(ht.Input):
+        iv: ht.Scalar = ht.dose("mg", into="A")
+        z: ht.Scalar = ht.signal("1", "who is on duty", default=0.0)
+
+    k: ht.Scalar = ht.parameter(ht.typical(0.3, cv=0.2), "1/h")
+
+    def rates(self, t, x, u):
+        return self.State(A=-self.k * x.A)
+
+    def outputs(self, x, u):
+        return {"C": ht.output(x.A, "mg")}
 
 
 class Gain(ht.System):
