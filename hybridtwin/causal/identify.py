@@ -55,7 +55,7 @@ class Identification:
             return told
         names = " and ".join(self.instruments)
         how = f"decides {self.treatment} and acts on {self.outcome} through nothing else"
-        return f"{told} {names} {how}: an instrument, which would identify it only where everybody answers in proportion and alike."
+        return f"{told} {names} {how}: an instrument, which would identify it only where all answer in proportion and alike."
 
     @property
     def instruments(self) -> tuple[str, ...]:
