@@ -28,7 +28,7 @@ from hybridtwin.measures import (
     Until,
     inside,
 )
-from hybridtwin.units import bracketed, convert, factor, parse, time_factor
+from hybridtwin.units import bracketed, convert, factor, parse, plain, time_factor
 
 _WORDS = {"G": "glucose", "G_isf": "interstitial glucose", "insulin": "plasma insulin"}
 _OF_GLUCOSE = RiskIndex | Indicator | Risk  # measures that only glucose has
@@ -170,8 +170,8 @@ def word(name: str) -> str:
 
 def signed(x: float) -> str:
     """A difference to three digits with its sign; none on zero."""
-    text = f"{x:+.3g}"
-    return "0" if float(text) == 0 else text
+    text = plain(x)
+    return "0" if float(text) == 0 else text if x < 0 else f"+{text}"
 
 
 def as_outcome(thing) -> Outcome:

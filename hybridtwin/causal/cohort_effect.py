@@ -20,6 +20,7 @@ from hybridtwin.finding import Finding
 from hybridtwin.fit import PARTS, Part, Verdict
 from hybridtwin.outcomes import Outcome, signed
 from hybridtwin.twin import Twin
+from hybridtwin.units import plain
 from hybridtwin.worlds import thinned
 
 _MOSTLY = 0.9  # share of people who must be OK for the cohort to be
@@ -88,7 +89,7 @@ class CohortRow:
     def text(self) -> str:
         """One sentence on the average, one on how people differ."""
         unit = f" {self.unit}" if self.unit not in ("", "1") else ""
-        said, times = (signed, "") if self.scale == "difference" else ("{:.3g}".format, "times ")
+        said, times = (signed, "") if self.scale == "difference" else (plain, "times ")
         low, middle, high = (said(x) for x in np.nanquantile(self.average, [0.05, 0.5, 0.95]))
         before = [said(x) for x in np.nanquantile(self.prior_average, [0.05, 0.5, 0.95])]
         spread, share = np.nanquantile(self.spread, [0.05, 0.5, 0.95]), np.nanquantile(self.share_better, [0.05, 0.5, 0.95])
@@ -96,8 +97,9 @@ class CohortRow:
         chance = chance if chance[0] in "<>" else f"= {chance}"
         return (
             f"{self.outcome.label}: on average {times}{middle}{unit} (90 % credible interval {low} to {high}), "
-            f"P(average {word}) {chance}. Individual effects differ by a standard deviation of {spread[1]:.3g} "
-            f"({spread[0]:.3g} to {spread[2]:.3g}){' of the logarithm' if times else unit}; {word} in {100 * share[1]:.0f} % "
+            f"P(average {word}) {chance}. Individual effects differ by a standard deviation of {plain(spread[1])} "
+            f"({plain(spread[0])} to {plain(spread[2])}){' of the logarithm' if times else unit}; "
+            f"{word} in {100 * share[1]:.0f} % "
             f"({100 * share[0]:.0f} to {100 * share[2]:.0f} %) of people. "
             f"Prior alone: {times}{before[1]} ({before[0]} to {before[2]})."
         )

@@ -17,6 +17,7 @@ from hybridtwin.measures import Ever
 from hybridtwin.outcomes import Outcome, as_outcome, harm_of, signed
 from hybridtwin.simulate.trajectory import Trajectory
 from hybridtwin.twin import Twin, simulate_worlds
+from hybridtwin.units import plain
 
 if TYPE_CHECKING:
     from hybridtwin.causal.cohort_effect import CohortContrast
@@ -146,7 +147,7 @@ class Row:
         """One sentence with unit, interval and probability."""
         kind = "modelled glucose" if "glucose" in self.outcome.label else f"modelled {self.outcome.name or 'outcome'}"
         unit = "" if self.unit in ("", "1") or self.scale == "ratio" else f" {self.unit}"
-        said = signed if self.scale == "difference" else "{:.3g}".format
+        said = signed if self.scale == "difference" else plain
         times = "" if self.scale == "difference" else "times "
         if self.event:
             return self._event_text(kind)

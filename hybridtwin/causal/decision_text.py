@@ -3,6 +3,7 @@
 import numpy as np
 
 from hybridtwin.causal import grounds
+from hybridtwin.units import plain
 
 _SHOWN = 5
 _SURE = ("With these draws", "Told apart:", "Regret", "Prior alone")  # how lines begin that tell how sure an answer is
@@ -43,13 +44,13 @@ def _answer(found):
     lines += _distinct(found)
     lowest = int(found.order[0])
     lines.append(
-        f"Regret of {found.options[lowest].label}: {found.regret[lowest]:.3g} in expected loss, what whoever knew this body "
+        f"Regret of {found.options[lowest].label}: {plain(found.regret[lowest])} in expected loss, what whoever knew this body "
         "exactly and chose for it would save."
     )
     here = found.reference
     lines.append(
         f"{here.label[:1].upper()}{here.label[1:]}: {_shares(found, here)}, "
-        f"{found.risk} {found.risk.of(here.loss):.3g}{_harm(found, here)}."
+        f"{found.risk} {plain(found.risk.of(here.loss))}{_harm(found, here)}."
     )
     prior = found.options[int(found.prior_order[0])].label
     same = prior == found.options[lowest].label
@@ -70,7 +71,7 @@ def _distinct(found):
         second = int(found.order[1])
         gap = found.risks[second] - found.risks[lowest]
         names = f"{found.options[lowest].label} and the next, {found.options[second].label}"
-        return [f"Told apart: {names}, by {gap:.3g} in {found.risk}, more than 2 Monte Carlo errors of the paired difference."]
+        return [f"Told apart: {names}, by {plain(gap)} in {found.risk}, more than 2 Monte Carlo errors of the paired difference."]
     return []
 
 
@@ -154,7 +155,7 @@ def bounded(p: float, n: float) -> str:
 
 def percent(p: float) -> str:
     """An estimate in percent that has its bound beside it, two digits."""
-    return f"{100 * p:.0f} %" if 100 * p >= 9.95 else f"{100 * p:.2g} %"
+    return f"{100 * p:.0f} %" if 100 * p >= 9.95 else f"{plain(100 * p, 2)} %"
 
 
 def nearest(found) -> int:
@@ -164,7 +165,7 @@ def nearest(found) -> int:
 
 def _spread(values, unit) -> str:
     low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
-    return f"{middle:.3g}{f' {unit}' if unit not in (None, '1') else ''} (90 % {low:.3g} to {high:.3g})"
+    return f"{plain(middle)}{f' {unit}' if unit not in (None, '1') else ''} (90 % {plain(low)} to {plain(high)})"
 
 
 def _shares(found, option) -> str:
@@ -193,8 +194,8 @@ def _limits(found, i) -> str:
 
 def _line(found, i) -> str:
     option = found.options[i]
-    risk = f"{found.risk} {found.risks[i]:.3g} (Monte Carlo error {found.errors[i]:.1g})"
+    risk = f"{found.risk} {plain(found.risks[i])} (Monte Carlo error {plain(found.errors[i], 1)})"
     limits = f"; {_limits(found, i)}" if found.limits else ""
     unsure = "" if found.sure[i] or not found.feasible[i] else "; whether it meets every limit these draws cannot tell for sure"
-    acts = f"; rules act {option.acts:.2g} times on average" if option.world.rules else ""
+    acts = f"; rules act {plain(option.acts, 2)} times on average" if option.world.rules else ""
     return f"{option.label}: {_shares(found, option)}, {risk}{_harm(found, option)}{limits}{unsure}{acts}."

@@ -7,6 +7,7 @@ import numpy as np
 from hybridtwin.glycemia import cautions
 from hybridtwin.measures import Ever, Until
 from hybridtwin.outcomes import GLUCOSE
+from hybridtwin.units import plain
 from hybridtwin.worlds import used
 
 RESTS_ON_PRIOR = 0.9  # sd of the answer over sd of the prior's answer
@@ -68,16 +69,16 @@ def unseen(twin, worlds, which: int = 0) -> list[str]:
             found.append(f"the record holds no {name} to learn from")
         elif given and (max(given) > 1.5 * max(known) or min(given) < min(known) / 1.5):
             found.append(
-                f"{name} from {min(given):.3g} to {max(given):.3g} {field.unit}; "
-                f"the record holds {min(known):.3g} to {max(known):.3g}"
+                f"{name} from {plain(min(given), 6)} to {plain(max(given), 6)} {field.unit}; "
+                f"the record holds {plain(min(known), 6)} to {plain(max(known), 6)}"
             )
     for name, field in {**spec.signals, **spec.covariates}.items():
         low, high = _range(lived.inputs[name], lived)
         least, most = np.transpose([_range(w.inputs[name], w) for w in worlds])
         slack = 0.5 * max(abs(low), abs(high))
         if min(least) < low - slack or max(most) > high + slack:
-            given = f"{name} from {min(least):.3g} to {max(most):.3g} {field.unit}"
-            found.append(f"{given}; the record holds {low:.3g} to {high:.3g}")
+            given = f"{name} from {plain(min(least))} to {plain(max(most))} {field.unit}"
+            found.append(f"{given}; the record holds {plain(low)} to {plain(high)}")
     for path in dict.fromkeys(p for w in worlds for p in [*(o.path for o in w.overrides), *(s.state for s in w.sets)]):
         found.append(f"{path} is set, which no record has seen")
     for state in dict.fromkeys(e.state for w in worlds for e in w.edits):

@@ -33,7 +33,7 @@ from hybridtwin.policies import UNRECORDED
 from hybridtwin.records import Cohort, Person
 from hybridtwin.signals import Dose, Regimen
 from hybridtwin.twin import Twin
-from hybridtwin.units import factor
+from hybridtwin.units import factor, plain
 
 _SHARE = 0.2  # of the readings that a subset leaves out, as one block
 _NEEDED = 3.0  # units of log evidence by which readings must prefer the record to a placebo
@@ -318,7 +318,7 @@ def _control(a, b, outcome, changed) -> Check:
     worst = float(np.nanmax(np.abs(found.difference)))
     scale = max(float(np.nanmax(np.abs(found.b))), 1e-12)
     fine = worst <= 1e-6 * scale
-    reason = "nothing changes" if fine else f"the past changes by up to {worst:.3g} {found.unit}"
+    reason = "nothing changes" if fine else f"the past changes by up to {plain(worst)} {found.unit}"
     return Check("negative control", f"{name} when the window is over", 1, found.median, found.low, found.high,
                  "OK" if fine else "DO NOT USE", reason + ".")  # fmt: skip
 
@@ -350,7 +350,7 @@ def _stands(name, what, rows, row) -> Check:
     worst = rows[int(np.argmax(moved))]
     share = max(moved) / width
     level = "OK" if share <= 0.5 else "CAUTION" if share <= 1.0 else "DO NOT USE"
-    reason = f"the answer moves by at most {max(moved):.3g} {row.unit}, {share:.0%} of its interval."
+    reason = f"the answer moves by at most {plain(max(moved))} {row.unit}, {share:.0%} of its interval."
     return Check(name, what, len(rows), worst.median, worst.low, worst.high, level, reason)
 
 

@@ -18,6 +18,7 @@ from hybridtwin.finding import Finding
 from hybridtwin.fit import Judgment, Part, Verdict
 from hybridtwin.outcomes import Outcome, as_outcome, harm_of
 from hybridtwin.twin import Twin, simulate_worlds
+from hybridtwin.units import plain
 
 _SHARED = 100  # draws of each structure behind the shares, which need many worlds, where nobody says how many
 
@@ -181,7 +182,7 @@ def _judge(outcome, failed, values, beyond, still) -> Verdict:
 
 
 def _kept(twin, first, old, outcome) -> str:
-    moved = f": without all of them it moves by {old:.2g} {outcome.unit or ''}".rstrip() if old else ""
+    moved = f": without all of them it moves by {plain(old, 2)} {outcome.unit or ''}".rstrip() if old else ""
     return f"doses and signals before {twin.clock.label(first)} are kept as they were{moved}"
 
 

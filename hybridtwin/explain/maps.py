@@ -198,7 +198,7 @@ def _integrated(twin, outcome, players, base, parts) -> np.ndarray:
     points, weights = np.polynomial.legendre.leggauss(_POINTS)
     shares = [(0.5 * (1.0 + x) + k) / parts for k in range(parts) for x in points]
     along = [_slopes(twin, outcome, players, base, share) for share in shares]
-    return sum(0.5 * w / parts * g for w, g in zip(np.tile(weights, parts), along, strict=True))
+    return np.tensordot(0.5 / parts * np.tile(weights, parts), np.stack(along), axes=1)
 
 
 def _missed(integrated, total) -> float:

@@ -16,7 +16,7 @@ from hybridtwin import units
 from hybridtwin.clock import Clock
 from hybridtwin.outcomes import signed, word
 from hybridtwin.signals import Regimen, Signal
-from hybridtwin.units import time_factor
+from hybridtwin.units import plain, time_factor
 
 BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#8C5AA8", "#56B4E9"
 INK, GRAY, PALE = "#1b1f24", "#6b7280", "#d5d9de"
@@ -573,7 +573,7 @@ def contrast(effect):
             ax.plot([low, high], [height, height], color=color, linewidth=5, alpha=0.45, solid_capstyle="butt")
             told = label + ": median and 90 % interval"
             ax.plot(middle, height, "o", color=color, markersize=5, zorder=7, label=told)
-            said = signed if row.scale == "difference" else "{:.3g}".format
+            said = signed if row.scale == "difference" else plain
             text = f"{said(middle)} ({said(low)} to {said(high)})" if not row.event else said(middle)
             text = text.replace("-", "−")
             ax.text(middle, height + 0.25, text, color=color, ha="center", fontsize=7.5, zorder=6,
