@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hybridtwin.changes import Equation, Once, Stuck, Then
+from hybridtwin.clock import Clock
 from hybridtwin.dosing import Correct, Ratio, first_difference, new_regimen
 from hybridtwin.errors import DeclarationError, InterventionError, PastHorizon, UnknownTarget
 from hybridtwin.fields import check_range
@@ -34,25 +35,33 @@ class Do:
     stop: Any = None
 
     def __str__(self):
+        return self.told()
+
+    def told(self, clock: Clock | None = None) -> str:
+        """In words; with a clock, times that are bare numbers have its unit or date."""
+
+        def at(time):
+            return clock.label(float(time)) if clock is not None and isinstance(time, int | float | np.number) else str(time)
+
         def say(value):
             label = getattr(value, "label", None) or getattr(value, "__name__", None)
             if isinstance(value, Regimen):
-                return _doses_in_words(value)
+                return _doses_in_words(value, at)
             if label is None and isinstance(value, tuple) and len(value) == 2:
                 return f"{value[0]} {value[1]}"
             return _in_words(value) if label == "<lambda>" else label or str(value)
 
         window = "".join(
             [
-                f" from {self.start}" if self.start is not None else "",
-                f" until {self.stop}" if self.stop is not None else "",
+                f" from {at(self.start)}" if self.start is not None else "",
+                f" until {at(self.stop)}" if self.stop is not None else "",
             ]
         )
         return (", ".join(f"{name} = {say(value)}" for name, value in self.targets.items()) or "care") + window
 
 
-def _doses_in_words(regimen) -> str:
-    """Doses on one line: "160 mg at 0, 160 mg at 12"."""
+def _doses_in_words(regimen, at=str) -> str:
+    """Doses on one line: "160 mg at 0 h, 160 mg at 12 h"; `at`: a time in words."""
     def amount(row):
         return row["amount"] if row["amount"] == "?" else f"{row['amount']:g}"
 
@@ -61,7 +70,7 @@ def _doses_in_words(regimen) -> str:
         return f", {row['addl'] + 1} times every {row['ii']}" if row.get("addl") else ""
 
     more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
-    return ", ".join(f"{amount(row)} {row['unit']} at {row['time']}{again(row)}" for row in rows[:4]) + more or "none"
+    return ", ".join(f"{amount(row)} {row['unit']} at {at(row['time'])}{again(row)}" for row in rows[:4]) + more or "none"
 
 
 def _in_words(change) -> str:

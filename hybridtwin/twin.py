@@ -150,7 +150,7 @@ class Twin:
     @property
     def label(self) -> str:
         """The world this twin is in, in words."""
-        done = "; ".join(str(do) for do in self.dos) or ("as lived" if self.days[0].lived else "as planned")
+        done = "; ".join(do.told(self.clock) for do in self.dos) or ("as lived" if self.days[0].lived else "as planned")
         return done + (f"; respond: {'; '.join(map(str, self.rules))}" if self.rules else "")
 
     @functools.cached_property

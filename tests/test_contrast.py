@@ -208,3 +208,11 @@ def test_a_time_until_what_never_happens_says_so():
     c = contrast(more, lived, outcomes.time_until_above("C", high, "mg/L"))
     assert "never happens in this window in 0 % of the draws of" in c.text and "100 % of the draws of 'as lived'" in c.text
     assert contrast(more, lived, outcomes.time_until_above("C", 0.01, "mg/L", 12.0, 20.0)).notes == ()
+
+
+def test_a_world_is_named_with_the_units_of_its_times():
+    """Bare numbers of a clock are told as its reader would: a date where it has one, else a unit."""
+    dated, plain = drip_twin().do(iv=lambda b: 0.5 * b, start=8.0, stop=12.0), mesh_twin()
+    assert dated.label == "iv = times 0.5 from Tue 24 Mar 08:00 until Tue 24 Mar 12:00"
+    assert plain.do(iv=lambda b: 0.5 * b, start=3.0).label == "iv = times 0.5 from 3 h"
+    assert plain.do(iv=Regimen.bolus(60.0, "mg", at=[2, 4.5])).label == "iv = 60 mg at 2 h, 60 mg at 4.5 h"
