@@ -46,11 +46,14 @@ _NUMBERS = ("parameters", "constants")
 
 @dataclass(frozen=True)
 class Change:
-    """A function of the old input or parameter, with the words for it; `fits`: the kinds of target it can change."""
+    """A function of the old input or parameter, with the words for it; `fits`: the kinds of target it can change; `decides`: what
+    was lived has no say in it, as in a `Regimen`.
+    """
 
     label: str
     function: Callable[[Any], Any]
     fits: tuple[str, ...] = _COURSES
+    decides: bool = False
 
     def __call__(self, old):
         return self.function(old)
@@ -123,7 +126,7 @@ def _value(said: str, text: str) -> Change | Amount:
         k = float(found[1])
         return Change(f"{k:g} times as lived", lambda old: old * k, _COURSES + _NUMBERS)
     if said.lower() == "none":
-        return Change("none", lambda old: Regimen.none(old.unit) if isinstance(old, Regimen) else old * 0.0)
+        return Change("none", lambda old: Regimen.none(old.unit) if isinstance(old, Regimen) else old * 0.0, decides=True)
     if found := _BOLUS.match(said):
         return _given(found, "bolus", lambda amount, unit: Regimen.bolus(amount, unit, at=_moment(found[4])))
     if found := _INFUSION.match(said):
@@ -149,7 +152,7 @@ def _given(found, kind, made) -> Change:
         fresh = made(amount, unit or old.unit)
         return old + fresh if found[1] else fresh
 
-    return Change(words, change, ("doses",))
+    return Change(words, change, ("doses",), decides=not found[1])
 
 
 def suited(spec, asked: list[Asked]) -> list[tuple[Asked, Any]]:

@@ -412,7 +412,7 @@ def _enact_one(world, do, spec, clock, sensors, edges):
     for name, value in sorted(do.targets.items(), key=lambda item: isinstance(item[1], Ratio)):  # what it answers is known first
         if name in spec.doses:
             lived = inputs[name]
-            decided += [] if callable(value) else [(name, start, stop)]
+            decided += [] if callable(value) and not getattr(value, "decides", False) else [(name, start, stop)]
             value = value.of_day(inputs, spec, start, stop, world.start, clock) if isinstance(value, Ratio) else value
             inputs[name], fresh = new_regimen(name, spec, lived, value, (start, stop), (world.start, world.stop), clock)
             change = first_difference(lived, inputs[name])

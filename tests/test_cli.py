@@ -7,7 +7,8 @@ import sys
 import made
 import pytest
 
-from hybridtwin import cli, grammar
+from hybridtwin import cli, grammar, outcomes
+from hybridtwin.causal.contrast import contrast
 from hybridtwin.errors import (
     AmbiguousDose,
     DeclarationError,
@@ -57,6 +58,16 @@ def test_worlds_of_doses(text, expected):
     _, found = world(text)
     assert [t for t, _ in amounts(found.inputs["oral"])] == pytest.approx([t for t, _ in expected])
     assert [a for _, a in amounts(found.inputs["oral"])] == pytest.approx([a for _, a in expected])
+
+
+@pytest.mark.parametrize(("text", "kept"), [
+    ("oral=*0.5 @..10:00", ["oral 320 mg at Tue 24 Mar 16:00"]),
+    ("oral=*0.5 @..10:00, oral=bolus(320 mg at 16:00) @15:00..17:00", []),
+    ("oral=*0.5 @..10:00, oral=+bolus(10 mg at 20:00)", ["oral 320 mg at Tue 24 Mar 16:00"]),
+], ids=["left alone", "written down", "another one added"])
+def test_a_dose_that_a_world_of_text_writes_down_is_no_decision_that_was_kept(text, kept):
+    other = grammar.enact(made.twin(), grammar.world(text))
+    assert list(contrast(other, made.twin(), outcomes.auc("C")).kept) == kept
 
 
 def test_an_infusion_and_a_parameter():
