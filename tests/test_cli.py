@@ -225,6 +225,19 @@ def test_a_slip_in_a_world_is_told_before_the_work(table, capsys):
     assert "shift(-20 min)" in err and "verdict" not in out
 
 
+def test_a_slip_in_what_is_asked_is_told_before_the_work(table, capsys, monkeypatch):
+    monkeypatch.setattr("hybridtwin.inference.personalize.personalize", lambda *_, **__: pytest.fail("it was personalized first"))
+    assert cli.main(["compare", table, *KNOWN, "--do", "oral=*0.5", "--outcome", "auc(c)"]) == 1
+    assert "'c' is no output" in (err := capsys.readouterr().err) and "Did you mean 'C'" in err
+    offer = ["optimize", table, *KNOWN, "--dose", "oral: 160, 320 mg at 16:00 @15:00..17:00"]
+    assert cli.main([*offer, "--target", "auc(C) 80-160 mg*h/L", "--limit", "cmax(B) > 9 mg/L at most 5 %"]) == 1
+    assert "'B' is no output" in capsys.readouterr().err
+    assert cli.main([*offer, "--target", "auc 80-160"]) == 1
+    assert "within 400-600 mg*h/L" in capsys.readouterr().err, "the forms of a target, not those of an outcome"
+    one, other = (grammar.aim(f"auc(C) {between}80-160 mg*h/L") for between in ("", "within "))
+    assert (one.low, one.high, one.unit) == (other.low, other.high, other.unit)
+
+
 def test_interrupted_work_leaves_with_130(monkeypatch, capsys):
     def stopped(args):
         raise KeyboardInterrupt
