@@ -102,6 +102,7 @@ def test_none_feasible_is_said(lognormal):
     found = ht.optimize(lognormal, {"iv": GRID}, target=within(AUC, 400, 600), limits=limit, accept="nothing is feasible")
     assert found.lowest is None and not found.feasible.any() and not found.tied.any()
     assert "None of the 31 candidates meets every limit. Nearest to them:\n  1000 mg" in found.text
+    assert "\nAs lived: " in found.text, "what is without any of them stands beside it"
     assert found.plot() is not None and len(found.table) == 31
 
 

@@ -34,10 +34,12 @@ def _verdict(found):
 
 
 def _answer(found):
-    count = int(found.feasible.sum())
+    count, here = int(found.feasible.sum()), found.reference
+    without = (f"{here.label[:1].upper()}{here.label[1:]}: {_shares(found, here)}, {found.risk} "
+               f"{plain(found.risk.of(here.loss))}{_harm(found, here)}.")  # fmt: skip
     if found.limits and not count:
         none = f"None of the {len(found)} candidates meets every limit. Nearest to them:"
-        return [none, f"  {_line(found, nearest(found))}"]
+        return [none, f"  {_line(found, nearest(found))}", without]
     lines = [f"{count} of {len(found)} candidates meet{'s' if count == 1 else ''} every limit."] if found.limits else []
     lines.append(f"Lowest {found.risk}" + (" among them" if found.limits else "") + ":")
     lines += [f"  {_line(found, int(i))}" for i in found.order[:_SHOWN]]
@@ -47,11 +49,7 @@ def _answer(found):
         f"Regret of {found.options[lowest].label}: {plain(found.regret[lowest])} in expected loss, what whoever knew this body "
         "exactly and chose for it would save."
     )
-    here = found.reference
-    lines.append(
-        f"{here.label[:1].upper()}{here.label[1:]}: {_shares(found, here)}, "
-        f"{found.risk} {plain(found.risk.of(here.loss))}{_harm(found, here)}."
-    )
+    lines.append(without)
     prior = found.options[int(found.prior_order[0])].label
     same = prior == found.options[lowest].label
     lines.append(
