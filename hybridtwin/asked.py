@@ -91,7 +91,8 @@ class Outcome:
         first, last = clock.label(start), clock.label(stop)
         if clock.origin is not None and first.rsplit(" ", 1)[0] == last.rsplit(" ", 1)[0]:
             last = last.rsplit(" ", 1)[1]
-        return f"{first} to {last} ({(stop - start) * time_factor(clock.unit, 'h'):.3g} h)"
+        hours = (stop - start) * time_factor(clock.unit, "h")
+        return f"{first} to {last} ({f'{hours:.3g} h' if hours >= 1 else f'{60 * hours:.3g} min'})"
 
     def settled(self, trajectory) -> "Outcome":
         """The same outcome with its unit and the text of its window, as they are on this trajectory.

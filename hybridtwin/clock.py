@@ -221,7 +221,9 @@ class Clock:
         raise AmbiguousTime(f"{on} has no midnight in {self.tz}", remedy="Use timestamps with an offset")
 
     def label(self, t: float) -> str:
-        """Time `t` for a reader: "Tue 24 Mar 07:00", or "7.5 h" without an origin."""
+        """Time `t` for a reader: "Tue 24 Mar 07:00", or "7.5 h" without an origin; many seconds are minutes."""
+        if self.origin is None and self.unit == "s" and abs(t) >= 120.0:
+            return f"{t / 60.0:.6g} min"
         return f"{t:.6g} {self.unit}" if self.origin is None else self.when(t).strftime("%a %d %b %H:%M")
 
     def to(self, unit: str) -> "Clock":

@@ -47,6 +47,8 @@ class Do:
             label = getattr(value, "label", None) or getattr(value, "__name__", None)
             if isinstance(value, Regimen):
                 return _doses_in_words(value, at)
+            if isinstance(value, Signal):
+                return str(value).removeprefix("Signal: ")
             if label is None and isinstance(value, tuple) and len(value) == 2:
                 return f"{value[0]} {value[1]}"
             return _in_words(value) if label == "<lambda>" else label or str(value)

@@ -5,6 +5,7 @@ Every function returns a matplotlib figure of its own (nothing enters pyplot's g
 of what they hold, and colors are told apart by color-blind eyes (Okabe and Ito 2008).
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from datetime import timedelta
@@ -77,7 +78,7 @@ def clock_axis(axes, clock: Clock, start: float, stop: float) -> None:
     ax = axes[-1]
     ax.set_xlim(start, stop)
     if clock.origin is None:
-        ax.set_xlabel(f"time ({clock.unit})")
+        _elapsed(ax, clock.unit, start, stop)
         return
     hour = time_factor("h", clock.unit)
     span = (stop - start) / hour
@@ -100,6 +101,21 @@ def clock_axis(axes, clock: Clock, start: float, stop: float) -> None:
     for panel in axes:
         for t in clock.spanning(start, stop).midnights:
             panel.axvline(t, color=PALE, linewidth=0.8, zorder=0)
+
+
+def _elapsed(ax, unit: str, start: float, stop: float) -> None:
+    """Elapsed time; minutes or hours where a system counts many seconds."""
+    shown = unit
+    if unit == "s" and stop - start >= 600:
+        shown = "min" if stop - start < 6 * 3600 else "h"
+    from matplotlib.ticker import MaxNLocator
+
+    ax.set_xlabel(f"time ({shown})")
+    if shown != unit:
+        k = time_factor(shown, unit)
+        ticks = MaxNLocator(9).tick_values(start / k, stop / k)
+        ticks = [t for t in ticks if start / k - 1e-9 <= t <= stop / k + 1e-9]
+        ax.set_xticks([t * k for t in ticks], [f"{t:g}" for t in ticks])
 
 
 def axis_label(name: str, unit: str) -> str:
@@ -200,6 +216,15 @@ def _is_rate(unit: str) -> bool:
     """[IU]/h or mg/min: something that is infused."""
     parsed = dict(units.parse(unit).dims)
     return parsed.get("time") == -1 and any(parsed.get(d) == 1 for d in ("mass", "amount", "IU"))
+
+
+def _in_time_of(clock: Clock, given, own: Clock):
+    """What a record gives (its clock counts in minutes, say) on the clock of a twin, whose system may count in seconds."""
+    if own.unit == clock.unit:
+        return given
+    if isinstance(given, Signal | Regimen):
+        return dataclasses.replace(given, time=given.time or own.unit).resolve(own, clock.unit, given.unit)
+    return dataclasses.replace(given, time=np.asarray(given.time, float) * time_factor(own.unit, clock.unit))
 
 
 def _draw_input(ax, name, unit, given, clock, color, label=None, offset=0.0, line="-") -> None:
@@ -361,7 +386,7 @@ def fit(twin, predicted=None):
         _legend(ax)
     clock = twin.clock
     for ax, (name, (unit, given)) in zip(axes[len(predicted):], inputs.items()):
-        _draw_input(ax, name, unit, given, twin.record.clock, INK)
+        _draw_input(ax, name, unit, _in_time_of(clock, given, twin.record.clock), clock, INK)
     clock_axis(axes, clock, clock.start, clock.stop)
     return figure
 
