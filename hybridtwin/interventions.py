@@ -45,20 +45,14 @@ class Do:
 
         def say(value):
             label = getattr(value, "label", None) or getattr(value, "__name__", None)
-            if isinstance(value, Regimen):
-                return _doses_in_words(value, at)
-            if isinstance(value, Signal):
-                return str(value).removeprefix("Signal: ")
+            if isinstance(value, Regimen | Signal):
+                return _doses_in_words(value, at) if isinstance(value, Regimen) else str(value).removeprefix("Signal: ")
             if label is None and isinstance(value, tuple) and len(value) == 2:
                 return f"{value[0]} {value[1]}"
             return _in_words(value) if label == "<lambda>" else label or str(value)
 
-        window = "".join(
-            [
-                f" from {at(self.start)}" if self.start is not None else "",
-                f" until {at(self.stop)}" if self.stop is not None else "",
-            ]
-        )
+        ends = (("from", self.start), ("until", self.stop))
+        window = "".join(f" {word} {at(time)}" for word, time in ends if time is not None)
         return (", ".join(f"{name} = {say(value)}" for name, value in self.targets.items()) or "care") + window
 
 
