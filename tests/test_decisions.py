@@ -441,6 +441,10 @@ def test_effects_of_a_cohort(cohort):
     assert found.plot() is not None and "Harm beside it" in found.text
     with pytest.raises(NotIdentified):
         found.number_needed_to_treat()
+    n = min(r.draws for r in row.rows)
+    assert found.averages["p_better"][0] == 1.0 - max(0.01, 3.0 / n) and set(found.averages["draws"]) == {n}
+    alike = ht.contrast(cohort.do(iv=lambda d: (0.1 + 0.2) / 0.3 * d), cohort, outcomes.auc("C", 0.0, 300.0, better="lower"))
+    assert "no difference between the two, in anybody and any draw" in alike.text and alike.rows[0].p_better == 0.5
     with pytest.raises(UnrelatedTwins, match="same people"):
         ht.contrast({"p0": cohort["p0"]}, cohort, outcomes.cmax("C"))
 

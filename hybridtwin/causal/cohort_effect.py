@@ -88,6 +88,9 @@ class CohortRow:
     @property
     def text(self) -> str:
         """One sentence on the average, one on how people differ."""
+        same = 0.0 if self.scale == "difference" else 1.0
+        if np.all(np.isnan(self.effects) | (self.effects == same)):
+            return f"{self.outcome.label}: no difference between the two, in anybody and any draw."
         unit = f" {self.unit}" if self.unit not in ("", "1") else ""
         said, times = (signed, "") if self.scale == "difference" else (plain, "times ")
         low, middle, high = (said(x) for x in np.nanquantile(self.average, [0.05, 0.5, 0.95]))
