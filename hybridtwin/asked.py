@@ -28,7 +28,7 @@ from hybridtwin.measures import (
     Until,
     inside,
 )
-from hybridtwin.units import bracketed, convert, factor, parse, time_factor
+from hybridtwin.units import bracketed, convert, factor, parse, plain, time_factor
 
 _WORDS = {"G": "glucose", "G_isf": "interstitial glucose", "insulin": "plasma insulin"}
 _OF_GLUCOSE = RiskIndex | Indicator | Risk  # measures that only glucose has
@@ -91,7 +91,8 @@ class Outcome:
         first, last = clock.label(start), clock.label(stop)
         if clock.origin is not None and first.rsplit(" ", 1)[0] == last.rsplit(" ", 1)[0]:
             last = last.rsplit(" ", 1)[1]
-        return f"{first} to {last} ({(stop - start) * time_factor(clock.unit, 'h'):.3g} h)"
+        hours = (stop - start) * time_factor(clock.unit, "h")
+        return f"{first} to {last} ({f'{hours:.3g} h' if hours >= 1 else f'{60 * hours:.3g} min'})"
 
     def settled(self, trajectory) -> "Outcome":
         """The same outcome with its unit and the text of its window, as they are on this trajectory.
@@ -170,8 +171,8 @@ def word(name: str) -> str:
 
 def signed(x: float) -> str:
     """A difference to three digits with its sign; none on zero."""
-    text = f"{x:+.3g}"
-    return "0" if float(text) == 0 else text
+    text = plain(x)
+    return "0" if float(text) == 0 else text if x < 0 else f"+{text}"
 
 
 def as_outcome(thing) -> Outcome:

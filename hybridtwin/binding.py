@@ -23,6 +23,7 @@ from hybridtwin.clock import Clock
 from hybridtwin.errors import MissingColumn, MissingUnit, MissingValue, RecordError, UnitError, UnknownCompartment
 from hybridtwin.records import Note, Person, Readings, Series
 from hybridtwin.signals import Dose, Regimen, Signal
+from hybridtwin.units import plain
 
 _SUBSTANCE_OF = {"cgm": "glucose", "bg": "glucose", "smbg": "glucose", "cbg": "glucose", "g": "glucose",
                  "g_isf": "glucose", "scr": "creatinine"}
@@ -250,7 +251,7 @@ def _number_latent(person, inputs, fields, notes):
         out[name] = dataclasses.replace(inputs[name], doses=tuple(doses))
         if any(e.missing and e.input == name for e in latent):
             rows = [e for e in latent if e.missing and e.input == name]
-            text = f"{len(rows)} unknown amounts are inferred, around {rows[0].median:.3g} {fields[name].unit} at first"
+            text = f"{len(rows)} unknown amounts are inferred, around {plain(rows[0].median)} {fields[name].unit} at first"
             notes.append(Note("seen", text, column=name, remedy=f"Say better: missing={{{name!r}: (median, log_sd)}}"))
     return out, latent
 

@@ -305,8 +305,9 @@ def _do_compare(args) -> int:
 
     asked = [grammar.world(text) for text in args.do]  # a slip of the pen is told before minutes of work
     windows = [grammar.windowed(f"x @{args.window}")[1:]] if args.window else []
-    windows += [(each.start, each.stop) for each in map(grammar.outcome, args.outcome or ())]
-    lived = _twin(args, asked, windows)
+    named = [grammar.outcome(text) for text in args.outcome or ()]
+    windows += [(each.start, each.stop) for each in named]
+    lived = _twin(args, asked, windows, lambda spec: grammar.known_outputs(spec, named))
     from hybridtwin.causal.contrast import contrast
 
     _tell("\n" + repr(lived))
@@ -346,11 +347,16 @@ def _do_optimize(args) -> int:
             raise DeclarationError(f"which lived doses of {each.name} do these replace? Add a window, @07:00..10:00, or choose "
                                    'for the time to come with --until "24 h".')  # fmt: skip
     window = grammar.windowed(f"x @{args.window}")[1:] if args.window else (None, None)
-    for read, texts in ((grammar.aim, [args.target]), (grammar.chance, args.limit), (grammar.outcome, args.also)):
-        [read(text) for text in texts]  # a slip of the pen is told before minutes of work
+    named = [grammar.aim(args.target).outcome, *(grammar.chance(text).outcome for text in args.limit),
+             *(grammar.outcome(text) for text in args.also)]  # fmt: skip
     risk = Expected() if args.worst is None else CVaR(args.worst)
     windows = [] if args.until else [window, *((each.start, each.stop) for each in offers)]
-    lived = _twin(args, [] if args.until else worlds.values(), windows, lambda spec: grammar.known_doses(spec, offers, planned))
+
+    def check(spec):  # a slip of the pen is told before minutes of work
+        grammar.known_doses(spec, offers, planned)
+        grammar.known_outputs(spec, named)
+
+    lived = _twin(args, [] if args.until else worlds.values(), windows, check)
     _tell("\n" + repr(lived))
     if lived.verdict.headline == "DO NOT USE":
         _tell("\nDO NOT USE: no treatment is shown.")

@@ -230,9 +230,10 @@ class Clock:
         raise AmbiguousTime(f"{on} has no midnight in {self.tz}", remedy="Use timestamps with an offset")
 
     def label(self, t: float) -> str:
-        """Time `t` for a reader: "Tue 24 Mar 07:00", or "7.5 h" without an origin."""
-        plain = self.origin is None or not math.isfinite(t)
-        return f"{t:.6g} {self.unit}" if plain else self.when(t).strftime("%a %d %b %H:%M")
+        """Time `t` for a reader: "Tue 24 Mar 07:00", or "7.5 h" without an origin; many seconds are minutes."""
+        if self.origin is not None and math.isfinite(t):
+            return self.when(t).strftime("%a %d %b %H:%M")
+        return f"{t / 60.0:.6g} min" if self.unit == "s" and abs(t) >= 120.0 else f"{t:.6g} {self.unit}"
 
     def to(self, unit: str) -> "Clock":
         """The same clock counting in another unit; bare numbers of a question still count in the first."""

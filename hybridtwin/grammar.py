@@ -46,11 +46,14 @@ _NUMBERS = ("parameters", "constants")
 
 @dataclass(frozen=True)
 class Change:
-    """A function of the old input or parameter, with the words for it; `fits`: the kinds of target it can change."""
+    """A function of the old input or parameter, with the words for it; `fits`: the kinds of target it can change; `decides`: what
+    was lived has no say in it, as in a `Regimen`.
+    """
 
     label: str
     function: Callable[[Any], Any]
     fits: tuple[str, ...] = _COURSES
+    decides: bool = False
 
     def __call__(self, old):
         return self.function(old)
@@ -123,7 +126,7 @@ def _value(said: str, text: str) -> Change | Amount:
         k = float(found[1])
         return Change(f"{k:g} times as lived", lambda old: old * k, _COURSES + _NUMBERS)
     if said.lower() == "none":
-        return Change("none", lambda old: Regimen.none(old.unit) if isinstance(old, Regimen) else old * 0.0)
+        return Change("none", lambda old: Regimen.none(old.unit) if isinstance(old, Regimen) else old * 0.0, decides=True)
     if found := _BOLUS.match(said):
         return _given(found, "bolus", lambda amount, unit: Regimen.bolus(amount, unit, at=_moment(found[4])))
     if found := _INFUSION.match(said):
@@ -149,7 +152,7 @@ def _given(found, kind, made) -> Change:
         fresh = made(amount, unit or old.unit)
         return old + fresh if found[1] else fresh
 
-    return Change(words, change, ("doses",))
+    return Change(words, change, ("doses",), decides=not found[1])
 
 
 def suited(spec, asked: list[Asked]) -> list[tuple[Asked, Any]]:
@@ -298,7 +301,8 @@ _OFFER = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*:\s*(.+?)\s*$")
 _WORDS = re.compile(r"\s+(step|at|every|over|before|max|total)\s+")
 _SPREAD = re.compile(rf"^({_NUMBER})\s*\.\.\s*({_NUMBER})\s*(.*)$")
 _PER = re.compile(rf"^({_NUMBER})\s*(\S+)\s+per\s+(.+?)\s+of\s+([A-Za-z_][\w.]*)$")
-_WITHIN = re.compile(rf"^(.*\))\s*(?:within\s+({_NUMBER})\s*(?:-|to|\.\.)\s*({_NUMBER})|at (most|least)\s+({_NUMBER}))\s+(\S+)$")
+_BETWEEN = rf"(?:within\s+)?({_NUMBER})\s*(?:-|to|\.\.)\s*({_NUMBER})"
+_WITHIN = re.compile(rf"^(.*\))\s*(?:{_BETWEEN}|at (most|least)\s+({_NUMBER}))\s+(\S+)$")
 _LIMIT = re.compile(rf"^(?:P\()?\s*(\w+\(.*?\))\s*([<>])\s*({_NUMBER})\s+(\S+?)\s*\)?\s*(?:at most|<=)\s*({_NUMBER})\s*(%?)$")
 _OFFERS = ('Write "bolus: 2..8 [IU] step 0.5 at 07:00, 07:20 @07:00..10:00", "iv: 500, 750 mg at 22:00 every 8 h, 12 h max 1 g/h '
            'total 4 g/d", or "bolus: 1 [IU] per 6..12 g of meal step 1 before 0 min, 20 min"')  # fmt: skip
@@ -384,7 +388,12 @@ def aim(text: str, start=None, stop=None) -> Aim:
         low, high = (found[2], found[3]) if found[4] is None else (found[5], None) if found[4] == "least" else (None, found[5])
         low, high = (None if x is None else float(x) for x in (low, high))
         return outcomes.within(outcome(found[1], start, stop), low, high, found[6])
-    return as_aim(outcome(plain, start, stop))
+    try:
+        return as_aim(outcome(plain, start, stop))
+    except DeclarationError as error:
+        forms = 'Write "auc(C) within 400-600 mg*h/L", "peak(G) at most 180 mg/dL", "trough(C) at least 2 mg/L" or "mean(G)".'
+        told = str(error) if _CALL.match(plain) else f"cannot read the target {text!r}. {forms}"
+        raise DeclarationError(told) from None
 
 
 def chance(text: str, start=None, stop=None) -> Chance:
@@ -411,6 +420,15 @@ def candidates(twin, offers: list[Offer], worlds: Mapping[str, list[Asked]]) -> 
         made = offered(twin, start=offers[0].start, stop=offers[0].stop, **{each.name: each.grid for each in offers})
         found, numbers, left = dict(made), dict(made.numbers), made.left_out
     return Candidates(found | {text: enact(twin, asked) for text, asked in worlds.items()}, numbers, left)
+
+
+def known_outputs(spec, asked: list[Outcome]) -> None:
+    """Whether a system has what outcomes read. **Raises:** UnknownTarget."""
+    known = list(spec.outputs or spec.states)
+    for each in asked:
+        if each.name and each.name not in known:
+            hint = nearest(each.name, known, "Outputs")
+            raise UnknownTarget(f"{each.label}: {each.name!r} is no output of {spec.name}. {hint}")
 
 
 def known_doses(spec, offers: list[Offer], planned: list[Asked]) -> None:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hybridtwin.changes import Equation, Once, Stuck, Then
+from hybridtwin.clock import Clock
 from hybridtwin.dosing import Correct, Ratio, first_difference, new_regimen
 from hybridtwin.errors import DeclarationError, InterventionError, PastHorizon, UnknownTarget
 from hybridtwin.fields import check_range
@@ -34,21 +35,29 @@ class Do:
     stop: Any = None
 
     def __str__(self):
+        return self.told()
+
+    def told(self, clock: Clock | None = None) -> str:
+        """In words; with a clock, times that are bare numbers have its unit or date."""
+
+        def at(time):
+            return clock.label(float(time)) if clock is not None and isinstance(time, int | float | np.number) else str(time)
+
         def say(value):
             label = getattr(value, "label", None) or getattr(value, "__name__", None)
-            if isinstance(value, Regimen):
-                return _doses_in_words(value)
+            if isinstance(value, Regimen | Signal):
+                return _doses_in_words(value, at) if isinstance(value, Regimen) else str(value).removeprefix("Signal: ")
             if label is None and isinstance(value, tuple) and len(value) == 2:
                 return f"{value[0]} {value[1]}"
             return _in_words(value) if label == "<lambda>" else label or str(value)
 
-        window = f" from {self.start}" if self.start is not None else ""
-        window += f" until {self.stop}" if self.stop is not None else ""
+        ends = (("from", self.start), ("until", self.stop))
+        window = "".join(f" {word} {at(time)}" for word, time in ends if time is not None)
         return (", ".join(f"{name} = {say(value)}" for name, value in self.targets.items()) or "care") + window
 
 
-def _doses_in_words(regimen) -> str:
-    """Doses on one line: "160 mg at 0, 160 mg at 12"."""
+def _doses_in_words(regimen, at=str) -> str:
+    """Doses on one line: "160 mg at 0 h, 160 mg at 12 h"; `at`: a time in words."""
     def amount(row):
         return row["amount"] if row["amount"] == "?" else f"{row['amount']:g}"
 
@@ -57,7 +66,7 @@ def _doses_in_words(regimen) -> str:
         return f", {row['addl'] + 1} times every {row['ii']}" if row.get("addl") else ""
 
     more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
-    return ", ".join(f"{amount(row)} {row['unit']} at {row['time']}{again(row)}" for row in rows[:4]) + more or "none"
+    return ", ".join(f"{amount(row)} {row['unit']} at {at(row['time'])}{again(row)}" for row in rows[:4]) + more or "none"
 
 
 def _in_words(change) -> str:
@@ -399,7 +408,7 @@ def _enact_one(world, do, spec, clock, sensors, edges):
     for name, value in sorted(do.targets.items(), key=lambda item: isinstance(item[1], Ratio)):  # what it answers is known first
         if name in spec.doses:
             lived = inputs[name]
-            decided += [] if callable(value) else [(name, start, stop)]
+            decided += [] if callable(value) and not getattr(value, "decides", False) else [(name, start, stop)]
             value = value.of_day(inputs, spec, start, stop, world.start, clock) if isinstance(value, Ratio) else value
             inputs[name], fresh = new_regimen(name, spec, lived, value, (start, stop), (world.start, world.stop), clock)
             change = first_difference(lived, inputs[name])

@@ -9,6 +9,7 @@ from hybridtwin import units
 from hybridtwin.clock import Clock
 from hybridtwin.records import NOTE_KINDS, Cohort, Person, Series
 from hybridtwin.signals import Regimen
+from hybridtwin.units import plain
 
 _SHADES = " ▁▂▃▄▅▆▇█"
 _GAP = 3.0  # a gap is longer than this many median spacings
@@ -43,8 +44,8 @@ def coverage(person: Person, series: Series) -> str:
 
 def _span(clock: Clock) -> str:
     hours = clock.to("h")
-    long = f"{(hours.stop - hours.start) / 24:.3g} days" if hours.stop - hours.start > 48 \
-        else f"{hours.stop - hours.start:.3g} h"
+    long = f"{plain((hours.stop - hours.start) / 24)} days" if hours.stop - hours.start > 48 \
+        else f"{plain(hours.stop - hours.start)} h"
     where = f", {clock.tz}" if clock.tz else ""
     return f"{clock.label(clock.start)} to {clock.label(clock.stop)} ({long}{where})"
 
@@ -63,9 +64,9 @@ def _given(series: Series) -> bool:
 def _series_line(person: Person, name: str, series: Series) -> str:
     known = series.value[~series.missing]
     low, high = (known.min(), known.max()) if known.size else (np.nan, np.nan)
-    parts = [f"{len(series)} rows", f"{low:.4g} to {high:.4g} {series.unit}" if known.size else series.unit]
+    parts = [f"{len(series)} rows", f"{plain(low, 4)} to {plain(high, 4)} {series.unit}" if known.size else series.unit]
     if known.size and _given(series):
-        parts.append(f"total {known.sum():.4g}")
+        parts.append(f"total {plain(known.sum(), 4)}")
     below, above = int(np.sum(series.censored < 0)), int(np.sum(series.censored > 0))
     if below or above:
         parts.append(f"censored {below} low, {above} high")
@@ -76,7 +77,7 @@ def _series_line(person: Person, name: str, series: Series) -> str:
         if found:
             longest = max(found, key=lambda g: g[1] - g[0])
             k = person.clock.to("h").stop / person.clock.stop if person.clock.stop else 1.0
-            parts.append(f"{_plural(len(found), 'gap')}, longest {(longest[1] - longest[0]) * k:.3g} h "
+            parts.append(f"{_plural(len(found), 'gap')}, longest {plain((longest[1] - longest[0]) * k)} h "
                          f"from {person.clock.label(longest[0])}")
         parts.append(f"by day |{coverage(person, series)}|")
     return f"{name}: " + ", ".join(parts)
@@ -86,7 +87,7 @@ def _regimen_line(key, regimen: Regimen) -> str:
     name = key if isinstance(key, str) else "doses" if key == 0 else f"doses into compartment {key}"
     lost = sum(d.amount is None for d in regimen)
     n = sum(1 + d.addl for d in regimen)
-    return f"{name}: {_plural(n, 'dose')}, total {regimen.total:.4g} {regimen.unit}" + (
+    return f"{name}: {_plural(n, 'dose')}, total {plain(regimen.total, 4)} {regimen.unit}" + (
         f", {lost} of unknown amount" if lost else "")
 
 

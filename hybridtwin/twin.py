@@ -26,7 +26,7 @@ from hybridtwin.simulate.failures import Failures
 from hybridtwin.simulate.rules import joined, overflowed, told
 from hybridtwin.simulate.trajectory import Act, Trajectory
 from hybridtwin.twins import Twins as Twins
-from hybridtwin.units import factor, time_factor
+from hybridtwin.units import factor, plain, time_factor
 from hybridtwin.worlds import Day, dos_of, moments_of, none_before, solve, still_to_come
 
 DRAWS = 250  # draws of each structure that simulations use
@@ -150,7 +150,7 @@ class Twin:
     @property
     def label(self) -> str:
         """The world this twin is in, in words."""
-        done = "; ".join(str(do) for do in self.dos) or ("as lived" if self.days[0].lived else "as planned")
+        done = "; ".join(do.told(self.clock) for do in self.dos) or ("as lived" if self.days[0].lived else "as planned")
         return done + (f"; respond: {'; '.join(map(str, self.rules))}" if self.rules else "")
 
     @functools.cached_property
@@ -378,7 +378,7 @@ class Twin:
         z, moved = exact(fit.kernel, fit.peak, fit.problem.data, fit.strength)
         if moved > 1e-2:
             raise SolveError(
-                f"the mode of {self.id} still moves by {moved:.2g} prior standard deviations when the steps are halved. "
+                f"the mode of {self.id} still moves by {plain(moved, 2)} prior standard deviations when the steps are halved. "
                 "Bind with shorter steps (max_step), or fix extreme parameters."
             )
         with double():
@@ -480,8 +480,9 @@ class Twin:
             r for f in self.fits for r in f.table() if "." not in r["parameter"].split("@")[0] or r["sd_ratio"] < 0.8
         ][:14]:
             lines.append(
-                f"  {row['structure']:<12} {row['parameter']:<16} {row['q50']:.3g} ({row['q05']:.3g} to {row['q95']:.3g}) "
-                f"{row['unit']}, prior {row['prior_q50']:.3g} ({row['prior_q05']:.3g} to {row['prior_q95']:.3g})"
+                f"  {row['structure']:<12} {row['parameter']:<16} {plain(row['q50'])} "
+                f"({plain(row['q05'])} to {plain(row['q95'])}) "
+                f"{row['unit']}, prior {plain(row['prior_q50'])} ({plain(row['prior_q05'])} to {plain(row['prior_q95'])})"
             )
         return "\n".join(lines)
 

@@ -395,6 +395,14 @@ def convert(value, source, target, of: str | None = None):
     return value * factor(source, target, of)
 
 
+def plain(x: float, digits: int = 3) -> str:
+    """A number for a reader, to so many significant digits: no exponent between 1e-4 and 1e7, where one is misread ("1250", and
+    not "1.25e+03"), and none of the digits that it does not have.
+    """
+    text = f"{x:.{digits}g}"
+    return f"{float(text):.0f}" if "e+" in text and abs(x) < 1e7 else text
+
+
 def time_factor(source: str, target: str) -> float:
     """How many of one unit of time make the other: 60 from "h" to "min"."""
     if parse(source).dims != parse("s").dims:

@@ -7,7 +7,8 @@ import sys
 import made
 import pytest
 
-from hybridtwin import cli, grammar
+from hybridtwin import cli, grammar, outcomes
+from hybridtwin.causal.contrast import contrast
 from hybridtwin.errors import (
     AmbiguousDose,
     DeclarationError,
@@ -57,6 +58,16 @@ def test_worlds_of_doses(text, expected):
     _, found = world(text)
     assert [t for t, _ in amounts(found.inputs["oral"])] == pytest.approx([t for t, _ in expected])
     assert [a for _, a in amounts(found.inputs["oral"])] == pytest.approx([a for _, a in expected])
+
+
+@pytest.mark.parametrize(("text", "kept"), [
+    ("oral=*0.5 @..10:00", ["oral 320 mg at Tue 24 Mar 16:00"]),
+    ("oral=*0.5 @..10:00, oral=bolus(320 mg at 16:00) @15:00..17:00", []),
+    ("oral=*0.5 @..10:00, oral=+bolus(10 mg at 20:00)", ["oral 320 mg at Tue 24 Mar 16:00"]),
+], ids=["left alone", "written down", "another one added"])
+def test_a_dose_that_a_world_of_text_writes_down_is_no_decision_that_was_kept(text, kept):
+    other = grammar.enact(made.twin(), grammar.world(text))
+    assert list(contrast(other, made.twin(), outcomes.auc("C")).kept) == kept
 
 
 def test_an_infusion_and_a_parameter():
@@ -212,6 +223,19 @@ def test_a_slip_in_a_world_is_told_before_the_work(table, capsys):
     assert cli.main(["compare", table, *KNOWN, "--do", "oral=later"]) == 1
     out, err = capsys.readouterr()
     assert "shift(-20 min)" in err and "verdict" not in out
+
+
+def test_a_slip_in_what_is_asked_is_told_before_the_work(table, capsys, monkeypatch):
+    monkeypatch.setattr("hybridtwin.inference.personalize.personalize", lambda *_, **__: pytest.fail("it was personalized first"))
+    assert cli.main(["compare", table, *KNOWN, "--do", "oral=*0.5", "--outcome", "auc(c)"]) == 1
+    assert "'c' is no output" in (err := capsys.readouterr().err) and "Did you mean 'C'" in err
+    offer = ["optimize", table, *KNOWN, "--dose", "oral: 160, 320 mg at 16:00 @15:00..17:00"]
+    assert cli.main([*offer, "--target", "auc(C) 80-160 mg*h/L", "--limit", "cmax(B) > 9 mg/L at most 5 %"]) == 1
+    assert "'B' is no output" in capsys.readouterr().err
+    assert cli.main([*offer, "--target", "auc 80-160"]) == 1
+    assert "within 400-600 mg*h/L" in capsys.readouterr().err, "the forms of a target, not those of an outcome"
+    one, other = (grammar.aim(f"auc(C) {between}80-160 mg*h/L") for between in ("", "within "))
+    assert (one.low, one.high, one.unit) == (other.low, other.high, other.unit)
 
 
 def test_interrupted_work_leaves_with_130(monkeypatch, capsys):

@@ -170,3 +170,49 @@ def test_what_a_contrast_refuses():
         contrast(half(lived), lived, outcomes.cmax("C", 20.0, 30.0))
     with pytest.raises(DeclarationError):
         contrast(half(lived), lived, lambda t: t["C"].max(axis=1))
+
+
+def test_worlds_that_differ_by_rounding_are_equal_and_neither_is_better():
+    """(.1 + .2) / .3 is one and a bit: the doses are other numbers, and everything after them is that much off."""
+    lived = drip_twin()
+    asked = outcomes.auc("C", better="lower"), outcomes.time_above("C", 3.0, "mg/L"), outcomes.at("C", "20:00", better="lower")
+    c = contrast(lived.do(iv=lambda b: (0.1 + 0.2) / 0.3 * b), lived, *asked)
+    assert any(np.any(row.a != row.b) for row in c.rows), "the bits are other ones"
+    assert all(np.all(row.difference == 0) and row.p_better == 0.5 for row in c.rows)
+    assert "e-1" not in "".join(row.text for row in c.rows) and "no difference between the two" in c.text
+    assert list(c.table["p_better"]) == [0.5] * len(c.rows) and c.verdict.parts["informed"].level == "OK", c.text
+    ratio = contrast(lived.do(iv=lambda b: (0.1 + 0.2) / 0.3 * b), lived, asked[0], scale="ratio")[0]
+    assert np.all(ratio.effect == 1.0)
+
+
+def test_small_numbers_are_no_rounding():
+    """Of an outcome whose values are 1e-12 in its unit, half is half."""
+    own = outcomes.custom(lambda x: 1e-12 * x["C"][:, -1], label="in kt/L", unit="kt/L", better="lower")
+    row = contrast(half(drip_twin()), drip_twin(), own)[0]
+    assert np.all(row.difference < 0) and row.p_text == "P(lower) > 0.97"
+
+
+def test_a_table_tells_chances_no_finer_than_its_draws_can(effect):
+    n = len(effect[1].difference)
+    told = effect.table.loc[1]
+    assert effect[1].p_better == 1.0 and told["p_better"] == 1.0 - max(0.01, 3.0 / n) and told["draws"] == n
+    few = dataclasses.replace(effect[1], support=20.0)
+    assert few.draws == 20 and few.p_text == "P(lower) > 0.85", "draws that hang together are worth fewer"
+
+
+def test_a_time_until_what_never_happens_says_so():
+    """Three times the last dose passes a level that the lived day never reaches: no 24 hours earlier, but in one world only."""
+    lived, high = drip_twin(), 14.0
+    assert np.all(outcomes.cmax("C").of(lived.simulate()) < high)
+    more = lived.do(iv=lambda b: 6.0 * b, start="17:00")
+    c = contrast(more, lived, outcomes.time_until_above("C", high, "mg/L"))
+    assert "never happens in this window in 0 % of the draws of" in c.text and "100 % of the draws of 'as lived'" in c.text
+    assert contrast(more, lived, outcomes.time_until_above("C", 0.01, "mg/L", 12.0, 20.0)).notes == ()
+
+
+def test_a_world_is_named_with_the_units_of_its_times():
+    """Bare numbers of a clock are told as its reader would: a date where it has one, else a unit."""
+    dated, plain = drip_twin().do(iv=lambda b: 0.5 * b, start=8.0, stop=12.0), mesh_twin()
+    assert dated.label == "iv = times 0.5 from Tue 24 Mar 08:00 until Tue 24 Mar 12:00"
+    assert plain.do(iv=lambda b: 0.5 * b, start=3.0).label == "iv = times 0.5 from 3 h"
+    assert plain.do(iv=Regimen.bolus(60.0, "mg", at=[2, 4.5])).label == "iv = 60 mg at 2 h, 60 mg at 4.5 h"

@@ -397,7 +397,7 @@ def test_rules_watch_from_the_start_of_a_window():
     cared = drip_twin().do(start=12.5, respond=rule)
     plain, found = simulate_worlds([drip_twin(), cared])
     before = found.time < 12.5
-    assert np.all(found.acts[0].times[:, 0] == 12.5) and "care from 12.5" in cared.label
+    assert np.all(found.acts[0].times[:, 0] == 12.5) and "care from Tue 24 Mar 12:30" in cared.label
     assert np.array_equal(plain["C"][:, before], found["C"][:, before])
     assert np.all(found["C"][:, found.time > 12.5] > plain["C"][:, found.time > 12.5])
     with pytest.raises(InterventionError, match="Leave stop= out"):

@@ -11,6 +11,7 @@ import pytest
 from scipy.special import ndtr
 from small import CLOCK, DRIP, drip_person, drip_twin, mesh_person, mesh_twin, oral_person
 
+import hybridtwin as ht
 from hybridtwin import datasets, outcomes, sensors
 from hybridtwin.errors import DeclarationError, InterventionError, NotTrustworthy
 from hybridtwin.explain.distill import Formula, Tree, distill
@@ -595,3 +596,48 @@ def test_a_day_with_diabetes_is_explained_and_agrees_with_differences_of_worlds(
     drivers = dict(zip([p.label for p in why.shares.players], np.median(why.shares.draws, axis=1), strict=True))
     assert all(share > 0 for label, share in drivers.items() if label.startswith("meal") and abs(share) > 1.0)
     assert all(share < 0 for label, share in drivers.items() if label.startswith("bolus") and abs(share) > 1.0)
+
+
+class Late(ht.System):
+    """dA/dt = -k A, seen at once; a bolus comes after a lag and in part."""
+
+    time = "h"
+
+    class State(ht.State):
+        A: ht.Scalar = ht.state("mg")
+
+    class Input(ht.Input):
+        iv: ht.Scalar = ht.dose("mg", into="A")
+
+    k: ht.Scalar = ht.parameter(ht.typical(0.3, cv=0.2), "1/h")
+    lag: ht.Scalar = ht.parameter(ht.typical(0.5, cv=0.2), "h")
+    share: ht.Scalar = ht.parameter(ht.logitnormal(0.8, 0.2), "1")
+
+    def dosing(self, u):
+        return {"iv": ht.route(lag=self.lag, fraction=self.share)}
+
+    def rates(self, t, x, u):
+        return self.State(A=-self.k * x.A)
+
+    def outputs(self, x, u):
+        return {"A": ht.output(x.A, "mg")}
+
+
+def test_a_jump_at_a_time_of_each_draws_own_has_no_slope_and_says_so():
+    """The area to the end moves by -share D exp(-k (T - s - lag)) an hour of lag; from the curve at given times alone it would
+    seem to move by the whole dose more. What is read at a time, and all that does not move the jump, is told.
+    """
+    person = Person.of("late", time="h", start=0.0, stop=8.0, doses={"iv": Regimen.bolus(40.0, "mg", at=1.0)},
+                       readings={"A": ([2.5, 4.0, 6.0], [22.0, 14.0, 8.0], "mg")})  # fmt: skip
+    twin = personalize(Model(Late(), A=sensors.Gaussian("A", sd=1.0)), person, Laplace(draws=40, starts=1), key=0, progress=False)
+    k, lag, share = (twin.fits[0].values[n] for n in ("k", "lag", "share"))
+    area, late = sensitivity(twin, outcomes.auc("A")), sensitivity(twin, outcomes.auc("A", 3.0, 8.0))
+    assert area.left_out == ("lag", "time of iv at 1 h") and "lag, time of iv at 1 h would do is not told" in area.text
+    assert {s.label for s in area.slopes} == {"k", "share", "iv at 1 h"}
+    np.testing.assert_allclose(area["share"].draws, 40.0 * (1 - np.exp(-k * (7.0 - lag))) / k, rtol=1e-2)
+    assert late.left_out == (), "in this window nothing jumps"
+    moved = share * 40.0 * (np.exp(-k * (2.0 - lag)) - np.exp(-k * (7.0 - lag)))
+    np.testing.assert_allclose(late["lag"].draws, moved, rtol=1e-3)
+    value = sensitivity(twin, outcomes.at("A", 5.0))
+    np.testing.assert_allclose(value["lag"].draws, k * share * 40.0 * np.exp(-k * (4.0 - lag)), rtol=1e-4)
+    assert any("is not told" in note for note in explain(twin, outcomes.cmax("A")).notes)

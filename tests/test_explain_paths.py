@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from small import drip_twin
 
 import hybridtwin.system as ht
@@ -164,3 +165,40 @@ def test_randomized_arrays_are_others_of_the_same_size_and_nothing_else_changes(
 def test_where_nothing_is_learned_there_is_no_score():
     found = maps(drip_twin(), outcomes.auc("C"), inputs=["iv"], key=0)
     assert found.sanity == {} and "nothing to randomize" in found.text
+
+
+def test_a_flat_map_has_no_order_and_nothing_to_fit():
+    """Ties share their rank, a flat map has none, and rounding is no map."""
+    flat, steep = np.zeros((4, 3)), np.arange(4.0)[:, None] * np.ones(3)
+    assert np.isnan(mapping._rank_correlation(flat, steep)) and mapping._rank_correlation(steep, flat) == 0.0
+    assert mapping._rank_correlation(steep, -steep) == pytest.approx(-1.0)
+    tied = np.array([1.0, 1.0, 2.0, 3.0])[:, None]
+    assert mapping._rank_correlation(tied, steep) == pytest.approx(spearmanr([1.0, 1.0, 2.0, 3.0], [0, 1, 2, 3])[0])
+    masks = np.array([[a, b] for a in (False, True) for b in (False, True)])
+    assert np.isnan(mapping._surrogate(masks, 5.0 + 1e-15 * np.arange(4.0)[:, None], 5e-9)[1])
+
+
+@pytest.mark.heavy
+def test_a_network_with_kinks_meets_its_sum_and_a_constant_one_has_flat_maps(lit, monkeypatch):
+    """Eight points of the path miss the sum of a network of steep rectifiers; a constant network tells of no input."""
+    monkeypatch.setattr(mapping, "_RANDOMIZED", 1)
+    asked = {"windows": [3.0, 6.0], "inputs": ["light"], "baseline": {"light": 0.0}, "key": 0}
+    system = lit.fits[0].model.system
+    still = eqx.tree_at(lambda s: s.two.weight, system, jnp.zeros_like(system.two.weight))
+    constant = dataclasses.replace(lit, fits=tuple(mapping._with_system(f, still) for f in lit.fits))
+    found = maps(constant, outcomes.auc("y"), **asked)
+    assert all(np.isnan(score) for score in found.sanity.values()) and found.completeness == 0.0 and np.isnan(found.fit)
+    assert all(not np.any(v) for v in found.values.values()) and "it is flat" in found.text and "nan" not in found.text
+
+    with jax.enable_x64(True):
+        one = eqx.tree_at(lambda n: (n.weight, n.bias), system.one, (40.0 * system.one.weight, 20.0 * system.one.bias))
+    steep = eqx.tree_at(lambda s: s.one, system, one)
+    kinked = dataclasses.replace(lit, fits=tuple(mapping._with_system(f, steep) for f in lit.fits))
+    rough = mapping._integrated(dataclasses.replace(kinked, draws=20), outcomes.auc("y"), *_players(kinked, asked), 1)
+    found = maps(kinked, outcomes.auc("y"), **asked)
+    assert mapping._missed(rough, found.total) > 0.01 >= found.completeness
+
+
+def _players(twin, asked):
+    base = mapping.baselines(twin, asked["baseline"])
+    return mapping.players_of(twin, windows=asked["windows"], inputs=asked["inputs"], baseline=asked["baseline"]), base

@@ -7,6 +7,7 @@ import made
 import numpy as np
 import pytest
 
+import hybridtwin as ht
 from hybridtwin import plots
 from hybridtwin.clock import Clock
 from hybridtwin.datasets import virtual_adult
@@ -155,3 +156,44 @@ def test_every_result_has_a_picture_a_table_and_a_text(tmp_path):
     texts = rendered(twins.plot(), tmp_path)
     assert {"CL (L/h)", person.id, "second"} <= set(texts)
     assert set(twins.to_dataframe()["person"]) == {person.id, "second"}
+
+
+def test_inputs_of_a_record_stand_at_their_time_on_the_clock_of_the_system():
+    """A record in minutes of a system in seconds: what flows from minute 15 to 25 is drawn from 900 to 1500 s, in minutes."""
+
+    class Tank(ht.System):
+        """dA/dt = in - k A."""
+
+        time = "s"
+
+        class State(ht.State):
+            A: ht.Scalar = ht.state("mL")
+
+        class Input(ht.Input):
+            flow: ht.Scalar = ht.signal("mL/s", default=0.0)
+            shot: ht.Scalar = ht.dose("mL", into="A")
+
+        k: ht.Scalar = ht.parameter(ht.typical(0.002, cv=0.2), "1/s")
+
+        def rates(self, t, x, u):
+            return self.State(A=u.flow - self.k * x.A)
+
+        def outputs(self, x, u):
+            return {"A": ht.output(x.A, "mL")}
+
+    person = ht.Person.of("bed", time="min", start=0.0, stop=40.0, readings={"A": ([20.0, 30.0], [200.0, 220.0], "mL")},
+                          signals={"flow": ht.Signal.steps([0.0, 15.0, 25.0], [0.0, 50.0, 0.0], "mL/min")},
+                          doses={"shot": ht.Regimen.bolus(10.0, "mL", at=5.0)})  # fmt: skip
+    twin = ht.personalize(ht.Model(Tank(), A=ht.sensors.Gaussian("A", sd=20.0)), person, ht.Laplace(draws=20, starts=1), key=0,
+                          progress=False)  # fmt: skip
+    figure = plots.fit(twin)
+    drawn = {ax.get_ylabel().split(" ")[0]: ax for ax in figure.axes}
+    (steps,) = drawn["flow"].lines
+    high = np.asarray(steps.get_xdata())[np.asarray(steps.get_ydata()) > 0]
+    assert (high.min(), high.max()) == (900.0, 1500.0)
+    assert list(drawn["shot"].lines[0].get_xdata()) == [300.0]
+    last = figure.axes[-1]
+    ticks = [label.get_text() for label in last.get_xticklabels()]
+    assert last.get_xlabel() == "time (min)" and ticks[0] == "0" and ticks[-1] == "40" and last.get_xlim() == (0.0, 2400.0)
+    assert twin.do(k=0.001, start=600).label == "k = 0.001 from 10 min"
+    assert ht.outcomes.mean("A", 600, 1500).settled(twin.simulate()).label == "mean A, 10 min to 25 min (15 min)"

@@ -1,7 +1,9 @@
 """Is an effect identified, and does an answer survive attempts to refute it?"""
 
 import dataclasses
+import itertools
 
+import networkx as nx
 import numpy as np
 import pytest
 from small import CLOCK, DRIP, ORAL, drip_person, drip_twin, oral_person
@@ -34,6 +36,34 @@ def test_an_effect_is_identified_where_its_reasons_are_recorded(how, adjust):
         assert found.open_paths[0][0] == "iv[1]" and found.open_paths[0][-1] == "C[2]"
         assert ("illness" in found.text) == ("hidden" in how)
     assert found.estimand.estimands.get("backdoor") is not None or adjust is None, "DoWhy's own answer"
+
+
+def test_identification_agrees_with_every_subset_of_what_is_recorded():
+    """Random hidden reasons: identified if and only if some subset of the recorded nodes separates (M-bias among them)."""
+    rng = np.random.default_rng(0)
+    answers = []
+    for trial in range(8):
+        acts = {f"U{i}": [*rng.choice(["weight", "amount", "CL", "push"], 2, replace=False), *["iv"][: rng.integers(2)]]
+                for i in range(rng.integers(1, 4))}  # fmt: skip
+        if trial == 0:
+            acts = {"U0": ["iv", "weight"], "U1": ["weight", "amount"]}
+        found = identify(DRIP, "iv", "C", hidden=acts, decided_by=list(rng.choice(["push", "reading of C"], 1)))
+        over = found.graph.to_networkx()
+        behind = over.copy()
+        behind.remove_edges_from(list(over.out_edges("iv[1]")))
+        after = found.graph.descendants("iv[1]") | {"iv[1]"}
+        seen = [n for n, node in found.graph.nodes.items() if node.kind in ("input", "reading") and n not in after]
+        sets = (set(s) for k in range(len(seen) + 1) for s in itertools.combinations(seen, k))
+        assert found.identified == any(nx.is_d_separator(behind, {"iv[1]"}, {"C[2]"}, s) for s in sets), acts
+        answers.append(found.identified)
+    assert {True, False} == set(answers)
+
+
+def test_an_instrument_is_named_and_is_no_identification():
+    found = identify(Rota(), "iv", "C", hidden={"illness": ["iv", "A"]}, decided_by=["z"])
+    assert not found.identified and found.instruments == ("z[1]",) and "an instrument, which would" in found.text
+    found = identify(DRIP, "iv", "C", hidden={"illness": ["iv", "amount"], "rota": ["iv"]})
+    assert not found.identified and found.instruments == (), "a reason that nobody recorded is no instrument"
 
 
 def test_identification_refuses_what_is_no_question():
@@ -141,3 +171,92 @@ def test_what_cannot_be_refuted_is_said():
         refute(ahead.do(iv=Regimen.bolus(1.0, "mg", at=25.0)), ahead, ht.outcomes.mean("C"), key=1)
     with pytest.raises(DeclarationError, match="no dose of Drip"):
         refute(half(lived), lived, ht.outcomes.mean("C"), key=1, repeats=1, hidden=Hidden("push", (1.0,), "mg"))
+
+
+class Rota(ht.System):
+    """dA/dt = -k A: who is on duty (z) acts on nothing, but may decide what is given."""
+
+    time = "h"
+
+    class State(ht.State):
+        A: ht.Scalar = ht.state("mg")
+
+    class Input(ht.Input):
+        iv: ht.Scalar = ht.dose("mg", into="A")
+        z: ht.Scalar = ht.signal("1", "who is on duty", default=0.0)
+
+    k: ht.Scalar = ht.parameter(ht.typical(0.3, cv=0.2), "1/h")
+
+    def rates(self, t, x, u):
+        return self.State(A=-self.k * x.A)
+
+    def outputs(self, x, u):
+        return {"C": ht.output(x.A, "mg")}
+
+
+class Gain(ht.System):
+    """dZ/dt = -2 Z, dX/dt = 2 g Z - .7 X, seen: base + X. The gain g of a dose may be nothing."""
+
+    time = "h"
+
+    class State(ht.State):
+        X: ht.Scalar = ht.state("mg", positive=False)
+        Z: ht.Scalar = ht.state("mg")
+
+    class Input(ht.Input):
+        iv: ht.Scalar = ht.dose("mg", into="Z")
+
+    g: ht.Scalar = ht.parameter(ht.normal(0.0, 1.0), "1")
+    base: ht.Scalar = ht.parameter(ht.normal(5.0, 2.0), "mg")
+    fast: ht.Scalar = ht.constant(2.0, "1/h")
+    slow: ht.Scalar = ht.constant(0.7, "1/h")
+
+    def rates(self, t, x, u):
+        return self.State(Z=-self.fast * x.Z, X=self.g * self.fast * x.Z - self.slow * x.X)
+
+    def outputs(self, x, u):
+        return {"y": ht.output(x.X + self.base, "mg")}
+
+
+LOOKED = np.arange(0.5, 24.0, 1.0)
+GIVEN = ((3.0, 6.0), (9.0, 4.0), (15.0, 6.0), (20.0, 5.0))
+
+
+def rise(gain):
+    """What the doses add to each reading."""
+    late = [np.maximum(LOOKED - t, 0.0) for t, _ in GIVEN]
+    return gain * sum(a * 2.0 / 1.3 * (np.exp(-0.7 * d) - np.exp(-2.0 * d)) for d, (_, a) in zip(late, GIVEN, strict=True))
+
+
+def asked_of(extra, gain=1.0, sd=1.0, repeats=3):
+    noise = np.random.default_rng(0).standard_normal(len(LOOKED)) * sd
+    times, amounts = zip(*GIVEN, strict=True)
+    person = Person.of("ria", time="h", start=0.0, stop=24.0, doses={"iv": Regimen.bolus(list(amounts), "mg", at=list(times))},
+                       readings={"y": (LOOKED, 5.0 + rise(gain) + noise + extra, "mg")})  # fmt: skip
+    model = ht.Model(Gain(), y=ht.sensors.Gaussian("y", sd=sd))
+    twin = personalize(model, person, Laplace(draws=100, starts=1), key=0, progress=False)
+    found = refute(twin.do(iv=lambda d: 2.0 * d), twin, ht.outcomes.auc("y"), key=0, repeats=repeats, progress=False)
+    return {check.name: check for check in found.checks}
+
+
+@pytest.mark.heavy
+def test_each_check_passes_where_it_should_and_fails_where_it_should():
+    fine = asked_of(0.0)
+    assert {c.level for c in fine.values()} == {"OK"}
+    useless = asked_of(0.0, gain=0.0)["placebo treatment"]
+    assert useless.level == "CAUTION" and "as where it does next to nothing" in useless.reason, "readings did narrow it"
+    assert "the prior's" not in useless.reason
+    block = asked_of(9.0 * ((LOOKED > 15.0) & (LOOKED < 18.0)), gain=0.0, repeats=6)["subset"]
+    assert block.level == "DO NOT USE"
+    swing = asked_of(8.0 * np.sin(2.0 * np.pi * LOOKED / 18.0), sd=0.3, repeats=6)["random common cause"]
+    assert swing.level != "OK", swing.reason
+
+
+@pytest.mark.parametrize("outcome", [ht.outcomes.at("C", 24.0), ht.outcomes.cmax("C"), ht.outcomes.at("C", 20.0)],
+                         ids=["the last instant", "to the end", "before the end"])  # fmt: skip
+def test_what_is_given_at_the_last_instant_is_not_the_past(outcome):
+    """A value at the end of the day is read just after what is given there: that is no fault of the body."""
+    lived = drip_twin()
+    control = refute(half(lived), lived, outcome, key=1, repeats=1, progress=False).checks[0]
+    assert control.level == "OK" and ("not asked" in control.reason) == (control.trials == 0)
+    assert control.trials == (outcome.start == 20.0)

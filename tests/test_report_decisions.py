@@ -81,3 +81,19 @@ def test_a_track_record_stands_in_the_report(tmp_path):
 def test_what_is_no_finding_is_refused(tmp_path):
     with pytest.raises(DeclarationError, match="a Twin is nothing that a report shows"):
         made.twin().report(tmp_path / "x.html", [made.twin()])
+
+
+def test_the_first_box_is_no_greener_than_what_is_asked(text):
+    """Of a sound twin whose questions are in doubt the frame says doubt, and what was asked is not answered for the twin."""
+    box = text[text.index('<section id="verdict"'):]
+    box = box[: box.index("</section>")]
+    asked = [decision().verdict.headline, made.effect().verdict.headline]
+    assert "CAUTION" in asked and 'class="verdict caution"' in box and '<h2 class="level' in box
+    assert made.twin().verdict.parts["supported"].reasons or "told by each question below" in box
+
+
+def test_whether_a_candidate_meets_the_limits_stands_beside_its_name(text):
+    """A wide table is cut at its right, on paper and on small screens."""
+    heads = text[text.index("<th>Candidate"):]
+    assert heads.startswith("<th>Candidate</th><th class=n>Meets every limit</th>")
+    assert "<div class=small>lowest risk</div>" in text

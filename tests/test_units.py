@@ -10,7 +10,8 @@ import pytest
 
 from hybridtwin import units
 from hybridtwin.errors import MissingUnit, UnitError
-from hybridtwin.units import ONE, convert, factor, parse, plausible, time_factor
+from hybridtwin.outcomes import signed
+from hybridtwin.units import ONE, convert, factor, parse, plain, plausible, time_factor
 
 
 @pytest.mark.parametrize(
@@ -126,3 +127,16 @@ def test_pint_is_not_loaded_for_clinical_units():
     )
     root = str(Path(units.__file__).parents[1])
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": root})
+
+
+READ = {1250.0: "1250", -34567.0: "-34600", 0.01234: "0.0123", 999.9: "1000", 1e-6: "1e-06", 2.5e8: "2.5e+08", 0.0: "0"}
+
+
+@pytest.mark.parametrize(("x", "told"), [*READ.items(), (float("inf"), "inf")])
+def test_numbers_for_a_reader_have_no_exponent_where_one_is_misread(x, told):
+    assert plain(x) == told
+
+
+def test_a_dose_of_more_than_a_thousand_is_written_out():
+    assert signed(1250.0) == "+1250" and signed(-1250.0) == "-1250" and signed(-0.0) == "0" and plain(1234.0, 6) == "1234"
+    assert plain(15.8, 1) == "20"

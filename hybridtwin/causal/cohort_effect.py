@@ -20,6 +20,7 @@ from hybridtwin.finding import Finding
 from hybridtwin.fit import PARTS, Part, Verdict
 from hybridtwin.outcomes import Outcome, signed
 from hybridtwin.twin import Twin
+from hybridtwin.units import plain
 from hybridtwin.worlds import thinned
 
 _MOSTLY = 0.9  # share of people who must be OK for the cohort to be
@@ -73,6 +74,11 @@ class CohortRow:
         return grounds.better(self.average, self.outcome.better, 0.0 if self.scale == "difference" else 1.0)
 
     @property
+    def draws(self) -> float:
+        """How many independent draws stand behind a probability: of the person with the fewest."""
+        return min(row.draws for row in self.rows)
+
+    @property
     def share_better(self) -> np.ndarray:
         """(draws,) share of these people whose own effect is better in world a."""
         same = 0.0 if self.scale == "difference" else 1.0
@@ -82,17 +88,21 @@ class CohortRow:
     @property
     def text(self) -> str:
         """One sentence on the average, one on how people differ."""
+        same = 0.0 if self.scale == "difference" else 1.0
+        if np.all(np.isnan(self.effects) | (self.effects == same)):
+            return f"{self.outcome.label}: no difference between the two, in anybody and any draw."
         unit = f" {self.unit}" if self.unit not in ("", "1") else ""
-        said, times = (signed, "") if self.scale == "difference" else ("{:.3g}".format, "times ")
+        said, times = (signed, "") if self.scale == "difference" else (plain, "times ")
         low, middle, high = (said(x) for x in np.nanquantile(self.average, [0.05, 0.5, 0.95]))
         before = [said(x) for x in np.nanquantile(self.prior_average, [0.05, 0.5, 0.95])]
         spread, share = np.nanquantile(self.spread, [0.05, 0.5, 0.95]), np.nanquantile(self.share_better, [0.05, 0.5, 0.95])
-        word, chance = self.outcome.better or "lower", grounds.chance(self.p_better, len(self.average))
+        word, chance = self.outcome.better or "lower", grounds.chance(self.p_better, self.draws)
         chance = chance if chance[0] in "<>" else f"= {chance}"
         return (
             f"{self.outcome.label}: on average {times}{middle}{unit} (90 % credible interval {low} to {high}), "
-            f"P(average {word}) {chance}. Individual effects differ by a standard deviation of {spread[1]:.3g} "
-            f"({spread[0]:.3g} to {spread[2]:.3g}){' of the logarithm' if times else unit}; {word} in {100 * share[1]:.0f} % "
+            f"P(average {word}) {chance}. Individual effects differ by a standard deviation of {plain(spread[1])} "
+            f"({plain(spread[0])} to {plain(spread[2])}){' of the logarithm' if times else unit}; "
+            f"{word} in {100 * share[1]:.0f} % "
             f"({100 * share[0]:.0f} to {100 * share[2]:.0f} %) of people. "
             f"Prior alone: {times}{before[1]} ({before[0]} to {before[2]})."
         )
@@ -151,7 +161,8 @@ class CohortContrast(Finding, Mapping):
                                 ("prior_average", row.prior_average)):  # fmt: skip
                 low, middle, high = np.nanquantile(draws, [0.05, 0.5, 0.95])
                 numbers |= {name: middle, f"{name}_q05": low, f"{name}_q95": high}
-            found.append(words | numbers | {"p_better": row.p_better, "verdict": self.verdict.headline})
+            numbers |= {"p_better": grounds.bounded(row.p_better, row.draws), "draws": row.draws}
+            found.append(words | numbers | {"verdict": self.verdict.headline})
         frame = pd.DataFrame(found)
         if self.verdict.headline == "DO NOT USE":
             frame[[c for c in frame.columns if frame[c].dtype.kind == "f"]] = np.nan
@@ -197,12 +208,12 @@ class CohortContrast(Finding, Mapping):
 
 def _numbers(row: Row | None) -> dict[str, float]:
     """The numbers of one person's row; missing where there is none."""
-    names = ("a", "b", "effect", "q05", "q95", "p_better", "regret_a", "regret_b", "prior_effect", "sd_ratio")
+    names = ("a", "b", "effect", "q05", "q95", "p_better", "draws", "regret_a", "regret_b", "prior_effect", "sd_ratio")
     if row is None:
         return dict.fromkeys(names, np.nan)
     middle = np.nanmean if row.event else np.nanmedian
-    told = (middle(row.a), middle(row.b), middle(row.effect), row.low, row.high, row.p_better, *row.regret,
-            middle(row.prior_effect), row.sd_ratio)  # fmt: skip
+    told = (middle(row.a), middle(row.b), middle(row.effect), row.low, row.high, grounds.bounded(row.p_better, row.draws),
+            row.draws, *row.regret, middle(row.prior_effect), row.sd_ratio)  # fmt: skip
     return dict(zip(names, map(float, told), strict=True))
 
 

@@ -17,6 +17,7 @@ from hybridtwin.measures import Ever
 from hybridtwin.outcomes import Outcome, as_outcome, harm_of, signed
 from hybridtwin.simulate.trajectory import Trajectory
 from hybridtwin.twin import Twin, simulate_worlds
+from hybridtwin.units import plain
 
 if TYPE_CHECKING:
     from hybridtwin.causal.cohort_effect import CohortContrast
@@ -33,6 +34,7 @@ class Row:
     structure: np.ndarray
     harm: bool = False
     prior_ratio: np.ndarray | None = None  # where the effect is told as a ratio a / b
+    support: float = float("inf")  # how many independent draws these are worth, if fewer than there are
 
     @property
     def scale(self) -> str:
@@ -42,7 +44,7 @@ class Row:
     @property
     def effect(self) -> np.ndarray:
         """A - b, or a / b, draw by draw."""
-        return self.difference if self.prior_ratio is None else self.a / self.b
+        return self.difference if self.prior_ratio is None else np.where(self.difference == 0, 1.0, self.a / self.b)
 
     @property
     def prior_effect(self) -> np.ndarray:
@@ -56,8 +58,13 @@ class Row:
 
     @property
     def difference(self) -> np.ndarray:
-        """A - b, draw by draw."""
-        return self.a - self.b
+        """A - b, draw by draw; zero where only rounding lies between."""
+        return grounds.apart(self.a, self.b, 1.0 if self.outcome.unit == "%" else 0.0)
+
+    @property
+    def draws(self) -> float:
+        """How many independent draws stand behind a probability."""
+        return max(min(float(np.isfinite(self.difference).sum()), self.support), 1.0)
 
     @property
     def unit(self) -> str:
@@ -118,16 +125,10 @@ class Row:
     def p_text(self) -> str:
         """The probability for a reader, bounded by what the draws can support."""
         word = self.better or "lower"
-        if np.allclose(self.difference[np.isfinite(self.difference)], 0.0):
+        if not np.any(np.nan_to_num(self.difference)):
             return f"P({word}): no difference"
-        n = max(int(np.isfinite(self.difference).sum()), 1)
-        edge = max(0.01, 3.0 / n)
-        p = self.p_better
-        if p > 1 - edge:
-            return f"P({word}) > {1 - edge:.2f}"
-        if p < edge:
-            return f"P({word}) < {edge:.2f}"
-        return f"P({word}) = {p:.2f}"
+        told = grounds.chance(self.p_better, self.draws)
+        return f"P({word}) {told if told[0] in '<>' else f'= {told}'}"
 
     @property
     def sd_ratio(self) -> float:
@@ -146,7 +147,7 @@ class Row:
         """One sentence with unit, interval and probability."""
         kind = "modelled glucose" if "glucose" in self.outcome.label else f"modelled {self.outcome.name or 'outcome'}"
         unit = "" if self.unit in ("", "1") or self.scale == "ratio" else f" {self.unit}"
-        said = signed if self.scale == "difference" else "{:.3g}".format
+        said = signed if self.scale == "difference" else plain
         times = "" if self.scale == "difference" else "times "
         if self.event:
             return self._event_text(kind)
@@ -154,6 +155,8 @@ class Row:
             f"{self.outcome.label}: {times}{said(self.median)}{unit} (90 % credible interval {said(self.low)} to "
             f"{said(self.high)} of the {kind}), {self.p_text}."
         )
+        if not np.any(np.nan_to_num(self.difference)) and not np.any(np.nan_to_num(self.prior_difference)):
+            return f"{self.outcome.label}: no difference between the two, in any draw, before the record was seen neither."
         if self.same_as_prior:
             return f"{head} The prior alone says the same: this answer is not this person's data."
         low, middle, high = np.nanquantile(self.prior_effect, [0.05, 0.5, 0.95])
@@ -161,8 +164,7 @@ class Row:
 
     def _event_text(self, kind) -> str:
         """Chances of an event in both worlds: a difference of zeros and ones has no telling median."""
-        n = int(np.isfinite(self.difference).sum())
-        told = [grounds.chance(float(np.nanmean(x)), n) for x in (self.a, self.b)]
+        told = [grounds.chance(float(np.nanmean(x)), self.draws) for x in (self.a, self.b)]
         a, b = (p if p[0] in "<>" else f"= {p}" for p in told)
         prior = signed(float(np.nanmean(self.prior_difference)))
         change = signed(float(np.nanmean(self.difference)))
@@ -191,6 +193,7 @@ class Contrast(Finding):
     def table(self):
         """One row an outcome, as a data frame: both worlds, difference with interval, probability, the prior's answer.
 
+        `p_better` is no nearer to 0 or 1 than `draws`, the independent draws behind it, can support.
         Under DO NOT USE the numbers are missing, as in every output; the draws stay in `rows` for whoever mends the model.
         """
         import pandas as pd
@@ -205,7 +208,8 @@ class Contrast(Finding):
                 "difference": float(np.nanmean(r.difference)) if r.event else r.median,
                 "q05": r.low,
                 "q95": r.high,
-                "p_better": r.p_better,
+                "p_better": grounds.bounded(r.p_better, r.draws),
+                "draws": r.draws,
                 "regret_a": r.regret[0],
                 "regret_b": r.regret[1],
                 "prior_difference": prior[1],
@@ -302,11 +306,13 @@ def contrast(a, b, *outcomes, scale="difference"):
         if settled.label not in seen:
             seen.add(settled.label)
             asked.append((settled, harm))
-    rows = tuple(_row(o, harm, worlds, before, scale) for o, harm in asked)
+    support = grounds.effective(a)
+    rows = tuple(dataclasses.replace(_row(o, harm, worlds, before, scale), support=support) for o, harm in asked)
     pair = (a.world(), b.world())
     kept = grounds.kept(a, pair, [row.outcome for row in rows], worlds[0])
     verdict = a.verdict.join(_judge(a, b, rows, kept, worlds))
     lacking = grounds.lacking(a, [row.outcome for row in rows if not row.harm], worlds[0])
+    lacking += grounds.never([row.outcome for row in rows], worlds)
     notes = tuple(dict.fromkeys((*worlds[0].notes, *worlds[1].notes, *lacking)))
     return Contrast(
         a,
@@ -323,15 +329,18 @@ def contrast(a, b, *outcomes, scale="difference"):
 
 
 def _spread(values) -> float:
-    """Standard deviation of the answers there are, NaN where there is none."""
+    """Standard deviation of the answers there are, NaN where there is none, zero where they differ by no more than rounding."""
     there = values[np.isfinite(values)]
-    return float(np.std(there)) if there.size else float("nan")
+    if not there.size:
+        return float("nan")
+    spread = float(np.std(there))
+    return spread if spread > 1e-11 * float(np.max(np.abs(there))) else 0.0
 
 
 def _row(outcome, harm, worlds, before, scale) -> Row:
     """**Raises:** DeclarationError for a ratio of what is not above zero."""
     (a, b), (c, d) = ([outcome.of(world) for world in pair] for pair in (worlds, before))
-    row = Row(outcome, a, b, c - d, worlds[0].structure, harm)
+    row = Row(outcome, a, b, grounds.apart(c, d, 1.0 if outcome.unit == "%" else 0.0), worlds[0].structure, harm)
     if row.event and scale == "ratio" and not harm:
         raise DeclarationError(f"{outcome.label} is an event: it is told as its chance in both worlds. Leave scale= out.")
     if scale == "difference" or row.event:
@@ -345,7 +354,8 @@ def _row(outcome, harm, worlds, before, scale) -> Row:
             f"{outcome.label}: a ratio needs numbers above zero, and {bad} of the draws are not. Leave scale= out."
         )
     with np.errstate(divide="ignore", invalid="ignore"):
-        return dataclasses.replace(row, prior_ratio=np.where(d > 0, c / d, np.nan))
+        ratio = np.where(row.prior_difference == 0, 1.0, c / d)
+        return dataclasses.replace(row, prior_ratio=np.where(d > 0, ratio, np.nan))
 
 
 def _judge(a, b, rows, kept, worlds) -> Verdict:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from hybridtwin.causal import grounds
+from hybridtwin.units import plain
 
 _SHOWN = 5
 _SURE = ("With these draws", "Told apart:", "Regret", "Prior alone")  # how lines begin that tell how sure an answer is
@@ -33,24 +34,22 @@ def _verdict(found):
 
 
 def _answer(found):
-    count = int(found.feasible.sum())
+    count, here = int(found.feasible.sum()), found.reference
+    without = (f"{here.label[:1].upper()}{here.label[1:]}: {_shares(found, here)}, {found.risk} "
+               f"{plain(found.risk.of(here.loss))}{_harm(found, here)}.")  # fmt: skip
     if found.limits and not count:
         none = f"None of the {len(found)} candidates meets every limit. Nearest to them:"
-        return [none, f"  {_line(found, nearest(found))}"]
+        return [none, f"  {_line(found, nearest(found))}", without]
     lines = [f"{count} of {len(found)} candidates meet{'s' if count == 1 else ''} every limit."] if found.limits else []
     lines.append(f"Lowest {found.risk}" + (" among them" if found.limits else "") + ":")
     lines += [f"  {_line(found, int(i))}" for i in found.order[:_SHOWN]]
     lines += _distinct(found)
     lowest = int(found.order[0])
     lines.append(
-        f"Regret of {found.options[lowest].label}: {found.regret[lowest]:.3g} in expected loss, what whoever knew this body "
+        f"Regret of {found.options[lowest].label}: {plain(found.regret[lowest])} in expected loss, what whoever knew this body "
         "exactly and chose for it would save."
     )
-    here = found.reference
-    lines.append(
-        f"{here.label[:1].upper()}{here.label[1:]}: {_shares(found, here)}, "
-        f"{found.risk} {found.risk.of(here.loss):.3g}{_harm(found, here)}."
-    )
+    lines.append(without)
     prior = found.options[int(found.prior_order[0])].label
     same = prior == found.options[lowest].label
     lines.append(
@@ -70,7 +69,7 @@ def _distinct(found):
         second = int(found.order[1])
         gap = found.risks[second] - found.risks[lowest]
         names = f"{found.options[lowest].label} and the next, {found.options[second].label}"
-        return [f"Told apart: {names}, by {gap:.3g} in {found.risk}, more than 2 Monte Carlo errors of the paired difference."]
+        return [f"Told apart: {names}, by {plain(gap)} in {found.risk}, more than 2 Monte Carlo errors of the paired difference."]
     return []
 
 
@@ -154,7 +153,7 @@ def bounded(p: float, n: float) -> str:
 
 def percent(p: float) -> str:
     """An estimate in percent that has its bound beside it, two digits."""
-    return f"{100 * p:.0f} %" if 100 * p >= 9.95 else f"{100 * p:.2g} %"
+    return f"{100 * p:.0f} %" if 100 * p >= 9.95 else f"{plain(100 * p, 2)} %"
 
 
 def nearest(found) -> int:
@@ -164,7 +163,7 @@ def nearest(found) -> int:
 
 def _spread(values, unit) -> str:
     low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
-    return f"{middle:.3g}{f' {unit}' if unit not in (None, '1') else ''} (90 % {low:.3g} to {high:.3g})"
+    return f"{plain(middle)}{f' {unit}' if unit not in (None, '1') else ''} (90 % {plain(low)} to {plain(high)})"
 
 
 def _shares(found, option) -> str:
@@ -193,8 +192,8 @@ def _limits(found, i) -> str:
 
 def _line(found, i) -> str:
     option = found.options[i]
-    risk = f"{found.risk} {found.risks[i]:.3g} (Monte Carlo error {found.errors[i]:.1g})"
+    risk = f"{found.risk} {plain(found.risks[i])} (Monte Carlo error {plain(found.errors[i], 1)})"
     limits = f"; {_limits(found, i)}" if found.limits else ""
     unsure = "" if found.sure[i] or not found.feasible[i] else "; whether it meets every limit these draws cannot tell for sure"
-    acts = f"; rules act {option.acts:.2g} times on average" if option.world.rules else ""
+    acts = f"; rules act {plain(option.acts, 2)} times on average" if option.world.rules else ""
     return f"{option.label}: {_shares(found, option)}, {risk}{_harm(found, option)}{limits}{unsure}{acts}."

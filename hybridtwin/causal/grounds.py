@@ -1,9 +1,13 @@
 """What an answer rests on: decisions kept as lived, ways out of what was seen, assumptions, and how a probability may be told."""
 
+import dataclasses
+
 import numpy as np
 
 from hybridtwin.glycemia import cautions
+from hybridtwin.measures import Ever, Until
 from hybridtwin.outcomes import GLUCOSE
+from hybridtwin.units import plain
 from hybridtwin.worlds import used
 
 RESTS_ON_PRIOR = 0.9  # sd of the answer over sd of the prior's answer
@@ -65,16 +69,16 @@ def unseen(twin, worlds, which: int = 0) -> list[str]:
             found.append(f"the record holds no {name} to learn from")
         elif given and (max(given) > 1.5 * max(known) or min(given) < min(known) / 1.5):
             found.append(
-                f"{name} from {min(given):.3g} to {max(given):.3g} {field.unit}; "
-                f"the record holds {min(known):.3g} to {max(known):.3g}"
+                f"{name} from {plain(min(given), 6)} to {plain(max(given), 6)} {field.unit}; "
+                f"the record holds {plain(min(known), 6)} to {plain(max(known), 6)}"
             )
     for name, field in {**spec.signals, **spec.covariates}.items():
         low, high = _range(lived.inputs[name], lived)
         least, most = np.transpose([_range(w.inputs[name], w) for w in worlds])
         slack = 0.5 * max(abs(low), abs(high))
         if min(least) < low - slack or max(most) > high + slack:
-            given = f"{name} from {min(least):.3g} to {max(most):.3g} {field.unit}"
-            found.append(f"{given}; the record holds {low:.3g} to {high:.3g}")
+            given = f"{name} from {plain(min(least))} to {plain(max(most))} {field.unit}"
+            found.append(f"{given}; the record holds {plain(low)} to {plain(high)}")
     for path in dict.fromkeys(p for w in worlds for p in [*(o.path for o in w.overrides), *(s.state for s in w.sets)]):
         found.append(f"{path} is set, which no record has seen")
     for state in dict.fromkeys(e.state for w in worlds for e in w.edits):
@@ -117,6 +121,22 @@ def lacking(twin, outcomes, trajectory) -> list[str]:
     return cautions(outcomes, trajectory, twin.record, names)
 
 
+def never(outcomes, trajectories) -> list[str]:
+    """Of times until something happens: how often it does not, and what stands for it then."""
+    found = []
+    for outcome in outcomes:
+        m = outcome.measure
+        if not isinstance(m, Until):
+            continue
+        event = dataclasses.replace(outcome, measure=Ever(m.level, m.below, m.unit))
+        shares = [float(np.nanmean(event.of(t) == 0)) for t in trajectories]
+        if any(shares):
+            of = [f"in {100 * p:.0f} % of the draws of '{t.label}'" for p, t in zip(shares, trajectories, strict=True)]
+            told = " and ".join(of)
+            found.append(f"{outcome.label}: it never happens in this window {told}; the window's length stands for it there")
+    return found
+
+
 def assumptions(twin, error: float) -> tuple[str, ...]:
     """What every answer of a twin takes for granted; `error`: of the integration, relative to each output."""
     names = " and ".join(f.model.name for f in twin.fits)
@@ -155,12 +175,31 @@ def better(effect, way, same: float = 0.0) -> float:
     return float(np.mean(apart > 0) + 0.5 * np.mean(apart == 0)) if apart.size else float("nan")
 
 
+def apart(a, b, least: float = 0.0) -> np.ndarray:
+    """A - b, draw by draw, and zero where no more than rounding lies between (1e-11 of the largest value, which is at least
+    `least`): equal worlds that were summed in another order are equal, and neither is better.
+    """
+    size = max(float(np.max(np.abs(x[np.isfinite(x)]), initial=least)) for x in (a, b))
+    difference = a - b
+    return np.where(np.abs(difference) <= 1e-11 * size, 0.0, difference)
+
+
+def edge(n: float) -> float:
+    """How near to 0 or 1 a probability may be told from n draws: what none of them shows may be 3 in n (95 %)."""
+    return min(max(0.01, 3.0 / max(n, 1.0)), 0.5)
+
+
+def bounded(p: float, n: float) -> float:
+    """A probability for a table, no nearer to 0 or 1 than n draws can support."""
+    return float(np.clip(p, edge(n), 1.0 - edge(n)))
+
+
 def chance(p: float, n: float) -> str:
     """A probability for a reader, bounded by what n draws can support: "0.42", "> 0.99", "< 0.01"."""
     if not np.isfinite(p):
         return "unknown"
-    edge = max(0.01, 3.0 / max(n, 1.0))
-    return f"> {1 - edge:.2f}" if p > 1 - edge else f"< {edge:.2f}" if p < edge else f"{p:.2f}"
+    least = edge(n)
+    return f"> {1 - least:.2f}" if p > 1 - least else f"< {least:.2f}" if p < least else f"{p:.2f}"
 
 
 def upper(count: float, n: float, level: float = 0.95) -> float:

@@ -42,7 +42,7 @@ class Identification:
         if self.identified:
             given = ", ".join(self.adjust_for)
             return f"{what} is identified given {given}. A twin is personalized to what is recorded of these."
-        path = " - ".join(self.open_paths[0]) if self.open_paths else "through what is not recorded"
+        path = " - ".join(self.open_paths[0]) if self.open_paths else "a way through what is not recorded"
         open_ = f"{what} is NOT identified: {path} stays open whatever is recorded."
         nodes = [self.graph.nodes[n] for n in (self.open_paths[0] if self.open_paths else ())]
         if held := [node.of for node in nodes if node.kind == "policy"]:
@@ -50,7 +50,19 @@ class Identification:
                 f"{open_} A comparison of people mixes the treatment with its reason. The model holds that reason as the policy "
                 f"{held[0]!r}: a twin personalized with it answers by its mechanism, and rests on that policy being right."
             )
-        return f"{open_} A comparison then mixes the treatment with its reason, unless the model holds that reason."
+        told = f"{open_} A comparison then mixes the treatment with its reason, unless the model holds that reason."
+        if not self.instruments:
+            return told
+        names = " and ".join(self.instruments)
+        how = f"decides {self.treatment} and acts on {self.outcome} through nothing else"
+        return f"{told} {names} {how}: an instrument, which would identify it only where all answer in proportion and alike."
+
+    @property
+    def instruments(self) -> tuple[str, ...]:
+        """Recorded nodes that DoWhy finds to act on the outcome through the treatment alone."""
+        kinds = {n: node.kind for n, node in self.graph.nodes.items()}
+        found = self.estimand.get_instrumental_variables() or ()
+        return tuple(n for n in found if kinds[n] in ("input", "reading"))
 
     def __repr__(self):
         return self.text

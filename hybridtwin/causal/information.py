@@ -29,7 +29,7 @@ from hybridtwin.finding import Finding
 from hybridtwin.keys import as_key, folded
 from hybridtwin.sensors import AbstractSensor, Seen
 from hybridtwin.twin import simulate_worlds
-from hybridtwin.units import time_factor
+from hybridtwin.units import plain, time_factor
 from hybridtwin.worlds import Day, thinned, used
 
 _FEW = 15  # draws that must count under a typical reading
@@ -82,14 +82,14 @@ class NextReading(Finding):
         lines = [f"What further readings are worth to this decision ({found.aim}; {found.risk})."]
         lines.append(f"Verdict: {found.verdict.headline}{taken}.")
         here = "the lowest is" if found.order.size else "no candidate meets every limit, nearest is"
-        lines.append(f"Without one {here} {self.present}; full knowledge of the body saves {self.perfect:.3g} of loss.")
+        lines.append(f"Without one {here} {self.present}; full knowledge of the body saves {plain(self.perfect)} of loss.")
         for row in self.rows:
             unsure = " (not told from nothing)" if row.worth <= 2 * row.error else ""
             few = f"; only {row.count:.0f} draws count, take it as rough" if row.count < _FEW else ""
             keeps = grounds.chance(row.keeps, row.tries)
             keeps = f"; the present one still meets every limit with P {_equal(keeps)}" if found.limits else ""
             lines.append(
-                f"  {row.label}: worth {row.worth:.3g} (Monte Carlo error {row.error:.1g}){unsure}, changes that with "
+                f"  {row.label}: worth {plain(row.worth)} (Monte Carlo error {plain(row.error, 1)}){unsure}, changes that with "
                 f"P {_equal(row.changes_text)}{keeps}{few}."
             )
         lines.append("Worth is for this decision, this model and these candidates alone. Research use; not a medical device.")

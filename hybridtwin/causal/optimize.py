@@ -175,8 +175,9 @@ class Decision(Finding):
     def table(self):
         """One row a candidate, all of them: chances, target, risk with its Monte Carlo error, regret, harm, limits, prior.
 
-        p_below, p_in, p_above: of the target's range; `regret`: see `Decision.regret`; `meets`: "yes", "no", or "by the
-        estimate" where the draws leave room for no; `tied`: not told from the lowest. Units stand in `attrs["units"]`.
+        p_below, p_in, p_above: of the target's range, as counted in draws that are worth `draws` independent ones (no chance is
+        known nearer to 0 or 1 than three of these); `regret`: see `Decision.regret`; `meets`: "yes", "no", or "by the estimate"
+        where the draws leave room for no; `tied`: not told from the lowest. Units stand in `attrs["units"]`.
         """
         import pandas as pd
 
@@ -190,7 +191,7 @@ class Decision(Finding):
         below, inside, above = aim.shares(option.value)
         low, middle, high = np.quantile(option.value, [0.05, 0.5, 0.95])
         row: dict[str, Any] = {"candidate": option.label, **option.numbers}
-        row |= {"p_below": below, "p_in": inside, "p_above": above}
+        row |= {"p_below": below, "p_in": inside, "p_above": above, "draws": self.worth}
         row |= {"target": middle, "target_q05": low, "target_q95": high}
         row |= {"risk": self.risks[i], "risk_error": self.errors[i], "regret": self.regret[i]}
         for harm, values in zip(self.harms, option.harms, strict=True):

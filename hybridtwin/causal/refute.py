@@ -22,6 +22,7 @@ import numpy as np
 from hybridtwin.binding import substance
 from hybridtwin.causal.contrast import contrast
 from hybridtwin.causal.graph import acts_on
+from hybridtwin.causal.grounds import RESTS_ON_PRIOR
 from hybridtwin.errors import DeclarationError, InterventionError
 from hybridtwin.finding import Finding
 from hybridtwin.fit import Judgment, Part
@@ -32,7 +33,7 @@ from hybridtwin.policies import UNRECORDED
 from hybridtwin.records import Cohort, Person
 from hybridtwin.signals import Dose, Regimen
 from hybridtwin.twin import Twin
-from hybridtwin.units import factor
+from hybridtwin.units import factor, plain
 
 _SHARE = 0.2  # of the readings that a subset leaves out, as one block
 _NEEDED = 3.0  # units of log evidence by which readings must prefer the record to a placebo
@@ -299,20 +300,26 @@ def _with_hidden(twin, changed, hidden, amount) -> Person:
 
 
 def _control(a, b, outcome, changed) -> Check:
-    """The same kind of change after the window must change nothing inside it."""
+    """The same kind of change after the window must change nothing inside it. At the window's very end it may: what is read at an
+    instant is read just after what happens there, so the dose comes later, and where the day ends with the window, there is no
+    later.
+    """
     base = dataclasses.replace(b, dos=(), rules=())
     trajectory = base.simulate(at=[base.start, base.stop])
     stop = outcome.window(trajectory)[1] if outcome.name else base.stop
     name, spec = changed[0], a.fits[0].model.spec
+    if stop >= base.stop - 1e-9 * max(abs(base.stop), 1.0):
+        reason = "the window ends with the day, so nothing can come after it: not asked."
+        return Check("negative control", f"{name} when the window is over", 0, np.nan, np.nan, np.nan, "OK", reason)
     usual = [d.amount for d in _recorded(a, name) if d.amount] or [1.0]
-    extra = dataclasses.replace(Regimen.bolus(float(np.median(usual)), spec.doses[name].unit, at=min(stop, base.stop)),
-                                time=spec.time)  # fmt: skip
+    extra = Regimen.bolus(float(np.median(usual)), spec.doses[name].unit, at=0.5 * (stop + base.stop))
+    extra = dataclasses.replace(extra, time=spec.time)
     late = base.do(**{name: lambda given: given + extra})
     found = contrast(late, base, outcome)[0]
     worst = float(np.nanmax(np.abs(found.difference)))
     scale = max(float(np.nanmax(np.abs(found.b))), 1e-12)
     fine = worst <= 1e-6 * scale
-    reason = "nothing changes" if fine else f"the past changes by up to {worst:.3g} {found.unit}"
+    reason = "nothing changes" if fine else f"the past changes by up to {plain(worst)} {found.unit}"
     return Check("negative control", f"{name} when the window is over", 1, found.median, found.low, found.high,
                  "OK" if fine else "DO NOT USE", reason + ".")  # fmt: skip
 
@@ -327,8 +334,10 @@ def _placebo_check(twin, fits, lived, row, changed, decided) -> Check:
         names = ", ".join(given)
         told.append(f"the readings prefer {names} as recorded by {gain:.1f} units of log evidence to the best placebo.")
     elif given:
-        told.append(f"readings fit {', '.join(given)} at random times as well (difference {gain:.1f}): "
-                    "they do not say what it does, so the answer is the prior's.")  # fmt: skip
+        prior = row.sd_ratio > RESTS_ON_PRIOR
+        so = "they do not say what it does, so the answer is the prior's" if prior else (
+            "they do not tell it from what else goes on, as where it does next to nothing, or where the model fits badly")
+        told.append(f"readings fit {', '.join(given)} at random times as well (difference {gain:.1f}): {so}.")
     if never:
         told.append(f"no {' or '.join(never)} was recorded, of which to make a placebo: what it does is the prior's.")
     level = "OK" if fine and not never else "CAUTION"
@@ -342,7 +351,7 @@ def _stands(name, what, rows, row) -> Check:
     worst = rows[int(np.argmax(moved))]
     share = max(moved) / width
     level = "OK" if share <= 0.5 else "CAUTION" if share <= 1.0 else "DO NOT USE"
-    reason = f"the answer moves by at most {max(moved):.3g} {row.unit}, {share:.0%} of its interval."
+    reason = f"the answer moves by at most {plain(max(moved))} {row.unit}, {share:.0%} of its interval."
     return Check(name, what, len(rows), worst.median, worst.low, worst.high, level, reason)
 
 

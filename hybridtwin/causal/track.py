@@ -22,8 +22,9 @@ from hybridtwin.fit import Judgment, Part, Verdict
 from hybridtwin.inference.cuts import refits
 from hybridtwin.inference.methods import FOCEI, HMC, Auto
 from hybridtwin.keys import folded
+from hybridtwin.outcomes import signed
 from hybridtwin.twin import Twin, simulate_worlds
-from hybridtwin.units import time_factor
+from hybridtwin.units import plain, time_factor
 
 LEVEL, LOW, RED, FEW = 0.9, 0.8, 0.6, 3
 
@@ -162,8 +163,8 @@ class TrackRecord(Finding):
             prior = float(np.sqrt(np.average([event.prior_error**2 for event in own], weights=count)))
             bias = float(np.average([event.bias for event in own], weights=count))
             lines.append(
-                f"  {sensor}: error {error:.3g} {own[0].unit} (root mean square; {prior:.3g} of the prior alone), "
-                f"bias {bias:+.3g} {own[0].unit}."
+                f"  {sensor}: error {plain(error)} {own[0].unit} (root mean square; {plain(prior)} of the prior alone), "
+                f"bias {signed(bias)} {own[0].unit}."
             )
         if self.judged:
             error = f" (standard error {100 * self.coverage_error:.0f} %)" if len(self.judged) > 1 else ""

@@ -17,6 +17,7 @@ from hybridtwin.inference.readings import generator
 from hybridtwin.keys import as_key
 from hybridtwin.outcomes import Outcome, as_outcome
 from hybridtwin.twin import simulate_worlds
+from hybridtwin.units import plain
 from hybridtwin.worlds import thinned
 
 _WORLDS = 24  # worlds with other amounts
@@ -172,13 +173,13 @@ def _tree(into: Tree, units, x, y, unit):
         if t.children_left[node] < 0:
             inside = y[tree.apply(x) == node]
             low, high = np.quantile(inside, [0.05, 0.95])
-            lines.append(f"{pad}{t.value[node].item():.3g} {unit} (90 % of them {low:.3g} to {high:.3g}; "
+            lines.append(f"{pad}{plain(t.value[node].item())} {unit} (90 % of them {plain(low)} to {plain(high)}; "
                          f"{100 * len(inside) / len(y):.0f} % of the rows)")  # fmt: skip
             return
         name = names[t.feature[node]]
         used[name] = None
         for child, sign in ((t.children_left[node], "at most"), (t.children_right[node], "more than")):
-            lines.append(f"{pad}{name} {sign} {t.threshold[node]:.3g} {units[name]}:".replace(" 1:", ":"))
+            lines.append(f"{pad}{name} {sign} {plain(t.threshold[node])} {units[name]}:".replace(" 1:", ":"))
             walk(child, depth + 1)
 
     walk(0, 0)
@@ -204,16 +205,16 @@ def _formula(into: Formula, units, x, y, unit):
     center = model[1]
 
     def ref(i):
-        return f"{center[i]:.3g} {units[names[i]]}".removesuffix(" 1")
+        return f"{plain(center[i])} {units[names[i]]}".removesuffix(" 1")
 
     if logs:
         powers = [f" x ({names[i]} / {ref(i)})^{b:.2f}" for i, b in zip(chosen, model[3], strict=True)]
-        lines = [f"{np.exp(model[2]):.3g} {unit}" + "".join(powers)]
+        lines = [f"{plain(np.exp(model[2]))} {unit}" + "".join(powers)]
     else:
         sizes = model[3] * center[list(chosen)]
         signs = ["+" if b >= 0 else "-" for b in sizes]
-        terms = [f" {s} {abs(b):.3g} ({names[i]} / {ref(i)} - 1)" for i, b, s in zip(chosen, sizes, signs, strict=True)]
-        lines = [f"{model[2]:.3g}{''.join(terms)} {unit}"]
+        terms = [f" {s} {plain(abs(b))} ({names[i]} / {ref(i)} - 1)" for i, b, s in zip(chosen, sizes, signs, strict=True)]
+        lines = [f"{plain(model[2])}{''.join(terms)} {unit}"]
     return (lambda rows: _said(model, np.asarray(rows, float))), tuple(names[i] for i in chosen), lines
 
 

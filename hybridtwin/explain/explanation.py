@@ -18,6 +18,7 @@ from hybridtwin.finding import Finding
 from hybridtwin.fit import Judgment, Part, Verdict
 from hybridtwin.outcomes import Outcome, as_outcome, harm_of
 from hybridtwin.twin import Twin, simulate_worlds
+from hybridtwin.units import plain
 
 _SHARED = 100  # draws of each structure behind the shares, which need many worlds, where nobody says how many
 
@@ -156,7 +157,7 @@ def explain(
     verdict = twin.verdict.join(_judge(settled, course.failed, (value, prior), beyond, still))
     alike = support.similar(world, settled, course)
     kept = [_kept(world, first, old, settled)] if first > world.start + 1e-9 else []
-    notes = tuple(dict.fromkeys((*course.notes, *kept, *_doubts(readings))))
+    notes = tuple(dict.fromkeys((*course.notes, *kept, *([slopes.torn] if slopes.left_out else []), *_doubts(readings))))
     return Explanation(
         twin, settled, value, prior, slopes, tuple(harms), split, readings, stretches, alike, beyond, verdict, notes
     )  # fmt: skip
@@ -181,7 +182,7 @@ def _judge(outcome, failed, values, beyond, still) -> Verdict:
 
 
 def _kept(twin, first, old, outcome) -> str:
-    moved = f": without all of them it moves by {old:.2g} {outcome.unit or ''}".rstrip() if old else ""
+    moved = f": without all of them it moves by {plain(old, 2)} {outcome.unit or ''}".rstrip() if old else ""
     return f"doses and signals before {twin.clock.label(first)} are kept as they were{moved}"
 
 

@@ -38,6 +38,7 @@ from hybridtwin.outcomes import Outcome, as_outcome, signed
 from hybridtwin.simulate.run import TILE
 from hybridtwin.simulate.steppers import Repeated
 from hybridtwin.twin import simulate_worlds
+from hybridtwin.units import plain
 
 _ALONE = 0.97  # share of the curvature from which a reading rules alone, so that nothing is known without it
 _FEW = 10.0  # effective draws below which nothing is said
@@ -88,7 +89,7 @@ class Reading:
     @property
     def doubt(self) -> str:
         """Why the draws may not reach the posterior without it, in words."""
-        return f"k-hat {self.khat:.2g}" if self.effective >= _FEW else f"{self.effective:.0f} effective draws"
+        return f"k-hat {plain(self.khat, 2)}" if self.effective >= _FEW else f"{self.effective:.0f} effective draws"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -121,7 +122,7 @@ class Influence(Finding):
     def text(self) -> str:
         """The ten of most influence in a line each."""
         unit = f" {self.outcome.unit}" if self.outcome.unit not in (None, "", "1") else ""
-        lines = [f"What readings have to do with {self.outcome.label} (mean {self.mean:.4g}, sd {self.sd:.3g}{unit}):"]
+        lines = [f"What readings have to do with {self.outcome.label} (mean {plain(self.mean, 4)}, sd {plain(self.sd)}{unit}):"]
         for i in self.order[:10]:
             r = self.readings[i]
             told = f"{signed(r.shift)}{unit} by being there"

@@ -8,8 +8,9 @@ With x(a) = baseline + a (input - baseline), input by input and window by window
 
 Such maps are known to look convincing whatever a network has learned. So where a system has learned terms (arrays without a
 prior, such as a neural correction), every map is made again with these arrays randomized, and its *sanity* is the rank
-correlation of the two: a map that stays the same (near 1) says nothing of what was learned. Integrated gradients tell how far
-they miss their sum, surrogates how well they fit. A map describes how the outcome answers to inputs in the model; none is a
+correlation of the two: a map that stays the same (near 1) says nothing of what was learned. A flat map has no order to compare.
+Integrated gradients tell how far they miss their sum (the path is cut finer where that is more than a percent: a network of
+rectifiers has kinks), surrogates how well they fit. A map describes how the outcome answers to inputs in the model; none is a
 reason.
 
 Source: Sundararajan 2017, arXiv:1703.01365 (integrated gradients); Ribeiro 2016, doi:10.1145/2939672.2939778 (local surrogates);
@@ -39,7 +40,10 @@ from hybridtwin.outcomes import Outcome, as_outcome, signed
 from hybridtwin.system import Parametric
 
 NAMES = ("gradient", "integrated", "surrogate")
-_POINTS = 8  # of the path of integrated gradients (Gauss and Legendre)
+_POINTS = 8  # of the path of integrated gradients (Gauss and Legendre), in each of its parts
+_PARTS = (1, 2, 4)  # in how many the path is cut, until the sum is met
+_MET = 0.01  # how far integrated gradients may miss their sum before the path is cut finer
+_NOTHING = 1e-9  # of the outcome's size, below which a map shows rounding
 _MASKS = 256  # of a local surrogate where there are too many to take all
 _RANDOMIZED = 3  # sets of random arrays behind a sanity score
 _SAME = 0.9  # rank correlation from which a map is said not to depend on what was learned
@@ -50,8 +54,9 @@ _DRAWS = 40  # of each structure
 class Maps(Finding):
     """Maps of one outcome over players: `values[name]` (players, draws), in the outcome's unit.
 
-    `sanity[name]`: mean rank correlation with the map under randomized learned arrays ({} where nothing is learned);
-    `completeness`: how far the integrated gradients miss v(1) - v(0), relative to it; `fit`: R^2 of the surrogate.
+    `sanity[name]`: mean rank correlation with the map under randomized learned arrays ({} where nothing is learned, NaN of a
+    flat map); `completeness`: how far the integrated gradients miss v(1) - v(0), relative to it; `fit`: R^2 of the surrogate (NaN
+    where no input moves the outcome).
     """
 
     outcome: Outcome
@@ -80,11 +85,12 @@ class Maps(Finding):
         """The maps side by side, each under its own warning."""
         unit = f" {self.outcome.unit}" if self.outcome.unit not in (None, "", "1") else ""
         worth = {"gradient": "", "integrated": f", misses its sum by {100 * self.completeness:.2g} %",
-                 "surrogate": f", R^2 {self.fit:.3f}"}  # fmt: skip
+                 "surrogate": f", R^2 {self.fit:.3f}" if np.isfinite(self.fit) else ", nothing to fit"}  # fmt: skip
         lines = [f"How {self.outcome.label} answers to inputs in the model; no map is a reason."]
         for name in NAMES:
             score = self.sanity.get(name)
             check = "nothing is learned here, so there is nothing to randomize" if score is None else (
+                "it is flat, so there is no order to compare" if np.isnan(score) else
                 f"rank correlation with the map of randomized terms {score:.2f}"
                 + (": this map does not depend on what was learned" if score >= _SAME else ""))  # fmt: skip
             lines.append(f"  {name}{worth[name]} ({check}):")
@@ -158,8 +164,10 @@ def maps(twin, outcome: Outcome, *, windows=None, inputs: Sequence[str] | None =
     seed = generator(as_key(key), 61)
     masks = _masks(len(players), seed)
     values, total, fit = _all(twin, outcome, players, base, masks)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        missed = np.abs(values["integrated"].sum(axis=0) - total) / np.nanmax(np.abs(total))
+    for parts in _PARTS[1:]:
+        if _missed(values["integrated"], total) <= _MET:
+            break
+        values["integrated"] = _integrated(twin, outcome, players, base, parts)
     scores: dict[str, list[float]] = {}
     if any(learned(f.model.system) for f in twin.fits):
         for _ in range(_RANDOMIZED):
@@ -168,19 +176,35 @@ def maps(twin, outcome: Outcome, *, windows=None, inputs: Sequence[str] | None =
             for name in NAMES:
                 scores.setdefault(name, []).append(_rank_correlation(values[name], other[name]))
     sanity = {name: float(np.mean(found)) for name, found in scores.items()}
-    return Maps(settled(twin, outcome), tuple(players), values, sanity, float(np.nanmax(missed)), fit, total)
+    missed = _missed(values["integrated"], total)
+    return Maps(settled(twin, outcome), tuple(players), values, sanity, missed, fit, total)
 
 
 def _all(twin, outcome, players, base, masks):
     """(map -> (players, draws), v(1) - v(0), R^2 of the surrogate)."""
     gradient = _slopes(twin, outcome, players, base, 1.0)
-    points, weights = np.polynomial.legendre.leggauss(_POINTS)
-    along = [_slopes(twin, outcome, players, base, 0.5 * (1.0 + x)) for x in points]
-    integrated = sum(0.5 * w * g for w, g in zip(weights, along, strict=True))
+    integrated = _integrated(twin, outcome, players, base, _PARTS[0])
     ends = np.concatenate([np.ones((1, len(players)), bool), np.zeros((1, len(players)), bool), masks])
     worth = worth_of(twin, outcome, players, base)(ends)
-    surrogate, fit = _surrogate(masks, worth[2:])
-    return {"gradient": gradient, "integrated": integrated, "surrogate": surrogate}, worth[0] - worth[1], fit
+    least = _NOTHING * float(np.nanmax(np.abs(worth), initial=0.0))
+    surrogate, fit = _surrogate(masks, worth[2:], least)
+    found = {"gradient": gradient, "integrated": integrated, "surrogate": surrogate, "total": worth[0] - worth[1]}
+    found = {name: np.where(np.abs(value) <= least, 0.0, value) for name, value in found.items()}
+    return found, found.pop("total"), fit
+
+
+def _integrated(twin, outcome, players, base, parts) -> np.ndarray:
+    """Integrated gradients (players, draws), the path cut into equal parts."""
+    points, weights = np.polynomial.legendre.leggauss(_POINTS)
+    shares = [(0.5 * (1.0 + x) + k) / parts for k in range(parts) for x in points]
+    along = [_slopes(twin, outcome, players, base, share) for share in shares]
+    return np.tensordot(0.5 / parts * np.tile(weights, parts), np.stack(along), axes=1)
+
+
+def _missed(integrated, total) -> float:
+    """How far integrated gradients miss their sum in the worst draw, relative to the largest sum; 0 of nothing."""
+    missed, whole = np.abs(integrated.sum(axis=0) - total), float(np.nanmax(np.abs(total), initial=0.0))
+    return float(np.nanmax(missed, initial=0.0)) / whole if whole > 0 else 0.0
 
 
 def _slopes(twin, outcome, players, base, share) -> np.ndarray:
@@ -211,8 +235,10 @@ def _masks(n, rng) -> np.ndarray:
     return rng.random((_MASKS, n)) >= missing
 
 
-def _surrogate(masks, worth):
-    """Coefficients (players, draws) of a weighted ridge regression of worths (m, draws) on masks, and its R^2."""
+def _surrogate(masks, worth, least):
+    """Coefficients (players, draws) of a weighted ridge regression of worths (m, draws) on masks, and its R^2 over the draws that
+    masks move by more than `least` (NaN where there is none).
+    """
     gone = 1.0 - masks.mean(axis=1)
     weight = np.exp(-((gone / 0.5) ** 2))
     design = np.column_stack([np.ones(len(masks)), masks.astype(float)])
@@ -223,13 +249,22 @@ def _surrogate(masks, worth):
     found[:, solved] = np.linalg.solve(design.T @ heavy + ridge, heavy.T @ worth[:, solved])
     left = weight @ (worth - design @ found)[:, solved] ** 2
     whole = weight @ (worth - (weight @ worth) / weight.sum())[:, solved] ** 2
-    return found[1:], float(np.mean(1.0 - left / np.where(whole > 0, whole, np.inf))) if solved.any() else float("nan")
+    moved = whole > least**2 * weight.sum()
+    return found[1:], float(np.mean(1.0 - left[moved] / whole[moved])) if moved.any() else float("nan")
 
 
 def _rank_correlation(one, two) -> float:
-    """Spearman's correlation of two maps, of their medians over draws; 1 of maps of one player that agree in sign."""
+    """Spearman's correlation of two maps, of their medians over draws; 1 of maps of one player that agree in sign. NaN where the
+    first is flat; where only the second is, they have nothing in common.
+    """
+    from scipy.stats import rankdata
+
     a, b = np.nanmedian(one, axis=1), np.nanmedian(two, axis=1)
+    if not np.any(a):
+        return float("nan")
     if len(a) < 2:
         return float(np.sign(a[0]) == np.sign(b[0]))
-    ranks = [np.argsort(np.argsort(x)).astype(float) for x in (a, b)]
+    ranks = [rankdata(x) for x in (a, b)]
+    if np.ptp(ranks[0]) == 0 or np.ptp(ranks[1]) == 0:
+        return float("nan") if np.ptp(ranks[0]) == 0 else 0.0
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

@@ -27,6 +27,7 @@ from hybridtwin.finding import Finding
 from hybridtwin.fit import Verdict
 from hybridtwin.outcomes import Outcome, as_outcome, signed
 from hybridtwin.twin import simulate_worlds
+from hybridtwin.units import plain
 
 PARTS = ("total", "direct", "indirect", "alone")
 
@@ -74,7 +75,7 @@ class PathEffect(Finding):
         for part in PARTS:
             low, middle, high = np.nanquantile(self.draws[part], [0.05, 0.5, 0.95])
             lines.append(f"  {words[part]}: {signed(middle)} ({signed(low)} to {signed(high)}){unit}")
-        own = f"held to its own course, {held} moves the outcome by up to {self.error:.2g}{unit}"
+        own = f"held to its own course, {held} moves the outcome by up to {plain(self.error, 2)}{unit}"
         lines.append(f"  ({own}: less than that is nothing)")
         lines.append("Ways: " + ("; ".join(self.ways) if self.ways else f"none leads through {held}") + ".")
         lines.append(f"Rests on the structure of the model: {held} changed by other means is taken to act in the same way.")

@@ -18,7 +18,7 @@ from hybridtwin.measures import First
 from hybridtwin.signals import Signal
 from hybridtwin.simulate.trajectory import Trajectory
 from hybridtwin.twin import simulate_worlds
-from hybridtwin.units import factor
+from hybridtwin.units import factor, plain
 
 EXACT = 12  # players up to which every coalition is solved
 _FEW = 7  # players that nobody asked for: 128 worlds
@@ -208,7 +208,7 @@ def _alone(doses, spec, clock) -> list[Player]:
 def _doses_player(name, group, spec, clock, when, window) -> Player:
     unit, known = spec.doses[name].unit, [d.amount for d in group if d.amount is not None]
     amount = float(sum(known)) if len(known) == len(group) else float("nan")
-    much = f" {amount:.3g} {unit}" if np.isfinite(amount) else ""
+    much = f" {plain(amount)} {unit}" if np.isfinite(amount) else ""
     return Player(f"{name}{much} {when}", ((name, float(window[0]), float(window[1]), True),), amount, unit)
 
 

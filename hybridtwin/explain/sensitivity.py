@@ -67,11 +67,15 @@ class Slope:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Sensitivity(Finding):
-    """Derivatives of one outcome, the parameters first, then doses and signals in the order of the day."""
+    """Derivatives of one outcome, the parameters first, then doses and signals in the order of the day.
+
+    `left_out`: labels of what moves a jump of the curve that lies at another time in each draw; its derivative is not known.
+    """
 
     outcome: Outcome
     value: np.ndarray
     slopes: tuple[Slope, ...]
+    left_out: tuple[str, ...] = ()
 
     def __getitem__(self, name) -> Slope:
         """The slope of a parameter or input by its label or name, or by place."""
@@ -103,7 +107,15 @@ class Sensitivity(Finding):
     def text(self) -> str:
         """Every derivative in a line."""
         head = f"How {self.outcome.label} moves when something is a little more:"
-        return "\n".join([head, *("  " + s.text for s in self.slopes)])
+        return "\n".join([head, *("  " + s.text for s in self.slopes), *("  " + line for line in [self.torn] if line)])
+
+    @property
+    def torn(self) -> str:
+        """What is left out and why, in words; "" where nothing is."""
+        if not self.left_out:
+            return ""
+        what = f"what {', '.join(self.left_out)} would do is not told"
+        return f"{what}: the curve jumps with a dose whose time is each draw's own, and has no slope there"
 
 
 def sensitivity(
@@ -116,8 +128,11 @@ def sensitivity(
     structure (default those of the twin).
 
     The time of a dose is moved later; a value read at an instant is that just after. Under process noise times are left out.
-    A parameter that takes one value an occasion is moved in all of them. Doses after the end of the outcome's window are left
-    out: they have no say. **Raises:** DeclarationError for a bare function, InterventionError, PastHorizon.
+    Where the outcome reads the very state into which a bolus with a lag (or an uncertain time) goes, what moves that bolus in
+    time is left out (`left_out`), unless the outcome is a value at a time. A parameter that takes one value an occasion is moved
+    in all of them. Doses after the end of the outcome's window are left out: they have no say.
+
+    **Raises:** DeclarationError for a bare function, InterventionError, PastHorizon.
     """
     return sensitivities(twin, [outcome], inputs=inputs, since=since, draws=draws)[0]
 
@@ -129,6 +144,7 @@ def sensitivities(twin, outcomes: Sequence[Outcome], *, inputs=None, since=None,
     slopes: list[list[Slope]] = [[] for _ in outcomes]
     values: list[list[np.ndarray]] = [[] for _ in outcomes]
     shared: list[dict] = [{} for _ in outcomes]
+    torn: list[dict[str, None]] = [{} for _ in outcomes]
     spans = [reach(twin, o, since) for o in outcomes]
     within = min(a for a, _ in spans), max(b for _, b in spans)
     for which, fit in enumerate(twin.fits):
@@ -139,7 +155,9 @@ def sensitivities(twin, outcomes: Sequence[Outcome], *, inputs=None, since=None,
         for k, found in enumerate(derivatives(twin, which, outcomes, ways, draws or twin.draws_of(which))):
             values[k].append(found[0].outcome)
             for t in found:
-                if t.direction.kind == "parameter":
+                if t.torn:
+                    torn[k][t.direction.label] = None
+                elif t.direction.kind == "parameter":
                     slopes[k].append(_slope(t, known[k], name, *_drawn(fit, t)))
                 else:
                     shared[k].setdefault((t.direction.kind, t.direction.label), []).append(t)
@@ -147,7 +165,8 @@ def sensitivities(twin, outcomes: Sequence[Outcome], *, inputs=None, since=None,
         for same in parts.values():
             joined = Tangent(same[0].direction, *(np.concatenate([getattr(p, n) for p in same]) for n in ("outcome", "slope")))
             slopes[k].append(_slope(joined, known[k], "", same[0].direction.value, float("nan")))
-    return [Sensitivity(o, np.concatenate(v), tuple(found)) for o, v, found in zip(known, values, slopes, strict=True)]
+    rows = zip(known, values, slopes, torn, strict=True)
+    return [Sensitivity(o, np.concatenate(v), tuple(found), tuple(gone)) for o, v, found, gone in rows]
 
 
 def _drawn(fit, tangent):

@@ -25,6 +25,7 @@ from hybridtwin.inference.readings import generator
 from hybridtwin.keys import as_key
 from hybridtwin.outcomes import Outcome, as_outcome, signed
 from hybridtwin.twin import simulate_worlds
+from hybridtwin.units import plain
 
 _CHUNK = 64  # worlds of one call of the simulator, beside those that bring all nodes
 _TURNS = 32  # permutations drawn where there are too many players
@@ -81,7 +82,7 @@ class Shares(Finding):
         low, middle, high = (self._quantile(q) for q in (0.05, 0.5, 0.95))
         told = [f"{signed(m)} ({signed(a)} to {signed(b)}){unit}" for a, m, b in zip(low, middle, high, strict=True)]
         lines = [f"{self.players[i].label}: {told[i]}" for i in self.order]
-        known = "" if self.exact else f", sampled (standard error at most {np.max(self.error, initial=0.0):.2g}{unit})"
+        known = "" if self.exact else f", sampled (standard error at most {plain(np.max(self.error, initial=0.0), 2)}{unit})"
         return "\n".join([f"Shares in {self.outcome.label}{known}:", *("  " + line for line in lines)])
 
 
@@ -179,8 +180,8 @@ def shares(
         found = players_of(twin, windows=windows, inputs=inputs, baseline=baseline, within=within)
     if not found:
         raise InterventionError(
-            "explain: this day has no dose, and no signal that ever leaves its baseline. State another with baseline={...}, or "
-            "explain the parameters alone with shares=False."
+            "explain: this day has no dose, and no signal that ever leaves its baseline. State another with baseline={...}; "
+            "ht.explain tells of the parameters without shares."
         )
     draws_of, error, everything, nothing = shapley(worth_of(twin, outcome, found, base), len(found), key=key)
     solved = np.isfinite(everything - nothing)

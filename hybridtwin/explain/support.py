@@ -7,6 +7,7 @@ import numpy as np
 from hybridtwin.causal import grounds
 from hybridtwin.clock import span
 from hybridtwin.outcomes import Outcome
+from hybridtwin.units import plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Alike:
     @property
     def text(self) -> str:
         """One line."""
-        told = [f"{n} {a:.3g} against {b:.3g} {self.units[n]}".rstrip() for n, (a, b) in self.inputs.items()]
-        read = [f"{n} {v:.3g} {self.units[n]} on average" for n, v in self.readings.items()]
+        told = [f"{n} {plain(a)} against {plain(b)} {self.units[n]}".rstrip() for n, (a, b) in self.inputs.items()]
+        read = [f"{n} {plain(v)} {self.units[n]} on average" for n, v in self.readings.items()]
         return f"{self.label}: {', '.join(told) or 'no input'}" + (f"; read: {', '.join(read)}" if read else "")
 
 

@@ -5,6 +5,10 @@ amount, a time of a dose or a level of a signal is a direction of the mesh: its 
 of these as long as no two events change places, so the host lays the mesh at one and at two small steps and takes their
 difference, which is the derivative but for rounding. What is differentiated is the world just after the step, in which an event
 that falls together with others stands behind them: the derivative of a time is that of moving it later.
+
+**A jump that is each draw's own.** A bolus with a lag (or an uncertain time) jumps between two times at which the curve is read.
+Where the outcome reads the state that jumps, what moving it does to areas, peaks and times stands in no derivative of the curve
+at these times: such a derivative is not told (`Tangent.torn`).
 """
 
 import dataclasses
@@ -23,8 +27,10 @@ from hybridtwin.errors import InterventionError
 from hybridtwin.fit import Fit
 from hybridtwin.interventions import Course, Override, World
 from hybridtwin.kernel import Data
+from hybridtwin.measures import First, Last
 from hybridtwin.outcomes import Outcome
 from hybridtwin.simulate.run import solve_draws, tile
+from hybridtwin.simulate.solve import arrivals
 from hybridtwin.simulate.stiff import Rosenbrock
 from hybridtwin.simulate.trajectory import Trajectory
 
@@ -54,11 +60,15 @@ class Direction:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tangent:
-    """The outcome (draws,) and its derivative (draws,) along one direction, in the outcome's unit per the direction's."""
+    """The outcome (draws,) and its derivative (draws,) along one direction, in the outcome's unit per the direction's.
+
+    `torn`: it moves a jump of the curve that lies at another time in each draw, and is not known (NaN).
+    """
 
     direction: Direction
     outcome: np.ndarray
     slope: np.ndarray
+    torn: bool = False
 
 
 def _same(value):
@@ -210,6 +220,7 @@ def derivatives(
                 )
             parts.append(found)
         each, datas = _joined(day, kernel, lanes, directions, parts)
+        jumps = [_jumps(kernel, one, data) for one, data in zip(each, datas, strict=True)]
         program = _program(kernel, names, given)
         stable = functools.partial(_program, dataclasses.replace(kernel, stepper=Rosenbrock()), names, given)
         width = tile(len(fit.model.spec.states))
@@ -220,8 +231,48 @@ def derivatives(
         values = solved.values[w][:, : len(time)]
         curves = values[..., : len(names)], values[..., len(names) :]
         for outcome, row in zip(outcomes, found, strict=True):
-            row.append(_outcome(twin, fit, outcome, d, names, (time, late), curves))
+            row.append(_outcome(twin, fit, outcome, d, names, (time, late), curves, jumps[w]))
     return found
+
+
+def _jumps(kernel, lanes, data) -> list[tuple[str, np.ndarray]]:
+    """(dose, times of arrival (draws,)) of the boluses that arrive at a time of each draw's own, and arrive later along a
+    direction.
+    """
+    mesh = data["at"].mesh.moving
+    if not kernel.layout.moving or not len(mesh.time):
+        return []
+    parts = [({n: lane[n] for n in ("values", "overrides")}, data[way]) for way, lane in lanes.items()]
+    parts = jax.tree.map(jnp.asarray, parts)
+    real, rest = eqx.partition(parts[0], eqx.is_inexact_array)
+    along = jax.tree.map(lambda r, a: None if r is None else a, real, parts[1], is_leaf=lambda leaf: leaf is None)
+
+    def when(draw):
+        draw, own = eqx.combine(draw, rest)
+        extras = kernel.extras(draw["values"], own, draw["overrides"])
+        return arrivals(kernel.system_of(draw["values"]), kernel.layout, own.mesh, extras)[0]
+
+    def each(draw, by):
+        return jax.jvp(when, ((draw, real[1]),), ((by, along[1]),))
+
+    times, late = (np.asarray(x) for x in jax.vmap(each)(real[0], along[0]))
+    at_once = (mesh.duration == 0) & (mesh.rate == 0) & (mesh.modelled == 0) & (mesh.amount != 0)
+    routes = list(kernel.model.spec.routes)
+    return [(routes[mesh.route[m]], times[:, m]) for m in np.flatnonzero(at_once & np.any(late != 0, axis=0))]
+
+
+def _torn(spec, outcome, trajectory, jumps) -> bool:
+    """Does the curve that an outcome reads over its window jump there, in some draw, at one of these arrivals?"""
+    if isinstance(outcome.measure, First | Last):
+        return False  # a value at a time that stays
+    start, stop = outcome.window(trajectory) if outcome.name else (trajectory.time[0], trajectory.time[-1])
+    seen = [outcome.name] if outcome.name else list(spec.outputs)
+    for dose, times in jumps:
+        into = f"x.{spec.doses[dose].into}"
+        reads = any(f"x.{n}" == into or (into, f"y.{n}") in spec.edges for n in seen)
+        if reads and np.any((times >= start) & (times <= stop)):
+            return True
+    return False
 
 
 def _joined(day, kernel, lanes, directions, parts):
@@ -261,17 +312,19 @@ def _joined(day, kernel, lanes, directions, parts):
     return each, datas
 
 
-def _outcome(twin, fit, outcome, direction, names, clock, curves) -> Tangent:
+def _outcome(twin, fit, outcome, direction, names, clock, curves, jumps) -> Tangent:
     """The outcome's own derivative along that of the curves: a difference of the outcome alone, nothing is solved again."""
     (time, late), (values, slopes) = clock, curves
     units = {n: fit.model.unit_of(n) for n in names}
     failed = ~np.isfinite(values).all(axis=(1, 2))
 
-    def at(step):
-        moved = values + step * slopes
-        course = {n: moved[:, :, i] for i, n in enumerate(names)}
+    def moved(step):
+        course = {n: (values + step * slopes)[:, :, i] for i, n in enumerate(names)}
         structure = np.full(len(values), fit.model.name)
-        return outcome.of(Trajectory(time + step * late, course, units, twin.clock, structure, failed, 0.0))
+        return Trajectory(time + step * late, course, units, twin.clock, structure, failed, 0.0)
+
+    def at(step):
+        return outcome.of(moved(step))
 
     with np.errstate(invalid="ignore"):
         most = np.nanmax(np.abs(slopes), initial=0.0)
@@ -279,6 +332,8 @@ def _outcome(twin, fit, outcome, direction, names, clock, curves) -> Tangent:
     limits = [_ALONG * size / most] if most > 0 else []
     limits += [_ALONG * (time[-1] - time[0]) / np.max(np.abs(late))] if np.any(late) else []
     here = at(0.0)
+    if jumps and _torn(fit.model.spec, outcome, moved(0.0), jumps):
+        return Tangent(direction, here, np.full(len(values), np.nan), torn=True)
     if not limits:
         return Tangent(direction, here, np.where(failed, np.nan, 0.0))
     step = min(limits)

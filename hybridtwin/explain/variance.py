@@ -82,7 +82,7 @@ class Variance(Finding):
 
 
 def _percent(row) -> str:
-    middle, low, high = (100 * x for x in row)
+    middle, low, high = (100 * x if abs(x) >= 0.005 else 0.0 for x in row)  # no share of "-0 %"
     return f"{middle:.0f} % ({low:.0f} to {high:.0f})"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hybridtwin.outcomes import signed
+from hybridtwin.units import plain
 
 NOTICE = "Research use; not a medical device."
 _MOST = 5  # of each kind that the text names
@@ -67,8 +68,8 @@ def answer(found) -> str:
     """The outcome itself with its interval, and what the prior alone says."""
     low, middle, high = np.nanquantile(found.value, [0.05, 0.5, 0.95])
     start, between, stop = np.nanquantile(found.prior_value, [0.05, 0.5, 0.95])
-    return (f"It is {middle:.3g}{_unit(found)} (90 % credible interval {low:.3g} to {high:.3g} of the modelled value). "
-            f"Prior alone: {between:.3g} ({start:.3g} to {stop:.3g}).")  # fmt: skip
+    return (f"It is {plain(middle)}{_unit(found)} (90 % credible interval {plain(low)} to {plain(high)} of the modelled value). "
+            f"Prior alone: {plain(between)} ({plain(start)} to {plain(stop)}).")  # fmt: skip
 
 
 def _interval(low, middle, high) -> str:
@@ -97,9 +98,10 @@ def drivers(found) -> list[str]:
     units = found.twin.fits[0].model.spec.signals
     parts = [part for p in s.players for part in p.parts]
     playing = {part[0] for part in parts}
-    held = [f"{n} at {v:.3g} {units[n].unit}" for n, v in s.baseline.items() if n in playing]
+    held = [f"{n} at {plain(v)} {units[n].unit}" for n, v in s.baseline.items() if n in playing]
     without = " and ".join(["no such dose", *held] if any(part[3] for part in parts) else held)
-    told.append(f"with {without} it would be {middle:.3g} ({low:.3g} to {high:.3g}){unit}; the shares add up to the difference")
+    left = f"{plain(middle)} ({plain(low)} to {plain(high)}){unit}"
+    told.append(f"with {without} it would be {left}; the shares add up to the difference")
     return told
 
 
@@ -119,7 +121,8 @@ def body(found) -> list[str]:
         of = f" of {s.structure}" if s.structure else ""
         unit = f" {s.value_unit}" if s.value_unit not in ("", "1") else ""
         fixed = ", not inferred" if not s.spread else ""
-        what = f"{doc} ({s.label}{of}, {s.value:.3g}{unit}{fixed})" if doc else f"{s.label}{of} ({s.value:.3g}{unit}{fixed})"
+        value = f"{plain(s.value)}{unit}{fixed}"
+        what = f"{doc} ({s.label}{of}, {value})" if doc else f"{s.label}{of} ({value})"
         told.append(f"{what}: a tenth more goes with {_interval(low, middle, high)}{_unit(found)}")
     return told
 
@@ -142,7 +145,7 @@ def changes(found) -> list[str]:
             continue
         low, middle, high = (s.quantile(q) * by for q in (0.05, 0.5, 0.95))
         what = s.label.removeprefix("time of ")
-        amount = f" ({s.value:.3g} {s.value_unit})" if s.kind != "time" else ""
+        amount = f" ({plain(s.value)} {s.value_unit})" if s.kind != "time" else ""
         line = f"{what}{amount}, {word}: {_interval(low, middle, high)}{_unit(found)}"
         for harm in found.harms:
             beside = next((h for h in harm.slopes if (h.kind, h.label) == (s.kind, s.label)), None)
@@ -167,7 +170,7 @@ def readings(found) -> list[str]:
             r = part.readings[i]
             if part is found.stretches and r.count == 1:
                 continue  # told as a reading
-            many = f" ({r.count} readings)" if r.count > 1 else f" ({r.value:.3g} {r.unit})"
+            many = f" ({r.count} readings)" if r.count > 1 else f" ({plain(r.value)} {r.unit})"
             if r.trusted:
                 told.append(f"{r.label}{many} move{'s' * (r.count == 1)} it by {signed(r.shift)}{unit} by being there")
             else:

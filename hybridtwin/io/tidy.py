@@ -80,7 +80,7 @@ def _times(table: Table, at, person, tz, unit) -> tuple[list[str], list[float], 
     if is_number(cells[at[0]], table.comma):
         if unit is None:
             raise MissingUnit(f"person {person!r}, column {used[-1]!r}: the times are numbers, but of what unit? "
-                              'Say time="min" or time="h".')
+                              'Say time="min" or time="h" (on the command line --time h).')
         clock = Clock(unit=unit)
         times = [needed(cells[k], table.comma, person=person, row=table.rows[k], column=used[-1]) for k in at]
     else:

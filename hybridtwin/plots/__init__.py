@@ -5,9 +5,9 @@ Every function returns a matplotlib figure of its own (nothing enters pyplot's g
 of what they hold, and colors are told apart by color-blind eyes (Okabe and Ito 2008).
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,13 @@ import numpy as np
 from hybridtwin import units
 from hybridtwin.clock import Clock
 from hybridtwin.outcomes import signed, word
+from hybridtwin.plots.axes import PALE as PALE
+from hybridtwin.plots.axes import clock_axis as clock_axis
 from hybridtwin.signals import Regimen, Signal
-from hybridtwin.units import time_factor
+from hybridtwin.units import plain, time_factor
 
 BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#8C5AA8", "#56B4E9"
-INK, GRAY, PALE = "#1b1f24", "#6b7280", "#d5d9de"
+INK, GRAY = "#1b1f24", "#6b7280"
 _STRUCTURES = (GREEN, PURPLE, "#A6761D", SKY)
 _COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY)
 _TARGET = (70.0, 180.0)  # mg/dL, consensus target range of glucose
@@ -70,36 +72,6 @@ def panels(heights: Sequence[float], width: float = 9.0, inch: float = 0.72):
     axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     figure.align_ylabels(axes)
     return figure, list(axes)
-
-
-def clock_axis(axes, clock: Clock, start: float, stop: float) -> None:
-    """Local clock times below the last panel, the date where a day begins; elapsed time where there are no dates."""
-    ax = axes[-1]
-    ax.set_xlim(start, stop)
-    if clock.origin is None:
-        ax.set_xlabel(f"time ({clock.unit})")
-        return
-    hour = time_factor("h", clock.unit)
-    span = (stop - start) / hour
-    step = next((s for s in (1, 2, 3, 6, 12, 24) if span / s <= 13), 24 * int(np.ceil(span / 24 / 13)))
-    first = clock.when(start)
-    midnight = start - (first - first.replace(hour=0, minute=0, second=0, microsecond=0)) / timedelta(hours=1) * hour
-    ticks = [t for t in np.arange(midnight, stop + 1e-9, step * hour) if t >= start - 1e-9]
-    if not ticks:
-        ticks = [start, stop]
-    labels, day = [], None
-    for t in ticks:
-        local = clock.when(t)
-        new = local.date() != day
-        date = f"{local:%a} {local.day} {local:%b}" if new else ""
-        labels.append(date if step >= 24 else f"{local:%H:%M}" + (f"\n{date}" if date else ""))
-        day = local.date()
-    ax.set_xticks(ticks, labels)
-    zone = f" ({clock.tz})" if clock.tz else ""
-    ax.set_xlabel(f"local time{zone}")
-    for panel in axes:
-        for t in clock.spanning(start, stop).midnights:
-            panel.axvline(t, color=PALE, linewidth=0.8, zorder=0)
 
 
 def axis_label(name: str, unit: str) -> str:
@@ -200,6 +172,15 @@ def _is_rate(unit: str) -> bool:
     """[IU]/h or mg/min: something that is infused."""
     parsed = dict(units.parse(unit).dims)
     return parsed.get("time") == -1 and any(parsed.get(d) == 1 for d in ("mass", "amount", "IU"))
+
+
+def _in_time_of(clock: Clock, given, own: Clock):
+    """What a record gives (its clock counts in minutes, say) on the clock of a twin, whose system may count in seconds."""
+    if own.unit == clock.unit:
+        return given
+    if isinstance(given, Signal | Regimen):
+        return dataclasses.replace(given, time=given.time or own.unit).resolve(own, clock.unit, given.unit)
+    return dataclasses.replace(given, time=np.asarray(given.time, float) * time_factor(own.unit, clock.unit))
 
 
 def _draw_input(ax, name, unit, given, clock, color, label=None, offset=0.0, line="-") -> None:
@@ -361,7 +342,7 @@ def fit(twin, predicted=None):
         _legend(ax)
     clock = twin.clock
     for ax, (name, (unit, given)) in zip(axes[len(predicted):], inputs.items()):
-        _draw_input(ax, name, unit, given, twin.record.clock, INK)
+        _draw_input(ax, name, unit, _in_time_of(clock, given, twin.record.clock), clock, INK)
     clock_axis(axes, clock, clock.start, clock.stop)
     return figure
 
@@ -573,7 +554,7 @@ def contrast(effect):
             ax.plot([low, high], [height, height], color=color, linewidth=5, alpha=0.45, solid_capstyle="butt")
             told = label + ": median and 90 % interval"
             ax.plot(middle, height, "o", color=color, markersize=5, zorder=7, label=told)
-            said = signed if row.scale == "difference" else "{:.3g}".format
+            said = signed if row.scale == "difference" else plain
             text = f"{said(middle)} ({said(low)} to {said(high)})" if not row.event else said(middle)
             text = text.replace("-", "−")
             ax.text(middle, height + 0.25, text, color=color, ha="center", fontsize=7.5, zorder=6,

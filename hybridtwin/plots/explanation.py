@@ -35,13 +35,13 @@ def _short(label: str) -> str:
 
 
 def _bars(ax, rows):
-    """Points with intervals from zero; hollow where a number is not to be trusted."""
+    """Points with intervals from zero; hollow where a number is not to be trusted, and none where it is not known."""
     for at, (_, low, middle, high, sure) in enumerate(reversed(rows)):
-        color = ORANGE if middle > 0 else BLUE
+        color, told = ORANGE if middle > 0 else BLUE, signed(middle) if np.isfinite(middle) else "unknown"
         ax.barh(at, middle, height=0.62, color=color if sure else "none", edgecolor=color, alpha=0.75 if sure else 1.0)
         if np.isfinite(low):
             ax.plot([low, high], [at, at], color=INK, lw=1.1)
-        ax.text(1.005, at, signed(middle), transform=ax.get_yaxis_transform(), va="center", fontsize=7.5, color=GRAY)
+        ax.text(1.005, at, told, transform=ax.get_yaxis_transform(), va="center", fontsize=7.5, color=GRAY)
     ax.axvline(0.0, color=GRAY, lw=0.7)
     ax.set_yticks(range(len(rows)), [row[0] for row in reversed(rows)])
     ax.tick_params(axis="y", labelsize=7.5)
@@ -70,7 +70,7 @@ def _parameters(found):
 def _readings(found):
     rows = []
     for i in found.stretches.order[:_MOST]:
-        r = found.stretches.readings[i]
-        shift = r.shift if r.trusted else float(np.nan_to_num(r.gaussian))
+        r = found.stretches.readings[i]  # unknown where these rule alone, which is no bar of zero
+        shift = r.shift if r.trusted else float(r.gaussian)
         rows.append((f"{r.label} ({r.count})", np.nan, shift, np.nan, r.trusted))
-    return "What readings do to the mean by being there (hollow: a guess)", rows
+    return "What readings do to the mean by being there (hollow: a guess; unknown: they rule alone)", rows

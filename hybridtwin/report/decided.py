@@ -35,11 +35,12 @@ def _table(found) -> str:
     """One row a candidate: those that meet every limit first, lowest risk first."""
     order = np.argsort(np.where(found.feasible, found.risks, np.inf), kind="stable")
     aim, unit = found.aim, f" ({found.aim.unit})" if found.aim.unit not in (None, "1") else ""
-    heads = ["Candidate", *(["P(below)", "P(in range)", "P(above)"] if aim.ranged else []), f"{found.short(aim.outcome)}{unit}",
+    chances = ["P(below)", "P(in range)", "P(above)"] if aim.ranged else []
+    heads = ["Candidate", *(["Meets every limit"] if found.limits else []), *chances, f"{found.short(aim.outcome)}{unit}",
              f"{str(found.risk)[:1].upper()}{str(found.risk)[1:]}", *(f"Harm: {found.short(h)} ({h.unit})" for h in found.harms),
-             *(found.short(limit) for limit in found.limits), *(["Meets every limit"] if found.limits else []), ""]  # fmt: skip
+             *(found.short(limit) for limit in found.limits)]  # fmt: skip
     rows = "".join(_row(found, int(i)) for i in order[:_ROWS])
-    head = "".join(f"<th{' class=n' if 0 < k < len(heads) - 1 else ''}>{say(name)}</th>" for k, name in enumerate(heads))
+    head = "".join(f"<th{' class=n' if k else ''}>{say(name)}</th>" for k, name in enumerate(heads))
     more = f"{len(order) - _ROWS} further candidates of higher risk are not shown. " if len(order) > _ROWS else ""
     told = (f"{more}Medians with 90 % intervals of the modelled values; {found.risk} with its Monte Carlo error (loss: "
             f"{aim.loss_text}); of a chance the estimate, and how high it may be by the number of draws.")  # fmt: skip
@@ -56,10 +57,10 @@ def _row(found, i: int) -> str:
     cells += [f"{words.percent(p)}<div class=small>up to {words.percent(b)}</div>"
               for p, b in zip(found.chances[i], found.bounds[i], strict=True)]  # fmt: skip
     meets = "no" if not found.feasible[i] else "yes" if found.sure[i] else "by the estimate"
-    cells += [meets] if found.limits else []
-    place = "lowest risk" if option is found.lowest else "not told from it" if found.tied[i] else ""
+    cells = [*([meets] if found.limits else []), *cells]  # first: a wide table is cut at its right
+    place = "lowest risk" if option is found.lowest else "not told from the lowest" if found.tied[i] else ""
     body = "".join(f"<td class=n>{cell}</td>" for cell in cells)
-    return f"<tr><td class=first>{say(option.label)}</td>{body}<td>{place}</td></tr>"
+    return f"<tr><td class=first>{say(option.label)}<div class=small>{place}</div></td>{body}</tr>"
 
 
 def track(found, figures) -> str:

@@ -48,7 +48,8 @@ overflow-wrap:anywhere;border-radius:4px}
 .meter{display:inline-block;width:60px;height:7px;background:#d5d9de;margin-right:.4rem}
 .meter i{display:block;height:7px;background:#0072B2}
 footer{border-top:1px solid #d5d9de;margin-top:2rem;padding-top:.5rem}
-.wide{overflow-x:auto}
+.wide{overflow-x:auto}.wide table{font-size:.86rem}
+.wide td,.wide th{padding-left:.3rem;padding-right:.3rem}.wide .first{min-width:9rem}
 .first{min-width:12rem}tr.group td{font-weight:600;border-bottom:1.5px solid #6b7280;padding-top:.8rem}
 @media print{body{max-width:none;padding:0;font-size:9.5pt}figure,.verdict,.box,tr,pre{break-inside:avoid}
 h2,h3{break-after:avoid}.small,figcaption{font-size:.76rem}nav{display:none}section{margin:1.1rem 0}
@@ -112,17 +113,23 @@ def number(x: float) -> str:
 def verdict(found, asked=()) -> str:
     """The headline and its four parts with their reasons; then the verdict of each question `asked`: (name, anchor, verdict)."""
     level = found.headline
-    rows = "".join(
-        f"<tr><td>{say(QUESTIONS.get(name, name))}<div class=small>{say(name)}</div></td>"
-        f'<td class="level {_CLASS[part.level]}">{_MARK[part.level]} {say(part.level)}</td>'
-        f"<td>{'<br>'.join(say(r) for r in part.reasons) or 'nothing against it'}</td></tr>"
-        for name, part in found.parts.items())
+
+    def row(name, part):
+        head = f"<tr><td>{say(QUESTIONS.get(name, name))}<div class=small>{say(name)}</div></td>"
+        if asked and name in ("informed", "supported") and not part.reasons:  # what is asked is not the twin's to answer
+            return f"{head}<td class=level>·</td><td>told by each question below</td></tr>"
+        return (f'{head}<td class="level {_CLASS[part.level]}">{_MARK[part.level]} {say(part.level)}</td>'
+                f"<td>{'<br>'.join(say(r) for r in part.reasons) or 'nothing against it'}</td></tr>")
+
+    rows = "".join(row(name, part) for name, part in found.parts.items())
     own = "".join(
         f'<tr><td><a href="#{anchor}">{say(name)}</a></td><td class="level {_CLASS[v.headline]}">{_MARK[v.headline]} '
         f"{say(v.headline)}</td></tr>" for name, anchor, v in asked)  # fmt: skip
     own = f"<p>Each question on this page has a verdict of its own:</p><table><tbody>{own}</tbody></table>" if asked else ""
     of = " of the twin" if asked else ""
-    return (f'<section id="verdict" class="verdict {_CLASS[level]}"><h2>Verdict{of}: {_MARK[level]} {say(level)}</h2>'
+    worst = max([level, *(v.headline for _, _, v in asked)], key=list(_CLASS).index)  # no green frame round a question in doubt
+    return (f'<section id="verdict" class="verdict {_CLASS[worst]}">'
+            f'<h2 class="level {_CLASS[level]}">Verdict{of}: {_MARK[level]} {say(level)}</h2>'
             "<table><thead><tr><th>Question</th><th>Answer</th><th>Reasons</th></tr></thead>"
             f"<tbody>{rows}</tbody></table>{own}</section>")
 
@@ -176,8 +183,7 @@ def contrast_table(effect) -> str:
         prior = "" if row.prior_effect is None else told(row.prior_effect) + same * row.same_as_prior
         cells = [interval(row.a), interval(row.b), told(row.effect), say(row.p_text), prior]
         if row.event:  # of zeros and ones a mean is the chance, and quantiles tell nothing
-            count = int(np.isfinite(row.difference).sum())
-            chances = [f"P {say(chance(float(np.nanmean(x)), count))}" for x in (row.a, row.b)]
+            chances = [f"P {say(chance(float(np.nanmean(x)), row.draws))}" for x in (row.a, row.b)]
             change, before = (number(float(np.nanmean(x))).replace("-", "−") for x in (row.difference, row.prior_difference))
             cells = [*chances, change, "chance of an event", before]
         unit = "" if row.event else f" ({say(row.unit)})"

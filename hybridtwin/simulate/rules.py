@@ -9,7 +9,7 @@ from hybridtwin.dosing import Correct
 from hybridtwin.interventions import Rescue, Titrate, When, span_of
 from hybridtwin.simulate.failures import OVERFLOW
 from hybridtwin.simulate.trajectory import Act
-from hybridtwin.units import factor
+from hybridtwin.units import factor, plain
 
 FIRST, LAST = -1, 2**30  # ranks of what has no place in the record's order: before everything at its time, and after it
 
@@ -234,14 +234,14 @@ def told(act, clock, failed) -> str:
     """What a rule did, in words: times of a lone draw, else counts over the draws that were solved."""
     if act.does == "switch":
         count = act.count[~failed]
-        mean = f"{np.mean(count):.3g}" if count.size else "an unknown number of"
+        mean = f"{plain(np.mean(count))}" if count.size else "an unknown number of"
         return f"{act.name}: {mean} times" + (" on average" if count.size > 1 else "")
     if act.does == "titrate":
         last = act.factor_at(np.inf)[~failed]
         if not last.size:
             return f"no draw says how {act.name} was titrated"
         changed = int((act.count[~failed] > 0).sum())
-        ends = f"{last[0]:.3g}" if last.size == 1 else f"{np.median(last):.3g} ({last.min():.3g} to {last.max():.3g})"
+        ends = f"{plain(last[0])}" if last.size == 1 else f"{plain(np.median(last))} ({plain(last.min())} to {plain(last.max())})"
         return f"{act.name} titrated in {changed} of {last.size} draws; its factor ends at {ends}"
     verb = "given" if act.does == "give" else "stopped"
     if len(act.times) == 1:
@@ -254,6 +254,6 @@ def told(act, clock, failed) -> str:
         return f"no draw says whether {act.name} was {verb}"
     rule = "rescue rule" if act.does == "give" else "rule of care"
     share = f"{act.name} {verb} by the {rule} in {int((count > 0).sum())} of {len(count)} draws"
-    more = f", {np.mean(count):.3g} times on average (at most {count.max()})"
+    more = f", {plain(np.mean(count))} times on average (at most {count.max()})"
     total = np.mean(act.total(-np.inf, np.inf)[~failed]) if act.does == "give" else 0.0
-    return share + more + (f", {total:.3g} {act.unit} on average" if act.does == "give" else "")
+    return share + more + (f", {plain(total)} {act.unit} on average" if act.does == "give" else "")

@@ -10,7 +10,7 @@ import numpy as np
 from hybridtwin.clock import Clock
 from hybridtwin.signals import Regimen
 from hybridtwin.simulate.failures import Failures
-from hybridtwin.units import factor
+from hybridtwin.units import factor, plain
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -177,6 +177,7 @@ class Trajectory:
         for name in self.values:
             if solved:
                 low, middle, high = np.quantile(self[name][~self.failed], [0.05, 0.5, 0.95])
-                lines.append(f"  {name} [{self.units[name]}]: {middle:.4g} (90 % of values {low:.4g} to {high:.4g})")
+                told = f"{plain(middle, 4)} (90 % of values {plain(low, 4)} to {plain(high, 4)})"
+                lines.append(f"  {name} [{self.units[name]}]: {told}")
         solver = [f"  solved by {self.solver}"] if self.solver else []
         return "\n".join([*lines, *solver, *(f"  {note}" for note in self.notes)])
