@@ -197,3 +197,12 @@ def test_inputs_of_a_record_stand_at_their_time_on_the_clock_of_the_system():
     assert last.get_xlabel() == "time (min)" and ticks[0] == "0" and ticks[-1] == "40" and last.get_xlim() == (0.0, 2400.0)
     assert twin.do(k=0.001, start=600).label == "k = 0.001 from 10 min"
     assert ht.outcomes.mean("A", 600, 1500).settled(twin.simulate()).label == "mean A, 10 min to 25 min (15 min)"
+
+
+def test_what_is_not_known_is_no_bar_of_zero():
+    """Readings that rule an outcome alone: nothing tells what would be without them."""
+    from hybridtwin.plots.explanation import _bars
+
+    ax = plots.figure_type()().add_subplot()
+    _bars(ax, [("ruling", np.nan, np.nan, np.nan, False), ("plain", np.nan, 0.0, np.nan, True)])
+    assert [t.get_text() for t in ax.texts] == ["0", "unknown"]

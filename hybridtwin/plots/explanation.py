@@ -73,4 +73,4 @@ def _readings(found):
         r = found.stretches.readings[i]  # unknown where these rule alone, which is no bar of zero
         shift = r.shift if r.trusted else float(r.gaussian)
         rows.append((f"{r.label} ({r.count})", np.nan, shift, np.nan, r.trusted))
-    return "What readings do to the mean by being there (hollow: a guess; unknown: they rule alone)", rows
+    return "What readings do to the mean by being there (hollow: a guess)", rows

@@ -15,7 +15,8 @@ def section(found, number: int, count: int, figures) -> str:
         return page.section(f"explanation-{number}", title, about + refused)
     caption = ("What the outcome rests on. Bars: median, lines: 90 % of the draws. Inputs are taken away one after the other, in "
                "every order, and their shares add up to the whole. Readings: how far the mean moves by their being there; "
-               "hollow bars are guesses, where only a refit without them would tell.")  # fmt: skip
+               "hollow bars are guesses, where only a refit without them would tell; "
+               "unknown: nothing else tells what these tell.")  # fmt: skip
     parts = [page.caution(found.verdict), f"<p>{say(wording.answer(found))}</p>"]
     parts.append(page.figure(drawing.explanation(found), next(figures), caption))
     parts.append(page.listed("What drives it", wording.drivers(found), "No dose, and no signal that ever leaves its baseline."))
