@@ -12,6 +12,7 @@ import numpy as np
 
 from hybridtwin import dimensions
 from hybridtwin.errors import InterventionError
+from hybridtwin.signals import Regimen, Signal
 from hybridtwin.wholes import with_couplings
 
 
@@ -137,3 +138,42 @@ class Stuck:
 
     def __call__(self, reading):
         return 0.0 * reading + self.number
+
+
+def in_words(value, at) -> str:
+    """What a target of `do` becomes; `at`: (time, its unit or None) -> a time in words."""
+    label = getattr(value, "label", None) or getattr(value, "__name__", None)
+    if isinstance(value, Regimen):
+        return _doses_in_words(value, at)
+    if isinstance(value, Signal):
+        return str(value).removeprefix("Signal: ")
+    if label is None and isinstance(value, tuple) and len(value) == 2:
+        return f"{value[0]} {value[1]}"
+    return _probed(value) if label == "<lambda>" else label or str(value)
+
+
+def _doses_in_words(regimen, at) -> str:
+    """Doses on one line: "160 mg at 0 h, 160 mg at 12 h"."""
+    rows, said = regimen.table(), []
+    for row in rows[:4]:
+        amount = row["amount"] if row["amount"] == "?" else f"{row['amount']:g}"
+        again = f", {row['addl'] + 1} times every {row['ii']}" if row.get("addl") else ""
+        said.append(f"{amount} {row['unit']} at {at(row['time'], regimen.time)}{again}")
+    return ", ".join(said) + (f" and {len(rows) - 4} more" if len(rows) > 4 else "") or "none"
+
+
+def _probed(change) -> str:
+    """What a function without a name does, seen on two probing doses: "shifted by -20 min", "times 0.5"."""
+    try:
+        (dose,), (twice,) = (change(Regimen.bolus(amount, "1", at=0.0)).doses for amount in (1.0, 2.0))
+    except Exception:  # a function that these probes do not suit is not wrong for that
+        return "changed"
+    if dose.amount is None or twice.amount != 2.0 * dose.amount:
+        return "changed"
+    said = []
+    if dose.moved:
+        said.append(f"shifted by {dose.moved / 60:g} min")
+    if dose.amount != 1.0:
+        said.append(f"times {dose.amount:g}")
+    plain = dose == dataclasses.replace(Regimen.bolus(1.0, "1", at=0.0).doses[0], amount=dose.amount, moved=dose.moved)
+    return " and ".join(said) if said and plain else "changed"

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hybridtwin.changes import Equation, Once, Stuck, Then
-from hybridtwin.clock import Clock
+from hybridtwin.changes import Equation, Once, Stuck, Then, in_words
+from hybridtwin.clock import Clock, is_real
 from hybridtwin.dosing import Correct, Ratio, first_difference, new_regimen
 from hybridtwin.errors import DeclarationError, InterventionError, PastHorizon, UnknownTarget
 from hybridtwin.fields import check_range
@@ -40,50 +40,14 @@ class Do:
     def told(self, clock: Clock | None = None) -> str:
         """In words; with a clock, times that are bare numbers have its unit or date."""
 
-        def at(time):
-            return clock.label(float(time)) if clock is not None and isinstance(time, int | float | np.number) else str(time)
-
-        def say(value):
-            label = getattr(value, "label", None) or getattr(value, "__name__", None)
-            if isinstance(value, Regimen | Signal):
-                return _doses_in_words(value, at) if isinstance(value, Regimen) else str(value).removeprefix("Signal: ")
-            if label is None and isinstance(value, tuple) and len(value) == 2:
-                return f"{value[0]} {value[1]}"
-            return _in_words(value) if label == "<lambda>" else label or str(value)
+        def at(time, unit=None):
+            if clock is None or not is_real(time):
+                return str(time)
+            return clock.label(clock.asked(time) if unit is None else time * time_factor(unit, clock.unit))
 
         ends = (("from", self.start), ("until", self.stop))
         window = "".join(f" {word} {at(time)}" for word, time in ends if time is not None)
-        return (", ".join(f"{name} = {say(value)}" for name, value in self.targets.items()) or "care") + window
-
-
-def _doses_in_words(regimen, at=str) -> str:
-    """Doses on one line: "160 mg at 0 h, 160 mg at 12 h"; `at`: a time in words."""
-    def amount(row):
-        return row["amount"] if row["amount"] == "?" else f"{row['amount']:g}"
-
-    rows = regimen.table()
-    def again(row):
-        return f", {row['addl'] + 1} times every {row['ii']}" if row.get("addl") else ""
-
-    more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
-    return ", ".join(f"{amount(row)} {row['unit']} at {at(row['time'])}{again(row)}" for row in rows[:4]) + more or "none"
-
-
-def _in_words(change) -> str:
-    """What a function without a name does, seen on two probing doses: "shifted by -20 min", "times 0.5"."""
-    try:
-        (dose,), (twice,) = (change(Regimen.bolus(amount, "1", at=0.0)).doses for amount in (1.0, 2.0))
-    except Exception:  # a function that these probes do not suit is not wrong for that
-        return "changed"
-    if dose.amount is None or twice.amount != 2.0 * dose.amount:
-        return "changed"
-    said = []
-    if dose.moved:
-        said.append(f"shifted by {dose.moved / 60:g} min")
-    if dose.amount != 1.0:
-        said.append(f"times {dose.amount:g}")
-    plain = dose == dataclasses.replace(Regimen.bolus(1.0, "1", at=0.0).doses[0], amount=dose.amount, moved=dose.moved)
-    return " and ".join(said) if said and plain else "changed"
+        return (", ".join(f"{name} = {in_words(value, at)}" for name, value in self.targets.items()) or "care") + window
 
 
 @dataclasses.dataclass(frozen=True)
