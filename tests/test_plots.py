@@ -195,8 +195,8 @@ def test_inputs_of_a_record_stand_at_their_time_on_the_clock_of_the_system():
     last = figure.axes[-1]
     ticks = [label.get_text() for label in last.get_xticklabels()]
     assert last.get_xlabel() == "time (min)" and ticks[0] == "0" and ticks[-1] == "40" and last.get_xlim() == (0.0, 2400.0)
-    assert twin.do(k=0.001, start=600).label == "k = 0.001 from 10 min"
-    assert ht.outcomes.mean("A", 600, 1500).settled(twin.simulate()).label == "mean A, 10 min to 25 min (15 min)"
+    assert twin.do(k=0.001, start=10).label == "k = 0.001 from 10 min"
+    assert ht.outcomes.mean("A", 10, 25).settled(twin.simulate()).label == "mean A, 10 min to 25 min (15 min)"
 
 
 def test_what_is_not_known_is_no_bar_of_zero():
