@@ -18,7 +18,7 @@ from hybridtwin.clock import Clock, is_real
 from hybridtwin.dosing import Correct, Ratio, first_difference, new_regimen
 from hybridtwin.errors import DeclarationError, InterventionError, PastHorizon, UnknownTarget
 from hybridtwin.fields import check_range
-from hybridtwin.levels import measured
+from hybridtwin.levels import check_living, measured
 from hybridtwin.signals import Regimen, Signal
 from hybridtwin.units import factor, time_factor
 
@@ -376,6 +376,7 @@ def _enact_one(world, do, spec, clock, sensors, edges):
             value = value.of_day(inputs, spec, start, stop, world.start, clock) if isinstance(value, Ratio) else value
             inputs[name], fresh = new_regimen(name, spec, lived, value, (start, stop), (world.start, world.stop), clock)
             change = first_difference(lived, inputs[name])
+            check_living(name, [d.amount for d in fresh.doses if d.amount is not None], spec.doses[name].unit)
             if change is not None:
                 onsets.append(change)
             moved = min((dose.time for dose in fresh.doses), default=start)
@@ -393,6 +394,7 @@ def _enact_one(world, do, spec, clock, sensors, edges):
                 fresh = fresh.resolve(clock, clock.unit, field.unit)
             else:
                 fresh = Signal.constant(_as_number(fresh, field.unit, name), field.unit)
+            check_living(name, np.ravel(fresh.left), field.unit)
             end = world.stop if stop == float("inf") else stop
             inputs[name] = lived.within(start, end, fresh) if do.start is not None or do.stop is not None else fresh
         elif name in spec.parameters or name in spec.constants:

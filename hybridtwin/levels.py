@@ -1,10 +1,10 @@
-"""Levels that rules of care and outcomes compare with: in which unit they are, and whether a living body has them."""
+"""Levels of rules and outcomes, and what `do` makes of inputs: in which unit are they, and does a living body have them?"""
 
 import dataclasses
 import math
 
 from hybridtwin.binding import substance
-from hybridtwin.errors import DeclarationError, UnitError
+from hybridtwin.errors import DeclarationError, InterventionError, UnitError
 from hybridtwin.units import convert, factor, plausible
 
 GLUCOSE = {"G": "mg/dL", "G_isf": "mg/dL", "glucose": "mg/dL"}  # outputs that mean a concentration of glucose
@@ -31,6 +31,17 @@ def check_level(name: str, value: float, unit: str) -> None:
         f"{value:g} {unit} as a level of {name} is outside {limits[0]:.3g} to {limits[1]:.3g} {unit}, what a living body has."
         f"{hint} Correct the number, or its unit."
     )
+
+
+def check_living(name: str, values, unit: str) -> None:
+    """**Raises:** InterventionError where an input becomes what no living body has or is given, as a record is refused."""
+    limits = plausible(name, unit)
+    for value in values if limits is not None else ():
+        if value < limits[0] or value > limits[1]:
+            raise InterventionError(
+                f"do: {name} would be {value:g} {unit}, outside {limits[0]:g} to {limits[1]:g} {unit}, what a living body has. "
+                "Correct the number, or its unit."
+            )
 
 
 def measured(rule, spec):

@@ -15,7 +15,7 @@ from hybridtwin.errors import (
     UnknownTarget,
 )
 from hybridtwin.interventions import Do
-from hybridtwin.physiology import OneCompartment
+from hybridtwin.physiology import OneCompartment, T1DMinimal, Vancomycin
 
 AUC = ht.outcomes.auc("C")
 
@@ -236,6 +236,22 @@ def test_what_a_parameter_or_state_cannot_be_is_refused():
             lived.do(amount=wrong)
     with pytest.raises(InterventionError, match="declared as 0 or more"):
         lived.do(amount=ht.once(-5.0), start=3)
+
+
+def test_what_no_living_body_has_is_refused_as_in_a_record():
+    """Seven tons, also as one step of a signal, and a bolus of a thousand units; what a body can have is not."""
+    man = {"weight": (70.0, "kg"), "age": (40.0, "yr"), "female": (0.0, "1")}
+    doses = {"iv": ht.Regimen.infusion(1000.0, "mg", at=0.0, over="1 h")}
+    person = ht.Person.of("p", time="h", start=0.0, stop=12.0, doses=doses, covariates=man)
+    body = Vancomycin().typical()
+    for weight in (7000.0, (7.0, "Mg"), ht.Signal.steps([0.0, 4.0], [70.0, 0.1], "kg"), lambda w: 100 * w):
+        with pytest.raises(InterventionError, match="0[.]3 to 400 kg, what a living body has"):
+            ht.simulate(body, person, do=Do({"weight": weight}))
+    assert np.isfinite(ht.simulate(body, person, do=Do({"weight": 140.0}))["C"]).all()
+    meal = ht.Person.of("p", time="min", start=0.0, stop=300.0, covariates={"weight": (70.0, "kg")})
+    much = Do({"bolus": ht.Regimen.bolus(1000.0, "[IU]", at=10.0)})
+    with pytest.raises(InterventionError, match=r"bolus would be 1000 \[IU\], outside 0 to 100"):
+        ht.simulate(T1DMinimal().typical(), meal, do=much)
 
 
 def test_an_unknown_output_and_the_ratio_of_an_event_are_refused():
