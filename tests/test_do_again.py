@@ -245,7 +245,7 @@ def test_what_no_living_body_has_is_refused_as_in_a_record():
     person = ht.Person.of("p", time="h", start=0.0, stop=12.0, doses=doses, covariates=man)
     body = Vancomycin().typical()
     for weight in (7000.0, (7.0, "Mg"), ht.Signal.steps([0.0, 4.0], [70.0, 0.1], "kg"), lambda w: 100 * w):
-        with pytest.raises(InterventionError, match="0[.]3 to 400 kg, what a living body has"):
+        with pytest.raises(InterventionError, match=r"0[.]3 to 400 kg, what a living body has"):
             ht.simulate(body, person, do=Do({"weight": weight}))
     assert np.isfinite(ht.simulate(body, person, do=Do({"weight": 140.0}))["C"]).all()
     meal = ht.Person.of("p", time="min", start=0.0, stop=300.0, covariates={"weight": (70.0, "kg")})
