@@ -92,9 +92,10 @@ def balance(system: System, person: Person, *, tol: float = 1e-6) -> Balance:
     begin, given = _begun(system, person)
     accounts = {}
     for i, (law, unit) in enumerate(laws):
-        gained, end = float(course[f"gained{i}"][0, -1]), float(course[law][0, -1])
+        gained, end = (float(course[f"{what}{i}"][0, -1]) for what in ("gained", "amount"))
         accounts[law] = Account(unit, begin[law], given[law], gained, end)
-    shown = dataclasses.replace(course, values={law: course[law] for law, _ in laws}, units=dict(laws))
+    values = {law: course[f"amount{i}"] for i, (law, _) in enumerate(laws)}  # a state may have the name of a law, in its own unit
+    shown = dataclasses.replace(course, values=values, units=dict(laws))
     return Balance(spec.name, accounts, shown)
 
 
@@ -162,7 +163,7 @@ def _beside(cls, laws) -> type[System]:
 
     def outputs(self, x, u):
         amounts = self.body.conserved(own(x), u)
-        return {law: output(amounts[law][0], unit) for law, unit in laws}
+        return {f"amount{i}": output(amounts[law][0], unit) for i, (law, unit) in enumerate(laws)}
 
     def initial(self, u):
         return held(**vars(self.body.initial(u)), **dict.fromkeys(sums, 0.0))
