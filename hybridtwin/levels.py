@@ -35,11 +35,11 @@ def check_level(name: str, value: float, unit: str) -> None:
 
 def check_living(name: str, values, unit: str) -> None:
     """**Raises:** InterventionError where an input becomes what no living body has or is given, as a record is refused."""
-    limits = plausible(name, unit)
-    for value in values if limits is not None else ():
-        if value < limits[0] or value > limits[1]:
+    low, high = plausible(name, unit) or (-math.inf, math.inf)
+    for value in values:
+        if value < low or value > high:
             raise InterventionError(
-                f"do: {name} would be {value:g} {unit}, outside {limits[0]:g} to {limits[1]:g} {unit}, what a living body has. "
+                f"do: {name} would be {value:g} {unit}, outside {low:g} to {high:g} {unit}, what a living body has. "
                 "Correct the number, or its unit."
             )
 

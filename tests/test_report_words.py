@@ -1,6 +1,7 @@
 """What a reader may take from the page: chances no finer than draws allow, events as chances, a verdict a question."""
 
 import dataclasses
+import html
 import re
 
 import pytest
@@ -70,6 +71,7 @@ def test_each_question_has_its_verdict_at_the_top(choice, tmp_path):
     page = choice.twin.report(tmp_path / "q.html", choice).read_text("utf-8")
     top = re.search(r'<section id="verdict".*?</section>', page, re.S)[0]
     assert "Verdict of the twin" in top and re.search(r'href="#decision-1">The decision</a>.*?CAUTION', top)
+    assert f"which candidate: {choice.aim}" in html.unescape(top)
     assert "Verdict of the twin" not in choice.twin.report(tmp_path / "t.html").read_text("utf-8")
 
 

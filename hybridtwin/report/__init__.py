@@ -3,6 +3,7 @@
 import datetime
 import itertools
 from pathlib import Path
+from typing import Any
 
 from hybridtwin import plots
 from hybridtwin.causal.contrast import Contrast
@@ -37,10 +38,11 @@ def write(twin, path, contrasts=()) -> Path:
     contrasts, choices, worths, reasons, records = ([each for each in given if isinstance(each, kind)] for kind in kinds)
     path = Path(path)
     figures = itertools.count(1)
-    asked = [(_title(n, len(contrasts)), f"comparison-{n}", each) for n, each in enumerate(contrasts, 1)]
+    asked: list[tuple[str, str, Any]] = []
+    asked += [(_title(n, len(contrasts)), f"comparison-{n}", each) for n, each in enumerate(contrasts, 1)]
     asked += [(_named("decision", n, len(choices)), f"decision-{n}", each) for n, each in enumerate(choices, 1)]
     asked += [(_named("explanation", n, len(reasons)), f"explanation-{n}", each) for n, each in enumerate(reasons, 1)]
-    verdict = page.verdict(twin.verdict, [(name, anchor, getattr(each, "verdict")) for name, anchor, each in asked])  # noqa: B009
+    verdict = page.verdict(twin.verdict, [(name, anchor, _asks(each), each.verdict) for name, anchor, each in asked])
     parts = [_head(twin, contrasts, choices, worths, reasons, records), verdict, _record(twin, figures),
              _fit(twin, figures), _posterior(twin, figures)]
     parts += [_contrast(twin, each, n, len(contrasts), figures) for n, each in enumerate(contrasts, 1)]
@@ -67,6 +69,13 @@ def _head(twin, comparisons, choices, worths, reasons, records) -> str:
                ("limits", "Limits of use"), ("numbers", "Numbers"), ("provenance", "Provenance")]
     return (f"<header><p class=notice>{say(NOTICE)}</p><h1>Twin of {say(twin.id)}</h1>"
             f"<p>{say(structures)}, personalized to the record from {say(span)}.</p></header>{page.index(entries)}")
+
+
+def _asks(found: Contrast | Decision | Explanation) -> str:
+    """What is asked, in a line."""
+    if isinstance(found, Contrast):
+        return f"{found.a_label}, compared with {found.b_label}"
+    return f"which candidate: {found.aim}" if isinstance(found, Decision) else f"what {found.outcome.label} rests on"
 
 
 def _title(number: int, count: int) -> str:

@@ -111,7 +111,7 @@ def number(x: float) -> str:
 
 
 def verdict(found, asked=()) -> str:
-    """The headline and its four parts with their reasons; then the verdict of each question `asked`: (name, anchor, verdict)."""
+    """The headline and its four parts with their reasons; then each question `asked`: (name, anchor, words, verdict)."""
     level = found.headline
 
     def row(name, part):
@@ -123,11 +123,12 @@ def verdict(found, asked=()) -> str:
 
     rows = "".join(row(name, part) for name, part in found.parts.items())
     own = "".join(
-        f'<tr><td><a href="#{anchor}">{say(name)}</a></td><td class="level {_CLASS[v.headline]}">{_MARK[v.headline]} '
-        f"{say(v.headline)}</td></tr>" for name, anchor, v in asked)  # fmt: skip
+        f'<tr><td><a href="#{anchor}">{say(name)}</a><div class=small>{say(words)}</div></td>'
+        f'<td class="level {_CLASS[v.headline]}">{_MARK[v.headline]} {say(v.headline)}</td></tr>'
+        for name, anchor, words, v in asked)  # fmt: skip
     own = f"<p>Each question on this page has a verdict of its own:</p><table><tbody>{own}</tbody></table>" if asked else ""
     of = " of the twin" if asked else ""
-    worst = max([level, *(v.headline for _, _, v in asked)], key=list(_CLASS).index)  # no green frame round a question in doubt
+    worst = max([level, *(v.headline for *_, v in asked)], key=list(_CLASS).index)  # no green frame round a question in doubt
     return (f'<section id="verdict" class="verdict {_CLASS[worst]}">'
             f'<h2 class="level {_CLASS[level]}">Verdict{of}: {_MARK[level]} {say(level)}</h2>'
             "<table><thead><tr><th>Question</th><th>Answer</th><th>Reasons</th></tr></thead>"
