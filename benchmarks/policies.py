@@ -12,12 +12,12 @@ where glucose is above 150. Everybody takes 15 g below 70 mg/dL, looked at every
 uncertain) on one day that nobody lived: most time in 70 to 180 mg/dL under P(more than 1 % of the day below 54) <= 5 %.
 Usual care stays where nothing meets that, or the twin is DO NOT USE. Rules of care read glucose under the skin.
 
-Claims: time in range and below 54 of chosen less usual care (percent points) with 95 % intervals over bodies (bootstrap) and the least and most of
-one seed, the margin of .5 points and whether the upper end lies inside it, what the twin expected of the gain; human anchors:
-usual care 20 minutes before the meal less at the meal, mean and peak of the 4 hours after it (Cobry 2010,
-doi:10.1089/dia.2009.0112, n = 23: area 159.5 (sd 58.9) against 187.0 (43.1) mg/dL, a lower peak), and mean glucose of
-chosen less usual care (Rossetti 2012, Diabetes Technol Ther 14:1043, PMC3482847, n = 12: a bolus by an individual model
-left the area of 5 hours alike, 585 (127) against 689 (181) mg/dL h after 40 g, 752 against 760 after 100 g).
+Claims: time in range and below 54 of chosen less usual care (percent points) with 95 % intervals over bodies (bootstrap)
+and the least and most of one seed, the margin of .5 points and whether the upper end lies inside it, what the twin expected
+of the gain; and the human anchors: usual care 20 minutes before the meal less at the meal, mean and peak of the 4 hours
+after it (Cobry 2010, doi:10.1089/dia.2009.0112, n = 23: area 159.5 (sd 58.9) against 187.0 (43.1) mg/dL, a lower peak), and
+mean glucose of chosen less usual care (Rossetti 2012, Diabetes Technol Ther 14:1043, PMC3482847, n = 12: a bolus by an
+individual model left the area of 5 hours alike, 585 (127) against 689 (181) mg/dL h after 40 g, 752 against 760 after 100 g).
 
     python -m benchmarks.policies [--people 10] [--days 7] [--seeds 5] [--published] [--json]
 """
