@@ -28,7 +28,7 @@ _FORMS = 'Write a number, "90 min", "11:30", "day 2 07:00", "2026-03-24 11:30" o
 
 def is_real(value: object) -> TypeGuard[float]:
     """Whether `value` is a number (of Python or NumPy), and no truth value."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return type(value) is float or (isinstance(value, Real) and not isinstance(value, bool))  # the first is fast
 
 
 def zone(name: str) -> tzinfo:

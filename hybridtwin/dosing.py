@@ -232,7 +232,5 @@ def first_difference(old, new):
     def key(dose):
         return (dose.time, dose.amount, dose.duration, dose.rate, dose.modelled, dose.ii, dose.ss)
 
-    times = [
-        dose.time for a, b in ((old, new), (new, old)) for dose in a.doses if key(dose) not in {key(d) for d in b.doses}
-    ]
-    return min(times, default=None)
+    a, b = ({key(dose) for dose in regimen.doses} for regimen in (old, new))
+    return min((time for time, *_ in a ^ b), default=None)

@@ -6,6 +6,7 @@ which only a record can turn into a number: `resolve(clock, time_unit, unit)` do
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -396,7 +397,7 @@ class Signal:
         values = np.asarray(values, dtype=np.float64)
         return cls(tuple(_plain(t) for t in times), values, np.append(values[1:], values[-1:]), unit)
 
-    @property
+    @functools.cached_property
     def numeric(self) -> bool:
         """Whether all times are numbers (clock text needs `resolve`)."""
         return all(is_real(t) for t in self.starts)
@@ -406,18 +407,22 @@ class Signal:
         """Whether every piece is flat."""
         return bool(np.array_equal(self.left, self.right))
 
-    @property
+    @functools.cached_property
     def knots(self) -> np.ndarray:
         """Times at which the value or slope changes (not those of a constant). Float64, sorted."""
         t, value, slope = self.pieces()
-        if len(t) == 1:
-            return np.zeros(0)
         before = np.append(value[0], value[:-1] + slope[:-1] * np.diff(t))
         changed = (value != before) | (slope != np.append(0.0, slope[:-1]))
-        return np.unique(t[changed])
+        found = np.unique(t[changed & (len(t) > 1)])
+        found.flags.writeable = False
+        return found
 
     def pieces(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Float64 arrays (t, value, slope): on [t[k], t[k+1]) the signal is value[k] + slope[k] (s - t[k])."""
+        return self._pieces
+
+    @functools.cached_property
+    def _pieces(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if not self.numeric:
             raise AmbiguousTime("which day? this signal has clock times and is not tied to a record yet",
                                 remedy="Resolve it against a record, or use numbers")
@@ -427,6 +432,7 @@ class Signal:
         width = np.append(np.diff(t), np.inf)
         with np.errstate(divide="ignore", invalid="ignore"):
             slope = np.where(width > 0, (self.right - self.left) / width, 0.0)
+        t.flags.writeable = slope.flags.writeable = False
         return t, self.left, slope
 
     def __call__(self, at) -> Any:

@@ -359,6 +359,16 @@ def factor(source, target, of: str | None = None) -> float:
 
     Raises `UnitError` when the dimensions differ, and for temperatures on different scales (see `convert`).
     """
+    named = isinstance(source, str) and isinstance(target, str)
+    return _named_factor(source, target, of) if named else _factor(source, target, of)
+
+
+@functools.lru_cache(maxsize=4096)
+def _named_factor(source: str, target: str, of: str | None) -> float:
+    return _factor(source, target, of)
+
+
+def _factor(source, target, of) -> float:
     a, b = parse(source), parse(target)
     if {"degC", "degF"} & ({n for n, _ in a.parts} ^ {n for n, _ in b.parts}) and a.parts != b.parts:
         raise UnitError(f"{a.text} and {b.text} differ by an offset, not only a factor. Use units.convert on the value")

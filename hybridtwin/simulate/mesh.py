@@ -290,8 +290,12 @@ def lay(worlds, spec, layout, reads, *, max_step, occasions=None, knots=(), driv
     if spec.step is not None:
         _whole_steps(nodes.t, start, spec)
     read = np.array([nodes.at(float(t), int(rank), True) for t, rank in reads], dtype=np.int32)
+    known = {}  # what worlds have in common is looked up once
+    for signal in (world.inputs[name] for world in worlds for name in (*spec.signals, *spec.covariates)):
+        if id(signal) not in known:
+            known[id(signal)] = _sampled(signal, nodes.t)
     meshes = [
-        _lay_one(world, spec, layout, entries, nodes, read, occasions, drive)
+        _lay_one(world, spec, layout, entries, nodes, read, occasions, drive, known)
         for world, entries in zip(worlds, tables, strict=True)
     ]
     width, most = len(nodes.t), max(len(m.moving.time) for m in meshes)
@@ -427,13 +431,13 @@ def _moving_of(entries, nodes, start):
     )
 
 
-def _lay_one(world, spec, layout, entries, nodes, read, occasions, drive):
+def _lay_one(world, spec, layout, entries, nodes, read, occasions, drive, known):
     width = len(nodes.t)
     jump, rate = np.zeros((width, len(layout.jumps))), np.zeros((width, len(layout.rates)))
     latent_jump, latent_rate = _doses(layout, entries, nodes, width, jump, rate)
     portion, first, latent_portion = _portions(layout, entries, nodes, width)
-    signals = [_sampled(world.inputs[name], nodes.t) for name in spec.signals]
-    covariates = [_sampled(world.inputs[name], nodes.t)[0] for name in spec.covariates]
+    signals = [known[id(world.inputs[name])] for name in spec.signals]
+    covariates = [known[id(world.inputs[name])][0] for name in spec.covariates]
     reset = np.zeros(width, bool)
     for t, order in world.resets:
         reset[nodes.at(t, order)] = True
