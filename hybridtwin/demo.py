@@ -65,18 +65,18 @@ def _embedded(report: Path) -> int:
     ]
     effects = []
     sys.stdout.write(f"glucose on {WINDOW[0]} to {WINDOW[1][-5:]}, difference from the lived day (mg/dL, or % of the time)\n")
-    sys.stdout.write(f"{'intervention':<44} {'':<8} {'twin (90 % interval)':>26} {'simulator':>10}\n")
+    sys.stdout.write(f"{'':<12} {'twin (90 % interval)':>26} {'simulator':>10}\n")
     for fact in datasets.virtual_adult_facts()["interventions"]:
         effect = contrast(changed(twin, fact), twin, *[outcome for _, outcome, _ in asked])
         effects.append(effect)
+        sys.stdout.write(f"{fact['doc']}\n")
         for (word, _, measure), row in zip(asked, effect.rows, strict=False):
-            title = fact["doc"] if word == "mean" else ""
             answer = (
                 "DO NOT USE"
                 if effect.verdict.headline == "DO NOT USE"
                 else f"{row.median:+.0f} ({row.low:+.0f} to {row.high:+.0f})"
             )
-            sys.stdout.write(f"{title[:44]:<44} {word:<8} {answer:>26} {truth_of(fact['name'], measure):>+10.0f}\n")
+            sys.stdout.write(f"  {word:<10} {answer:>26} {truth_of(fact['name'], measure):>+10.0f}\n")
     path = twin.report(report, effects)
     sys.stdout.write(f"\nreport: {path}   ({time.monotonic() - started:.0f} s)\nResearch use; not a medical device.\n")
     return 0
