@@ -359,13 +359,13 @@ def factor(source, target, of: str | None = None) -> float:
 
     Raises `UnitError` when the dimensions differ, and for temperatures on different scales (see `convert`).
     """
-    named = isinstance(source, str) and isinstance(target, str)
-    return _named_factor(source, target, of) if named else _factor(source, target, of)
+    kept = of is None and isinstance(source, str) and isinstance(target, str)  # users may add to SUBSTANCES
+    return _plain_factor(source, target) if kept else _factor(source, target, of)
 
 
 @functools.lru_cache(maxsize=4096)
-def _named_factor(source: str, target: str, of: str | None) -> float:
-    return _factor(source, target, of)
+def _plain_factor(source: str, target: str) -> float:
+    return _factor(source, target, None)
 
 
 def _factor(source, target, of) -> float:
