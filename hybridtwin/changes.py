@@ -163,7 +163,7 @@ def _doses_in_words(regimen, at) -> str:
 
 
 def _probed(change) -> str:
-    """What a function without a name does, seen on two probing doses: "shifted by -20 min", "times 0.5"."""
+    """What a function without a name does, seen on two probing doses: "20 min earlier", "0.5 times as lived"."""
     try:
         (dose,), (twice,) = (change(Regimen.bolus(amount, "1", at=0.0)).doses for amount in (1.0, 2.0))
     except Exception:  # a function that these probes do not suit is not wrong for that
@@ -172,8 +172,8 @@ def _probed(change) -> str:
         return "changed"
     said = []
     if dose.moved:
-        said.append(f"shifted by {dose.moved / 60:g} min")
+        said.append(f"{abs(dose.moved) / 60:g} min {'later' if dose.moved > 0 else 'earlier'}")
     if dose.amount != 1.0:
-        said.append(f"times {dose.amount:g}")
+        said.append(f"{dose.amount:g} times as lived")
     plain = dose == dataclasses.replace(Regimen.bolus(1.0, "1", at=0.0).doses[0], amount=dose.amount, moved=dose.moved)
     return " and ".join(said) if said and plain else "changed"

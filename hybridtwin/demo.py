@@ -27,13 +27,8 @@ def models():
 
 def changed(twin, fact):
     """The twin under one intervention of `virtual_adult_facts`."""
-
-    def change(lived):
-        moved = lived.shift(fact["shift_min"], "min") if fact["shift_min"] else lived
-        return moved if fact["times"] == 1.0 else moved * fact["times"]
-
-    change.label = fact["do"].split("=", 1)[1]
-    return twin.do(start=fact["start"], stop=fact["stop"], **{fact["target"]: change})
+    by, times = fact["shift_min"], fact["times"]
+    return twin.do(start=fact["start"], stop=fact["stop"], **{fact["target"]: lambda lived: lived.shift(by, "min") * times})
 
 
 def truth_of(name, measure) -> float:

@@ -37,15 +37,15 @@ class Do:
     def __str__(self):
         return self.told()
 
-    def told(self, clock: Clock | None = None) -> str:
-        """In words; with a clock, times that are bare numbers have its unit or date."""
+    def told(self, clock: Clock | None = None, windows: bool = True) -> str:
+        """In words; with a clock, times that are bare numbers have its unit or date; `windows`: when, too?"""
 
         def at(time, unit=None):
             if clock is None or not is_real(time):
                 return str(time)
             return clock.label(clock.asked(time) if unit is None else time * time_factor(unit, clock.unit))
 
-        ends = (("from", self.start), ("until", self.stop))
+        ends = (("from", self.start), ("until", self.stop)) if windows else ()
         window = "".join(f" {word} {at(time)}" for word, time in ends if time is not None)
         return (", ".join(f"{name} = {in_words(value, at)}" for name, value in self.targets.items()) or "care") + window
 

@@ -265,7 +265,7 @@ def test_worlds_compared_on_a_table(table, tmp_path, capsys):
     assert "oral = 0.5 times as lived compared with as lived" in out
     assert "oral = 2 h later; CL = 1.2 times as lived compared with as lived" in out
     assert "AUC of C, 0 h to 24.37 h" in out and "mg*h/L (90 % credible interval" in out
-    assert "Prior alone" in out and "Harm beside it" not in out.split("AUC")[0]
+    assert "Prior alone" in out and "Watched for harm" not in out.split("AUC")[0]
     assert out.count(NOTICE) == 3 and "Comparison 2 of 2" in report.read_text(encoding="utf-8")
 
 

@@ -87,7 +87,7 @@ def test_without_a_reason_no_treatment_is_shown_and_with_one_it_stands_everywher
     report = tmp_path / "choice.html"
     assert run(table, *KNOWN, *QUICK, *ASKED, "--accept-risk", "a worked example", "--report", str(report)) == 0
     said = capsys.readouterr().out
-    assert "taken on record: a worked example" in said and "160 mg at 0 h" in said and "harm beside it" in said
+    assert "taken on record: a worked example" in said and "160 mg at 0 h" in said and "watched for harm" in said
     text = report.read_text(encoding="utf-8")
     assert "a worked example" in text and "What must not be done with it" in text
 

@@ -7,6 +7,7 @@ import pytest
 from small import CLOCK, DRIP, Drip, drip_person, drip_twin, mesh_twin
 
 from hybridtwin import outcomes, sensors
+from hybridtwin.causal import grounds
 from hybridtwin.causal.contrast import contrast
 from hybridtwin.errors import DeclarationError, PastHorizon, UnrelatedTwins
 from hybridtwin.inference.methods import Laplace
@@ -22,8 +23,8 @@ def half(twin):
 
 
 def test_a_function_without_a_name_is_told_by_what_it_does():
-    assert str(Do({"iv": lambda b: 0.5 * b})) == "iv = times 0.5"
-    assert str(Do({"iv": lambda b: b.shift(-20, "min")})) == "iv = shifted by -20 min"
+    assert str(Do({"iv": lambda b: 0.5 * b})) == "iv = 0.5 times as lived"
+    assert str(Do({"iv": lambda b: b.shift(-20, "min")})) == "iv = 20 min earlier"
     assert str(Do({"iv": lambda b: Regimen.bolus(500, "mg", at=0.0)})) == "iv = changed", "what was lived plays no part in it"
 
 
@@ -72,14 +73,14 @@ def test_an_answer_that_is_the_priors_says_so():
     )
     blind = dataclasses.replace(blind, draws=2000)  # 250 draws tell a ratio of two spreads to a tenth only
     c = contrast(half(blind), blind, outcomes.at("C", 20.0, better="lower"))
-    assert c[0].same_as_prior and "The prior alone says the same: this answer is not this person's data." in c.text
+    assert c[0].same_as_prior and "The prior alone says about the same, no less surely" in c.text
     assert c.verdict.parts["informed"].level == "CAUTION" and "rests on the prior" in c.text
 
 
 def test_harm_stands_beside_benefit(effect):
     assert [r.harm for r in effect.rows] == sorted(r.harm for r in effect.rows)
     harm = [r for r in effect.rows if r.harm]
-    assert harm and "trough of C" in harm[0].outcome.label and "Harm beside it: " + harm[0].outcome.label in effect.text
+    assert harm and "trough of C" in harm[0].outcome.label and "Watched for harm: " + harm[0].outcome.label in effect.text
     assert list(effect.table["harm"]) == [r.harm for r in effect.rows]
 
 
@@ -200,6 +201,31 @@ def test_a_table_tells_chances_no_finer_than_its_draws_can(effect):
     assert few.draws == 20 and few.p_text == "P(lower) > 0.85", "draws that hang together are worth fewer"
 
 
+def test_draws_that_differ_in_nothing_are_told_apart_from_either_way():
+    """A harm in an eighth of the draws is a chance of an eighth, and not one of better than a half that there is less of it."""
+    effect = np.concatenate([np.zeros(875), np.linspace(1, 9, 120), [-1.0] * 5, [np.nan]])
+    assert grounds.either_way(effect, 1000.0) == "P(higher) = 0.12, P(lower) < 0.01, else the same"
+    assert grounds.either_way(effect[:995], 1000.0) == "P(higher) = 0.12, else the same"
+    assert grounds.either_way(-np.arange(1.0, 200.0), 199.0) == "P(lower) > 0.98"
+    assert grounds.either_way(np.zeros(9), 9.0) == "no difference" and grounds.either_way(np.array([np.nan]), 1.0) == "unknown"
+
+
+def test_a_lowest_value_at_the_end_of_its_window_is_told(effect):
+    """Between two doses a concentration falls: the lowest of a window that ends in between is not the lowest of all."""
+    lived = drip_twin()
+    falling = contrast(half(lived), lived, outcomes.nadir("C", "18:30", "20:00"), outcomes.cmax("C", "18:30", "20:00"))
+    said = [note for note in falling.notes if "at the end of the window" in note]
+    assert len(said) == 2 and all("100 % of the draws" in note and "the lowest value" in note for note in said), falling.notes
+    assert not [note for note in effect.notes if "the highest value stands at the end" in note]
+
+
+def test_differences_of_percents_are_points_and_the_brief_answer_has_no_window():
+    lived = drip_twin()
+    row = contrast(half(lived), lived, outcomes.time_above("C", 7.0, "mg/L", "08:00", "20:00"))[0]
+    assert row.median < -1 and f"{row.median:+.3g} points (90 %" in row.text
+    assert row.brief.startswith("time of C above 7 mg/L: ") and "20:00" not in row.brief and row.brief.endswith(row.p_text)
+
+
 def test_a_time_until_what_never_happens_says_so():
     """Three times the last dose passes a level that the lived day never reaches: no 24 hours earlier, but in one world only."""
     lived, high = drip_twin(), 14.0
@@ -213,6 +239,6 @@ def test_a_time_until_what_never_happens_says_so():
 def test_a_world_is_named_with_the_units_of_its_times():
     """Bare numbers of a clock are told as its reader would: a date where it has one, else a unit."""
     dated, plain = drip_twin().do(iv=lambda b: 0.5 * b, start=8.0, stop=12.0), mesh_twin()
-    assert dated.label == "iv = times 0.5 from Tue 24 Mar 08:00 until Tue 24 Mar 12:00"
-    assert plain.do(iv=lambda b: 0.5 * b, start=3.0).label == "iv = times 0.5 from 3 h"
+    assert dated.label == "iv = 0.5 times as lived from Tue 24 Mar 08:00 until Tue 24 Mar 12:00"
+    assert plain.do(iv=lambda b: 0.5 * b, start=3.0).label == "iv = 0.5 times as lived from 3 h"
     assert plain.do(iv=Regimen.bolus(60.0, "mg", at=[2, 4.5])).label == "iv = 60 mg at 2 h, 60 mg at 4.5 h"

@@ -152,7 +152,7 @@ def test_no_imperative_and_harm_in_every_line(lognormal):
     text = found.text.lower()
     assert not any(word in text for word in ("give ", "should", "recommend", "optimal", "administer", "start with"))
     lines = [line for line in found.text.splitlines() if line.startswith("  ") and "mg at 0 h: " in line]
-    assert len(lines) == 5 and all("harm beside it: highest C" in line and "P(above)" in line for line in lines)
+    assert len(lines) == 5 and all("watched for harm: highest C" in line and "P(above)" in line for line in lines)
     assert "Research use; not a medical device." in found.text and "Prior alone" in found.text
     with pytest.raises(DeclarationError, match="no harm is known"):
         own = outcomes.custom(lambda x: x["C"].max(axis=1), label="top", unit="mg/L", better="lower")
@@ -438,7 +438,7 @@ def test_effects_of_a_cohort(cohort):
     np.testing.assert_allclose(table["q05"], np.quantile(own, 0.05, axis=1), **NEAR)
     assert row.p_better == 1.0 and len(found) == 4 and found["p1"][0].median == pytest.approx(np.median(own[1]), rel=5e-3)
     assert "Individual effects differ by a standard deviation of" in found.text and found.averages["people"][0] == 4
-    assert found.plot() is not None and "Harm beside it" in found.text
+    assert found.plot() is not None and "Watched for harm" in found.text
     with pytest.raises(NotIdentified):
         found.number_needed_to_treat()
     n = min(r.draws for r in row.rows)

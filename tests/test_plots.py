@@ -108,9 +108,19 @@ def test_worlds_show_what_was_done_and_the_window(tmp_path):
     rendered(figure, tmp_path)
 
 
+def test_inputs_of_both_worlds_stand_at_their_own_times():
+    """A dose that was halved stands behind its lived self, neither earlier nor later; one of another time where it is given."""
+    effect = made.effect()
+    panel = plots.worlds(effect).axes[-1]
+    shown = [sorted(line.get_xdata()) for line in panel.lines if line.get_linestyle() == "None"]
+    own = [sorted(d.time for d in world.inputs["oral"]) for world in reversed(effect.worlds)]
+    low, high = panel.get_xlim()
+    assert shown == [[t for t in times if low <= t <= high] for times in own] and shown[0]
+
+
 def test_contrasts_show_the_prior_beside_the_person_and_harm_as_harm(tmp_path):
     words = rendered(plots.contrast(made.effect()), tmp_path)
-    assert any("prior only" in t for t in words) and any(t.startswith("harm beside it") for t in words)
+    assert any("prior only" in t for t in words) and any(t.startswith("watched for harm") for t in words)
     assert words.count("difference (mg/L)") == 2 and "better" in words
 
 

@@ -89,7 +89,7 @@ def test_the_first_box_is_no_greener_than_what_is_asked(text):
     box = box[: box.index("</section>")]
     asked = [decision().verdict.headline, made.effect().verdict.headline]
     assert "CAUTION" in asked and 'class="verdict caution"' in box and '<h2 class="level' in box
-    assert made.twin().verdict.parts["supported"].reasons or "told by each question below" in box
+    assert made.twin().verdict.parts["supported"].reasons or "depends on what is asked" in box
 
 
 def test_whether_a_candidate_meets_the_limits_stands_beside_its_name(text):

@@ -91,7 +91,7 @@ class CohortRow:
         same = 0.0 if self.scale == "difference" else 1.0
         if np.all(np.isnan(self.effects) | (self.effects == same)):
             return f"{self.outcome.label}: no difference between the two, in anybody and any draw."
-        unit = f" {self.unit}" if self.unit not in ("", "1") else ""
+        unit = grounds.step(self.unit)
         said, times = (signed, "") if self.scale == "difference" else (plain, "times ")
         low, middle, high = (said(x) for x in np.nanquantile(self.average, [0.05, 0.5, 0.95]))
         before = [said(x) for x in np.nanquantile(self.prior_average, [0.05, 0.5, 0.95])]
@@ -182,7 +182,7 @@ class CohortContrast(Finding, Mapping):
         if self.verdict.headline == "DO NOT USE":
             lines.append("No numbers are shown under this verdict.")
         else:
-            lines += [("Harm beside it: " if row.harm else "") + row.text for row in self.rows]
+            lines += [("Watched for harm: " if row.harm else "") + row.text for row in self.rows]
         lines.append("Averages are of these people, not of others. Rests on: " + "; ".join(self.facts) + ".")
         return "\n".join([*lines, "Research use; not a medical device."])
 

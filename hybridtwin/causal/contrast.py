@@ -124,11 +124,21 @@ class Row:
     @property
     def p_text(self) -> str:
         """The probability for a reader, bounded by what the draws can support."""
-        word = self.better or "lower"
-        if not np.any(np.nan_to_num(self.difference)):
-            return f"P({word}): no difference"
-        told = grounds.chance(self.p_better, self.draws)
-        return f"P({word}) {told if told[0] in '<>' else f'= {told}'}"
+        return grounds.either_way(self.difference, self.draws)
+
+    @property
+    def brief(self) -> str:
+        """The effect in a few words, without its window: "peak glucose: -10.9 mg/dL (-15.8 to -6.45), P(lower) > 0.99"."""
+        name = self.outcome.label.rpartition(", ")[0] or self.outcome.label
+        if self.event:
+            a, b = (grounds.chance(float(np.nanmean(x)), self.draws) for x in (self.a, self.b))
+            return f"{name}: P {a} against {b}"
+        said, times = (signed, "") if self.scale == "difference" else (plain, "times ")
+        return f"{name}: {times}{said(self.median)}{self._step} ({said(self.low)} to {said(self.high)}), {self.p_text}"
+
+    @property
+    def _step(self) -> str:
+        return grounds.step(self.unit) if self.scale == "difference" else ""
 
     @property
     def sd_ratio(self) -> float:
@@ -146,21 +156,21 @@ class Row:
     def text(self) -> str:
         """One sentence with unit, interval and probability."""
         kind = "modelled glucose" if "glucose" in self.outcome.label else f"modelled {self.outcome.name or 'outcome'}"
-        unit = "" if self.unit in ("", "1") or self.scale == "ratio" else f" {self.unit}"
         said = signed if self.scale == "difference" else plain
         times = "" if self.scale == "difference" else "times "
         if self.event:
             return self._event_text(kind)
         head = (
-            f"{self.outcome.label}: {times}{said(self.median)}{unit} (90 % credible interval {said(self.low)} to "
+            f"{self.outcome.label}: {times}{said(self.median)}{self._step} (90 % credible interval {said(self.low)} to "
             f"{said(self.high)} of the {kind}), {self.p_text}."
         )
         if not np.any(np.nan_to_num(self.difference)) and not np.any(np.nan_to_num(self.prior_difference)):
             return f"{self.outcome.label}: no difference between the two, in any draw, before the record was seen neither."
-        if self.same_as_prior:
-            return f"{head} The prior alone says the same: this answer is not this person's data."
         low, middle, high = np.nanquantile(self.prior_effect, [0.05, 0.5, 0.95])
-        return f"{head} Prior alone: {times}{said(middle)} ({said(low)} to {said(high)})."
+        prior = f"{times}{said(middle)} ({said(low)} to {said(high)})"
+        if self.same_as_prior:
+            return f"{head} The prior alone says about the same, no less surely, {prior}: this answer is not this person's data."
+        return f"{head} Prior alone: {prior}."
 
     def _event_text(self, kind) -> str:
         """Chances of an event in both worlds: a difference of zeros and ones has no telling median."""
@@ -230,7 +240,7 @@ class Contrast(Finding):
         if self.verdict.headline == "DO NOT USE":
             lines.append("No numbers are shown under this verdict.")
         else:
-            lines += [("Harm beside it: " if r.harm else "") + r.text for r in self.rows]
+            lines += [("Watched for harm: " if r.harm else "") + r.text for r in self.rows]
         if self.kept:
             lines.append(f"Kept {grounds.as_it_was(self.twin)}: " + "; ".join(self.kept) + ".")
         if self.verdict.headline != "DO NOT USE":
@@ -313,6 +323,7 @@ def contrast(a, b, *outcomes, scale="difference"):
     verdict = a.verdict.join(_judge(a, b, rows, kept, worlds))
     lacking = grounds.lacking(a, [row.outcome for row in rows if not row.harm], worlds[0])
     lacking += grounds.never([row.outcome for row in rows], worlds)
+    lacking += grounds.at_the_end([row.outcome for row in rows], worlds)
     notes = tuple(dict.fromkeys((*worlds[0].notes, *worlds[1].notes, *lacking)))
     return Contrast(
         a,

@@ -179,7 +179,7 @@ def _harm(found, option) -> str:
     told = []
     for harm, values in zip(found.harms, option.harms, strict=True):
         told.append(f"{found.short(harm)} {_spread(values, harm.unit)}")
-    return "; harm beside it: " + "; ".join(told) if told else ""
+    return "; watched for harm: " + "; ".join(told) if told else ""
 
 
 def _limits(found, i) -> str:

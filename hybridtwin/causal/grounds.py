@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from hybridtwin.glycemia import cautions
-from hybridtwin.measures import Ever, Until
+from hybridtwin.measures import Ever, Nadir, Peak, Until
 from hybridtwin.outcomes import GLUCOSE
 from hybridtwin.units import plain
 from hybridtwin.worlds import used
@@ -43,8 +43,8 @@ def kept_reason(count: int, how: str) -> str:
     """Why decisions that were kept make an answer doubtful. `how`: see `as_it_was`."""
     many = count > 1
     return (
-        f"{count} later decision{'s were' if many else ' was'} kept {how}, although what "
-        f"{'they' if many else 'it'} answered to may differ; respond=ht.Rescue(...) lets care react"
+        f"{count} later decision{'s were' if many else ' was'} kept {how}, although what {'they' if many else 'it'} "
+        "answered to may differ; a rule of care would react to it (respond=ht.Rescue(...))"
     )
 
 
@@ -137,6 +137,22 @@ def never(outcomes, trajectories) -> list[str]:
     return found
 
 
+def at_the_end(outcomes, trajectories) -> list[str]:
+    """Of highest and lowest values: in how many draws they stand at the end of the window, from where the curve may go on."""
+    found = []
+    for outcome in outcomes:
+        if not isinstance(outcome.measure, Peak | Nadir):
+            continue
+        sign, what = (1.0, "highest") if isinstance(outcome.measure, Peak) else (-1.0, "lowest")
+        last = dataclasses.replace(outcome, measure=lambda p, s=sign: (np.argmax(s * p.value, axis=1) == len(p.time) - 1) * 1.0)
+        for t in trajectories:
+            share = float(np.nanmean(last.of(t)))
+            if share > 0.1:
+                told = f"in {100 * share:.0f} % of the draws of '{t.label}' the {what} value stands at the end of the window"
+                found.append(f"{outcome.label}: {told}; what comes after it is not counted")
+    return found
+
+
 def assumptions(twin, error: float) -> tuple[str, ...]:
     """What every answer of a twin takes for granted; `error`: of the integration, relative to each output."""
     names = " and ".join(f.model.name for f in twin.fits)
@@ -200,6 +216,30 @@ def chance(p: float, n: float) -> str:
         return "unknown"
     least = edge(n)
     return f"> {1 - least:.2f}" if p > 1 - least else f"< {least:.2f}" if p < least else f"{p:.2f}"
+
+
+def step(unit: str) -> str:
+    """The unit of a difference, to stand after its number: one of percents is one of points."""
+    return {"": "", "1": "", "%": " points"}.get(unit, f" {unit}")
+
+
+def either_way(effect, n: float, same: float = 0.0) -> str:
+    """The chances of an effect's draws (m,), worth n, to lie on either side of `same`, for a reader: "P(lower) = 0.94", and where
+    some draws differ in nothing, "P(higher) = 0.12, else the same".
+    """
+    d = effect[np.isfinite(effect)] - same
+    if not d.size:
+        return "unknown"
+    shares = {"higher": float(np.mean(d > 0)), "lower": float(np.mean(d < 0))}
+    ways = sorted((way for way in shares if shares[way]), key=lambda way: -shares[way])
+    alike = float(np.mean(d == 0))
+    if not ways:
+        return "no difference"
+    said = []
+    for way in ways[: 2 if alike >= 0.01 else 1]:
+        told = chance(shares[way], n)
+        said.append(f"P({way}) {told if told[0] in '<>' else f'= {told}'}")
+    return ", ".join(said) + ", else the same" * (alike >= 0.01)
 
 
 def upper(count: float, n: float, level: float = 0.95) -> float:

@@ -111,7 +111,7 @@ def _structure_medians(ax, time, draws, structure, color=None) -> None:
     kinds = list(dict.fromkeys(np.asarray(structure).tolist()))
     for i, kind in enumerate(kinds if len(kinds) > 1 else []):
         ax.plot(time, np.nanmedian(draws[structure == kind], axis=0), (":", "-.", "--")[i % 3], linewidth=0.9,
-                color=color or _STRUCTURES[i % len(_STRUCTURES)], label=f"median of {kind} alone")
+                color=color or _STRUCTURES[i % len(_STRUCTURES)], label=f"median of {kind} alone" if color is None else None)
 
 
 def _legend(ax, **where) -> None:
@@ -125,12 +125,14 @@ def _legend(ax, **where) -> None:
 # --------------------------------------------------------------------------------------------------------- inputs
 
 
-def _stems(ax, times, amounts, color, label, *, marker="o", offset=0.0) -> None:
-    """Doses as stems; an unknown amount is a question mark at the bottom."""
-    times, amounts = np.asarray(times, float) + offset, np.array([np.nan if a is None else a for a in amounts], float)
+def _stems(ax, times, amounts, color, label, *, behind=False) -> None:
+    """Doses as stems, wider and hollow where others may stand in front of them; an unknown amount is a question mark."""
+    times, amounts = np.asarray(times, float), np.array([np.nan if a is None else a for a in amounts], float)
     known = np.isfinite(amounts)
-    ax.vlines(times[known], 0, amounts[known], color=color, linewidth=1.3)
-    ax.plot(times[known], amounts[known], marker, color=color, markersize=3.5, linestyle="none", label=label)
+    wide = {"linewidth": 3.5, "alpha": 0.4} if behind else {"linewidth": 1.3}
+    ax.vlines(times[known], 0, amounts[known], color=color, **wide)
+    hollow: dict[str, Any] = {"markersize": 7, "markerfacecolor": "white"} if behind else {"markersize": 3.5}
+    ax.plot(times[known], amounts[known], "o", color=color, linestyle="none", label=label, **hollow)
     top = np.max(amounts[known]) if known.any() else 1.0
     for t in times[~known]:
         ax.text(t, 0.1 * top, "?", color=color, ha="center", fontsize=9, fontweight="bold")
@@ -183,17 +185,17 @@ def _in_time_of(clock: Clock, given, own: Clock):
     return dataclasses.replace(given, time=np.asarray(given.time, float) * time_factor(own.unit, clock.unit))
 
 
-def _draw_input(ax, name, unit, given, clock, color, label=None, offset=0.0, line="-") -> None:
-    """One input on its panel."""
+def _draw_input(ax, name, unit, given, clock, color, label=None, behind=False, line="-") -> None:
+    """One input on its panel; `behind`: will another be drawn in front of it?"""
     start, stop = clock.start, clock.stop
     if isinstance(given, Signal):
         _steps(ax, given, start, stop, color, label, line)
     elif isinstance(given, Regimen):
-        _stems(ax, [d.time for d in given], [d.amount for d in given], color, label, offset=offset)
+        _stems(ax, [d.time for d in given], [d.amount for d in given], color, label, behind=behind)
     elif _is_rate(unit):
         _steps(ax, Signal.steps(given.time, given.value, unit), start, stop, color, label, line)
     else:
-        _stems(ax, given.time, given.value, color, label, offset=offset)
+        _stems(ax, given.time, given.value, color, label, behind=behind)
     ax.set_ylabel(axis_label(name, unit), rotation=0, ha="right", va="center")
     ax.locator_params(axis="y", nbins=3)
 
@@ -470,24 +472,24 @@ def worlds(contrast):
     windows = [row.outcome.window(first) for row in contrast.rows if row.outcome.name]
     start, stop = _stretch(first, windows)
     changed = _changed(contrast)
+    asked = _short("; ".join(do.told(first.clock, windows=False) for do in contrast.twin.dos) or first.label)
     figure, axes = panels([3.6] * len(names[:3]) + [1.0] * len(changed))
     for ax, name in zip(axes, names[:3]):
         unit = first.units[name]
         _target(ax, name, unit, _is_glucose(name, unit))
-        for traj, color, line in ((second, BLUE, "--"), (first, ORANGE, "-")):
+        for traj, label, color, line in ((second, _short(second.label), BLUE, "--"), (first, asked, ORANGE, "-")):
             good, near = ~np.asarray(traj.failed), (traj.time >= start) & (traj.time <= stop)
             time, draws = np.asarray(traj.time)[near], traj[name][good][:, near]
-            _band(ax, time, draws, color, _short(traj.label), line=line)
+            _band(ax, time, draws, color, label, line=line)
             _structure_medians(ax, time, draws, np.asarray(traj.structure)[good], color)
         ax.set_ylabel(axis_label(name, unit))
         ax.grid(axis="y")
         _legend(ax, ncols=2)
     for ax, (name, unit, given) in zip(axes[len(names[:3]):], changed):
-        gap, clock = (stop - start) / 400, first.clock.spanning(start, stop)
-        both = ((given[1], BLUE, "--", -gap), (given[0], ORANGE, "-", gap))
-        for thing, color, line, offset in both if _told(given[0]) != _told(given[1]) else ((given[0], INK, "-", 0.0),):
+        clock, both = first.clock.spanning(start, stop), ((given[1], BLUE, "--", True), (given[0], ORANGE, "-", False))
+        for thing, color, line, behind in both if _told(given[0]) != _told(given[1]) else ((given[0], INK, "-", False),):
             inside = thing if isinstance(thing, Signal) else thing.only(start, stop)
-            _draw_input(ax, name, unit, inside, clock, color, " ", offset, line)
+            _draw_input(ax, name, unit, inside, clock, color, " ", behind, line)
     for ax in axes:
         for low, high in dict.fromkeys(windows):
             if (low, high) != (start, stop):
@@ -540,12 +542,12 @@ def contrast(effect):
     if refused(effect):
         return _refusal(effect)
     rows = list(effect.rows)
-    figure = figure_type()(figsize=(9.0, 1.15 * len(rows) + 0.6), layout="constrained")
+    figure = figure_type()(figsize=(9.0, 1.05 * len(rows) + 0.6), layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for ax, row in zip(axes, rows):
         spans = []
         for height, draws, color, label in ((1.0, row.effect, BLUE, "personal (learned from the record)"),
-                                            (0.0, row.prior_effect, GRAY, "prior only (a person like this one)")):
+                                            (0.0, row.prior_effect, GRAY, "prior only (the model before it saw the record)")):
             if draws is None:
                 continue
             low, middle, high = np.nanquantile(draws, [0.05, 0.5, 0.95])
@@ -557,23 +559,24 @@ def contrast(effect):
             said = signed if row.scale == "difference" else plain
             text = f"{said(middle)} ({said(low)} to {said(high)})" if not row.event else said(middle)
             text = text.replace("-", "−")
-            ax.text(middle, height + 0.25, text, color=color, ha="center", fontsize=7.5, zorder=6,
-                    bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6})
+            ax.text(1.01, height, text, color=color, va="center", fontsize=7.5, transform=ax.get_yaxis_transform())
             spans += [low, high]
         same = 0.0 if row.scale == "difference" else 1.0  # where the worlds do not differ
-        reach = 1.25 * max([abs(x - same) for x in spans] + [1e-12])
-        ax.set_xlim(same - reach, same + reach)
+        low, high = min([same, *spans]), max([same, *spans])
+        room = 0.15 * (high - low) or 1.0
+        low, high = low - room, high + room
+        ax.set_xlim(low, high)
         ax.axvline(same, color=INK, linewidth=0.8)
         if row.better is not None:
-            side = (same - reach, same) if row.better == "lower" else (same, same + reach)
-            ax.axvspan(*side, color="#edf6f1", zorder=-2, linewidth=0)
-            ax.text(side[0] if row.better == "lower" else side[1], -0.62, "better", color=GREEN, fontsize=7.5,
+            ax.axvspan(*((low, same) if row.better == "lower" else (same, high)), color="#e3f2ea", zorder=-2, linewidth=0)
+            ax.text(low if row.better == "lower" else high, -0.62, "better", color=GREEN, fontsize=7.5,
                     ha="left" if row.better == "lower" else "right", va="bottom")
-        ax.set_ylim(-0.65, 1.75)
+        ax.set_ylim(-0.75, 1.5)
         ax.set_yticks([])
         ax.spines["left"].set_visible(False)
-        ax.set_title(("harm beside it: " if row.harm else "") + row.outcome.label, fontsize=8.5, fontweight="normal")
-        told = "difference of the chances" if row.event else f"difference ({row.unit})" if row.scale == "difference" else "ratio"
+        ax.set_title(("watched for harm: " if row.harm else "") + row.outcome.label, fontsize=8.5, fontweight="normal")
+        step = "percentage points" if row.unit == "%" else row.unit
+        told = "difference of the chances" if row.event else f"difference ({step})" if row.scale == "difference" else "ratio"
         ax.set_xlabel(told, fontsize=7.5, labelpad=1)
         ax.tick_params(labelsize=7.5)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2, fontsize=8)

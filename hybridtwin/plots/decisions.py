@@ -104,7 +104,7 @@ def cohort(found):
         _spans(ax, row.effects[order], [BLUE] * len(order))
         ax.axvline(0.0 if row.scale == "difference" else 1.0, color=INK, linewidth=0.8)
         _names(ax, [row.people[i] for i in order] if len(order) <= _MOST else [])
-        ax.set_title(("harm beside it: " if row.harm else "") + row.outcome.label, fontsize=8)
+        ax.set_title(("watched for harm: " if row.harm else "") + row.outcome.label, fontsize=8)
         ax.set_xlabel("ratio" if row.scale == "ratio" else f"difference ({row.unit})")
         ax.legend(loc="upper right")
     return figure

@@ -5,6 +5,8 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hybridtwin import plots
 from hybridtwin.causal.contrast import Contrast
 from hybridtwin.causal.grounds import as_it_was
@@ -42,7 +44,7 @@ def write(twin, path, contrasts=()) -> Path:
     asked += [(_title(n, len(contrasts)), f"comparison-{n}", each) for n, each in enumerate(contrasts, 1)]
     asked += [(_named("decision", n, len(choices)), f"decision-{n}", each) for n, each in enumerate(choices, 1)]
     asked += [(_named("explanation", n, len(reasons)), f"explanation-{n}", each) for n, each in enumerate(reasons, 1)]
-    verdict = page.verdict(twin.verdict, [(name, anchor, _asks(each), each.verdict) for name, anchor, each in asked])
+    verdict = page.verdict(twin.verdict, [(name, anchor, _asks(e), _briefly(twin, e), e.verdict) for name, anchor, e in asked])
     parts = [_head(twin, contrasts, choices, worths, reasons, records), verdict, _record(twin, figures),
              _fit(twin, figures), _posterior(twin, figures)]
     parts += [_contrast(twin, each, n, len(contrasts), figures) for n, each in enumerate(contrasts, 1)]
@@ -78,6 +80,16 @@ def _asks(found: Contrast | Decision | Explanation) -> str:
     return f"which candidate: {found.aim}" if isinstance(found, Decision) else f"what {found.outcome.label} rests on"
 
 
+def _briefly(twin, found) -> list[str]:
+    """The answer of a comparison in a few lines: what was asked, and what of the harm differs; nothing under DO NOT USE."""
+    if not isinstance(found, Contrast) or plots.refused(found) or twin.verdict.headline == "DO NOT USE":
+        return []
+    harms = [row for row in found.rows if row.harm]
+    moved = [f"watched for harm: {row.brief}" for row in harms if np.any(np.nan_to_num(row.difference))]
+    still = "watched for harm: nothing differs" if harms and not moved else ""
+    return [*(row.brief for row in found.rows if not row.harm), *moved, *filter(None, [still])]
+
+
 def _title(number: int, count: int) -> str:
     return "The comparison" if count == 1 else f"Comparison {number} of {count}"
 
@@ -88,8 +100,10 @@ def _named(kind: str, number: int, count: int) -> str:
 
 def _record(twin, figures) -> str:
     person = twin.record
-    caption = ("The record as it was read. Dots are readings, triangles readings of which only a limit is known, stems "
-               "doses and meals, question marks events of unknown amount.")
+    limits = any(np.any(np.asarray(series.censored)) for series in person.series.values())
+    unknown = any(dose.amount is None for regimen in person.regimens.values() for dose in regimen)
+    caption = ("The record as it was read. Dots are readings" + ", triangles readings of which only a limit is known" * limits
+               + ", stems doses and meals" + ", question marks events of unknown amount" * unknown + ".")
     shown = page.figure(plots.record(person), next(figures), caption)
     return page.section("record", "The record", shown + f"<pre>{say(repr(person))}</pre>")
 
@@ -117,7 +131,7 @@ def _posterior(twin, figures) -> str:
 
 def _contrast(twin, effect, number, count, figures) -> str:
     worlds = (f"<p><b>{say(effect.a_label)}</b> compared with <b>{say(effect.b_label)}</b>, in the same body on the "
-              "same days.</p>")
+              "same day.</p>")
     try:
         trusted = twin.verdict.headline != "DO NOT USE" and not plots.refused(effect)
         body = _answers(effect, figures) if trusted else page.refusal(twin.verdict, effect.verdict)
@@ -128,14 +142,17 @@ def _contrast(twin, effect, number, count, figures) -> str:
 
 def _answers(effect, figures) -> str:
     parts = [page.caution(effect.verdict)]
+    several = " (thin ones of each structure alone)" * (len(effect.twin.fits) > 1)
+    green = " Green: 70 to 180 mg/dL." * any("glucose" in row.outcome.label for row in effect.rows)
     parts.append(page.figure(plots.worlds(effect), next(figures), (
-        "The two worlds. Lines are medians, bands hold 90 % of the draws of each world, the yellow stretch is the "
-        "window asked about. The worlds share every draw of the body: their difference is known better than either.")))
+        f"The two worlds, as modelled. Lines are medians{several}, bands hold 90 % of the draws of each world, the yellow "
+        f"stretch is the window asked about.{green} The worlds share every draw of the body: their difference is known "
+        "better than either.")))
     parts.append(page.figure(plots.contrast(effect), next(figures), (
         "Differences between the worlds: median and 90 % credible interval of the modelled values; blue for this "
         "person, gray for the same model before it saw the record.")))
     parts.append(page.contrast_table(effect))
-    words = [("Harm beside it: " if row.harm else "") + row.text for row in effect.rows]
+    words = [("Watched for harm: " if row.harm else "") + row.text for row in effect.rows]
     parts.append(page.listed("In words", words))
     parts.append(page.listed("What this rests on", effect.assumptions))
     how = as_it_was(effect.twin)

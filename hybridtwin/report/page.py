@@ -29,7 +29,7 @@ header .notice{color:#7a2e00}
 .verdict.red,.box.red{border-color:#b00020}
 .ok h2,.level.ok{color:#00704f}.caution h2,.level.caution{color:#9a4f00}.red h2,.level.red{color:#b00020}
 nav{font-size:.88rem;margin:.4rem 0 0}nav a{color:#005a8c;margin-right:1rem}
-.level{font-weight:700;white-space:nowrap}
+.level{font-weight:700;white-space:nowrap}h2.level{white-space:normal}
 .box{border-left:5px solid;padding:.5rem .9rem;margin:.8rem 0;background:#fafafa}
 .box.caution{background:#fff8ec}.box.red{background:#fff1f2}
 .box p{margin:.2rem 0}
@@ -48,7 +48,7 @@ overflow-wrap:anywhere;border-radius:4px}
 .meter{display:inline-block;width:60px;height:7px;background:#d5d9de;margin-right:.4rem}
 .meter i{display:block;height:7px;background:#0072B2}
 footer{border-top:1px solid #d5d9de;margin-top:2rem;padding-top:.5rem}
-.wide{overflow-x:auto}.wide table{font-size:.86rem}
+.wide{overflow-x:auto}.wide table{font-size:.86rem}nav a{white-space:nowrap}
 .wide td,.wide th{padding-left:.3rem;padding-right:.3rem}.wide .first{min-width:9rem}
 .first{min-width:12rem}tr.group td{font-weight:600;border-bottom:1.5px solid #6b7280;padding-top:.8rem}
 @media print{body{max-width:none;padding:0;font-size:9.5pt}figure,.verdict,.box,tr,pre{break-inside:avoid}
@@ -63,6 +63,11 @@ def say(text) -> str:
     return html.escape(str(text))
 
 
+def minus(text) -> str:
+    """Text, escaped, with minus signs in front of its negative numbers."""
+    return re.sub(r"(?<![\w.])-(?=\d)", "−", say(text))
+
+
 def document(title: str, body: str, notice: str) -> str:
     """The whole file."""
     safe = "default-src 'none'; style-src 'unsafe-inline'"  # a browser then loads and runs nothing at all
@@ -74,7 +79,7 @@ def document(title: str, body: str, notice: str) -> str:
 
 def index(entries) -> str:
     """Links to the sections: (id, title) each."""
-    return "<nav>" + "".join(f'<a href="#{say(name)}">{say(title)}</a>' for name, title in entries) + "</nav>"
+    return "<nav>" + " ".join(f'<a href="#{say(name)}">{say(title)}</a>' for name, title in entries) + "</nav>"
 
 
 def section(name: str, title: str, body: str) -> str:
@@ -111,34 +116,36 @@ def number(x: float) -> str:
 
 
 def verdict(found, asked=()) -> str:
-    """The headline and its four parts with their reasons; then each question `asked`: (name, anchor, words, verdict)."""
+    """The headline and its four parts with their reasons; then each question `asked`: (name, anchor, words, answers, verdict)."""
     level = found.headline
 
     def row(name, part):
         head = f"<tr><td>{say(QUESTIONS.get(name, name))}<div class=small>{say(name)}</div></td>"
         if asked and name in ("informed", "supported") and not part.reasons:  # what is asked is not the twin's to answer
-            return f"{head}<td class=level>·</td><td>told by each question below</td></tr>"
+            return f"{head}<td class=level>–</td><td>depends on what is asked: see the verdict of each question below</td></tr>"
         return (f'{head}<td class="level {_CLASS[part.level]}">{_MARK[part.level]} {say(part.level)}</td>'
                 f"<td>{'<br>'.join(say(r) for r in part.reasons) or 'nothing against it'}</td></tr>")
 
     rows = "".join(row(name, part) for name, part in found.parts.items())
     own = "".join(
-        f'<tr><td><a href="#{anchor}">{say(name)}</a><div class=small>{say(words)}</div></td>'
+        f'<tr><td><a href="#{anchor}">{say(name)}</a>: {say(words)}'
+        f'{"".join(f"<div class=small>{minus(line)}</div>" for line in answers)}</td>'
         f'<td class="level {_CLASS[v.headline]}">{_MARK[v.headline]} {say(v.headline)}</td></tr>'
-        for name, anchor, words, v in asked)  # fmt: skip
+        for name, anchor, words, answers, v in asked)  # fmt: skip
     own = f"<p>Each question on this page has a verdict of its own:</p><table><tbody>{own}</tbody></table>" if asked else ""
     of = " of the twin" if asked else ""
     worst = max([level, *(v.headline for *_, v in asked)], key=list(_CLASS).index)  # no green frame round a question in doubt
+    rest = f'; <span class="level {_CLASS[worst]}">of the answers: {_MARK[worst]} {say(worst)}</span>' if worst != level else ""
     return (f'<section id="verdict" class="verdict {_CLASS[worst]}">'
-            f'<h2 class="level {_CLASS[level]}">Verdict{of}: {_MARK[level]} {say(level)}</h2>'
+            f'<h2 class="level {_CLASS[level]}">Verdict{of}: {_MARK[level]} {say(level)}{rest}</h2>'
             "<table><thead><tr><th>Question</th><th>Answer</th><th>Reasons</th></tr></thead>"
             f"<tbody>{rows}</tbody></table>{own}</section>")
 
 
 def _reasons(*verdicts, levels) -> str:
-    found = dict.fromkeys(f"{name}: {reason}" for v in verdicts for name, part in v.parts.items()
+    found = dict.fromkeys((QUESTIONS.get(name, name), reason) for v in verdicts for name, part in v.parts.items()
                           for reason in part.reasons if part.level in levels)
-    return "".join(f"<p>{say(line)}</p>" for line in found)
+    return "".join(f"<p><i>{say(question)}</i> {say(reason)}.</p>" for question, reason in found)
 
 
 def refusal(*verdicts, what: str = "comparison") -> str:
@@ -178,11 +185,11 @@ def contrast_table(effect) -> str:
     rows = []
     for row in effect.rows:
         better = f"{say(row.better)} is better" if row.better else "neither way is better by itself"
-        kind = "<div class=small>harm beside the benefit</div>" if row.harm else ""
-        same = "<div class='small long'>the same: the answer does not come from this person's data</div>"
+        kind = "<div class=small>watched for harm</div>" if row.harm else ""
+        same = "<div class='small long'>about the same, no less surely: the answer does not come from this person's data</div>"
         told = _signed if row.scale == "difference" else _times
         prior = "" if row.prior_effect is None else told(row.prior_effect) + same * row.same_as_prior
-        cells = [interval(row.a), interval(row.b), told(row.effect), say(row.p_text), prior]
+        cells = [interval(row.a), interval(row.b), told(row.effect), say(row.p_text).replace(", ", "<br>"), prior]
         if row.event:  # of zeros and ones a mean is the chance, and quantiles tell nothing
             chances = [f"P {say(chance(float(np.nanmean(x)), row.draws))}" for x in (row.a, row.b)]
             change, before = (number(float(np.nanmean(x))).replace("-", "−") for x in (row.difference, row.prior_difference))
@@ -190,12 +197,13 @@ def contrast_table(effect) -> str:
         unit = "" if row.event else f" ({say(row.unit)})"
         rows.append(f'<tr{" class=harm" if row.harm else ""}><td class=first>{say(row.outcome.label)}{unit}'
                     f"<div class=small>{better}</div>{kind}</td>{''.join(f'<td class=n>{cell}</td>' for cell in cells)}</tr>")
-    other = "As lived" if effect.b_label == "as lived" else "In the other world"
-    return ("<table><thead><tr><th>Outcome</th>"
+    other = "As lived, modelled" if effect.b_label == "as lived" else "In the other world"
+    return ("<div class=wide><table><thead><tr><th>Outcome</th>"
             f"<th class=n>In the world asked about</th><th class=n>{say(other)}</th><th class=n>Difference</th>"
             "<th class=n>Probability</th><th class=n>Difference before the record was seen</th></tr></thead>"
-            f"<tbody>{''.join(rows)}</tbody></table><p class=small>Medians with 90 % credible intervals (5 % below, "
-            "5 % above) of the modelled values; P counts draws and is never told finer than their number allows.</p>")
+            f"<tbody>{''.join(rows)}</tbody></table></div><p class=small>Medians with 90 % credible intervals (5 % below, "
+            "5 % above) of the modelled values, not of readings; differences of percents are percentage points. P counts draws "
+            "and is never told finer than their number allows.</p>")
 
 
 def listed(title: str, items, otherwise: str = "") -> str:
@@ -203,7 +211,7 @@ def listed(title: str, items, otherwise: str = "") -> str:
     items = list(items)
     if not items:
         return f"<h3>{say(title)}</h3><p>{say(otherwise)}</p>" if otherwise else ""
-    return f"<h3>{say(title)}</h3><ul>{''.join(f'<li>{say(item)}</li>' for item in items)}</ul>"
+    return f"<h3>{say(title)}</h3><ul>{''.join(f'<li>{minus(item)}</li>' for item in items)}</ul>"
 
 
 def parameters(twin) -> str:
@@ -223,9 +231,9 @@ def parameters(twin) -> str:
                         f"<td>{say(row['unit'])}</td>{_range(row, 'prior_')}{_range(row, '')}"
                         f"<td class=m>{learned}</td></tr>")
     head = "<th>Parameter</th><th>Unit</th><th class=n>Before</th><th class=n>After</th><th>Spread left</th>"
-    return (f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table><p class=small>Medians with "
-            "90 % intervals. Spread left: how wide the posterior is beside the prior; about 100 % means that the "
-            "record taught nothing.</p>")
+    return (f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div><p class=small>"
+            "Medians with 90 % intervals, before and after the record was seen. Spread left: how wide the posterior is beside "
+            "the prior. From about 100 % on the record has narrowed nothing, though it may have moved the value.</p>")
 
 
 def _range(row, prefix: str) -> str:
