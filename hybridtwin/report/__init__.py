@@ -13,6 +13,7 @@ from hybridtwin.causal.grounds import as_it_was
 from hybridtwin.causal.information import NextReading
 from hybridtwin.causal.optimize import Decision
 from hybridtwin.causal.track import TrackRecord
+from hybridtwin.drawing import headline
 from hybridtwin.errors import DeclarationError, NotTrustworthy
 from hybridtwin.explain.explanation import Explanation
 from hybridtwin.report import decided, explained, page
@@ -70,7 +71,13 @@ def _head(twin, comparisons, choices, worths, reasons, records) -> str:
                *((f"explanation-{n}", _named("explanation", n, len(reasons))) for n in range(1, len(reasons) + 1)),
                ("limits", "Limits of use"), ("numbers", "Numbers"), ("provenance", "Provenance")]
     return (f"<header><p class=notice>{say(NOTICE)}</p><h1>Twin of {say(twin.id)}</h1>"
-            f"<p>{say(structures)}, personalized to the record from {say(span)}.</p></header>{page.index(entries)}")
+            f"<p>{say(structures)}, personalized to the record from {say(span)}.</p>{_bodies(twin)}</header>{page.index(entries)}")
+
+
+def _bodies(twin) -> str:
+    """What each structure is, in its own words."""
+    words = {fit.model.name: headline(fit.model.system) for fit in twin.fits}
+    return "".join(f"<p class=small>{say(name)}: {say(text)}</p>" for name, text in words.items() if text)
 
 
 def _asks(found: Contrast | Decision | Explanation) -> str:
