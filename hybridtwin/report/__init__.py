@@ -71,7 +71,8 @@ def _head(twin, comparisons, choices, worths, reasons, records) -> str:
                *((f"explanation-{n}", _named("explanation", n, len(reasons))) for n in range(1, len(reasons) + 1)),
                ("limits", "Limits of use"), ("numbers", "Numbers"), ("provenance", "Provenance")]
     return (f"<header><p class=notice>{say(NOTICE)}</p><h1>Twin of {say(twin.id)}</h1>"
-            f"<p>{say(structures)}, personalized to the record from {say(span)}.</p>{_bodies(twin)}</header>{page.index(entries)}")
+            f"<p>{say(structures)}, personalized to the record from {say(span)}.</p>{_bodies(twin)}</header>"
+            f"{page.index(entries)}")
 
 
 def _bodies(twin) -> str:
