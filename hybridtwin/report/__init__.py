@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hybridtwin import plots
+from hybridtwin.causal import decision_text
 from hybridtwin.causal.contrast import Contrast
 from hybridtwin.causal.grounds import as_it_was
 from hybridtwin.causal.information import NextReading
@@ -15,6 +16,7 @@ from hybridtwin.causal.optimize import Decision
 from hybridtwin.causal.track import TrackRecord
 from hybridtwin.drawing import headline
 from hybridtwin.errors import DeclarationError, NotTrustworthy
+from hybridtwin.explain import wording
 from hybridtwin.explain.explanation import Explanation
 from hybridtwin.report import decided, explained, page
 from hybridtwin.report.page import say
@@ -89,9 +91,13 @@ def _asks(found: Contrast | Decision | Explanation) -> str:
 
 
 def _briefly(twin, found) -> list[str]:
-    """The answer of a comparison in a few lines: what was asked, and what of the harm differs; nothing under DO NOT USE."""
-    if not isinstance(found, Contrast) or plots.refused(found) or twin.verdict.headline == "DO NOT USE":
+    """The answer in a few lines, of a comparison all that was asked, and the harm that differs; nothing under DO NOT USE."""
+    if "DO NOT USE" in (found.verdict.headline, twin.verdict.headline):
         return []
+    if isinstance(found, Decision):
+        return decision_text.findings(found)[:2]
+    if isinstance(found, Explanation):
+        return [wording.answer(found)]
     harms = [row for row in found.rows if row.harm]
     moved = [f"watched for harm: {row.brief}" for row in harms if np.any(np.nan_to_num(row.difference))]
     still = "watched for harm: nothing differs" if harms and not moved else ""
