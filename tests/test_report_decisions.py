@@ -9,6 +9,7 @@ from test_report import Page
 
 import hybridtwin as ht
 from hybridtwin import report
+from hybridtwin.causal import decision_text
 from hybridtwin.errors import DeclarationError
 
 REASON = "a phantom <i>, nobody is treated"
@@ -65,8 +66,9 @@ def test_none_feasible_is_said_and_the_harm_of_the_nearest_is_told(tmp_path):
         target=ht.outcomes.trough("C", 17, 32, better="higher"),
         limits=ht.Chance(ht.outcomes.cmax("C", 17, 32), above=(1, "mg/L"), at_most=0.01), accept=REASON,
     )  # fmt: skip
-    text = Page(lived.report(tmp_path / "none.html", found).read_text(encoding="utf-8")).text
-    assert "None of the 3 candidates meets every limit" in text and "lowest risk" not in text
+    written = lived.report(tmp_path / "none.html", found).read_text(encoding="utf-8")
+    text = Page(written).text
+    assert "None of the 3 candidates meets every limit" in text and ">lowest expected loss<" not in written
     assert "100 % under 160 mg" in text
 
 
@@ -96,4 +98,16 @@ def test_whether_a_candidate_meets_the_limits_stands_beside_its_name(text):
     """A wide table is cut at its right, on paper and on small screens."""
     heads = text[text.index("<th>Candidate"):]
     assert heads.startswith("<th>Candidate</th><th class=n>Meets every limit</th>")
-    assert "<div class=small>lowest risk</div>" in text
+    assert "<div class=small>lowest expected loss</div>" in text
+
+
+def test_doses_outside_the_record_and_hindsight_are_said():
+    """A day that was lived is judged knowing its end, and a dose twice as large as any of the record is the model's word."""
+    lived = made.twin()
+    found = ht.optimize(
+        lived, ht.candidates(lived, oral=ht.Regimen.grid([160, 640], "mg", first=16.0), start=15.0),
+        target=ht.outcomes.trough("C", 17, 32, better="higher"), accept=REASON,
+    )  # fmt: skip
+    said = decision_text.sureness(found)
+    assert "oral: candidates have 160 to 640 mg, the record holds 320 to 320; the rest is the model's word." in said, said
+    assert any("this is hindsight" in line for line in said)

@@ -40,7 +40,10 @@ def _answer(found):
     if found.limits and not count:
         none = f"None of the {len(found)} candidates meets every limit. Nearest to them:"
         return [none, f"  {_line(found, nearest(found))}", without]
-    lines = [f"{count} of {len(found)} candidates meet{'s' if count == 1 else ''} every limit."] if found.limits else []
+    unsure = int((found.feasible & ~found.sure).sum())
+    by_estimate = f" ({unsure} of them by the estimate alone)" * bool(unsure)
+    meet = f"{count} of {len(found)} candidates meet{'s' if count == 1 else ''} every limit{by_estimate}."
+    lines = [meet] if found.limits else []
     lines.append(f"Lowest {found.risk}" + (" among them" if found.limits else "") + ":")
     lines += [f"  {_line(found, int(i))}" for i in found.order[:_SHOWN]]
     lines += _distinct(found)
@@ -95,6 +98,13 @@ def sureness(found) -> list[str]:
     if found.order.size and not found.sure[found.order[0]]:
         lines.append(f"Whether {found.lowest.label} meets every limit these draws cannot tell for sure.")
     lines.append(f"{int(found.good.sum())} draws of the body, worth {found.worth:.0f} independent ones.")
+    worlds = [option.world.world() for option in found.options]
+    for name, unit, (low, high), (least, most) in grounds.doses(found.twin, worlds):
+        if low < least or high > most:
+            held = f"the record holds {plain(least)} to {plain(most)}"
+            lines.append(f"{name}: candidates have {plain(low)} to {plain(high)} {unit}, {held}; the rest is the model's word.")
+    if found.twin.days[0].lived:
+        lines.append("The day was lived and its readings are known, later ones, too: this is hindsight, and no forecast.")
     return [*lines, "All of this is inside the model; that the model may be wrong is what the verdict speaks of."]
 
 
@@ -136,12 +146,12 @@ def never(found) -> list[str]:
     tied, bounded = int(found.tied.sum()) > 1, bool(found.limits)
     return [
         "to carry a line of the table out as an order: it is for a treating clinician to weigh who knows the person;",
-        f"for another day, plan or person: it holds for {day(found)} with what was held fixed, and no longer once a meal, a "
-        "dose or a reading turns out otherwise;",
-        "for what stands between or beyond the candidates: nothing else was looked at;",
+        f"to use it for another day, plan or person: it holds for {day(found)} with what was held fixed, and no longer once a "
+        "meal, a dose or a reading turns out otherwise;",
+        "to use it for what stands between or beyond the candidates: nothing else was looked at;",
         *(["to rank those that the draws do not tell apart;"] if tied else []),
         *(["to take a candidate that meets a limit by the estimate, or not at all, for one that keeps it;"] if bounded else []),
-        "without the harm that stands beside it.",
+        "to quote it without the harm that stands beside it.",
     ]
 
 

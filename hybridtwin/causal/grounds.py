@@ -62,16 +62,13 @@ def answered(judge, failed, values) -> None:
 def unseen(twin, worlds, which: int = 0) -> list[str]:
     """Ways in which these worlds of one structure leave what the record has seen: doses, signals, body and horizon."""
     spec, lived, found = twin.fits[which].model.spec, twin.fits[which].problem.lived, []
-    for name, field in spec.doses.items():
-        known = [d.amount for d in lived.inputs[name].doses if d.amount]
-        given = [d.amount for w in worlds for d in w.inputs[name].doses if d.amount]
-        if given and not known:
-            found.append(f"the record holds no {name} to learn from")
-        elif given and (max(given) > 1.5 * max(known) or min(given) < min(known) / 1.5):
-            found.append(
-                f"{name} from {plain(min(given), 6)} to {plain(max(given), 6)} {field.unit}; "
-                f"the record holds {plain(min(known), 6)} to {plain(max(known), 6)}"
-            )
+    known = {name for name in spec.doses if any(d.amount for d in lived.inputs[name].doses)}
+    given = {name for name in spec.doses if any(d.amount for w in worlds for d in w.inputs[name].doses)}
+    found += [f"the record holds no {name} to learn from" for name in spec.doses if name in given - known]
+    for name, unit, (low, high), (least, most) in doses(twin, worlds, which):
+        if high > 1.5 * most or low < least / 1.5:
+            held = f"{plain(least, 6)} to {plain(most, 6)}"
+            found.append(f"{name} from {plain(low, 6)} to {plain(high, 6)} {unit}; the record holds {held}")
     for name, field in {**spec.signals, **spec.covariates}.items():
         low, high = _range(lived.inputs[name], lived)
         least, most = np.transpose([_range(w.inputs[name], w) for w in worlds])
@@ -87,6 +84,17 @@ def unseen(twin, worlds, which: int = 0) -> list[str]:
         found.append(f"{state} is held, which no record has seen")
     if spec.horizon is not None and worlds[0].stop - worlds[0].start > spec.horizon * (1 + 1e-9):
         found.append(f"the day is longer than {spec.name} was declared for")
+    return found
+
+
+def doses(twin, worlds, which: int = 0) -> list[tuple[str, str, tuple[float, float], tuple[float, float]]]:
+    """Of each dose of these worlds that the record holds, too: (name, unit, least and largest here, least and largest there)."""
+    lived, found = twin.fits[which].problem.lived, []
+    for name, field in twin.fits[which].model.spec.doses.items():
+        known = [d.amount for d in lived.inputs[name].doses if d.amount]
+        given = [d.amount for w in worlds for d in w.inputs[name].doses if d.amount]
+        if known and given:
+            found.append((name, field.unit, (min(given), max(given)), (min(known), max(known))))
     return found
 
 

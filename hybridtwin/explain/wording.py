@@ -101,7 +101,7 @@ def drivers(found) -> list[str]:
     held = [f"{n} at {plain(v)} {units[n].unit}" for n, v in s.baseline.items() if n in playing]
     without = " and ".join(["no such dose", *held] if any(part[3] for part in parts) else held)
     left = f"{plain(middle)} ({plain(low)} to {plain(high)}){unit}"
-    told.append(f"with {without} it would be {left}; the shares add up to the difference")
+    told.append(f"with {without} it would be {left}; draw by draw the shares add up to the difference (medians do not)")
     return told
 
 
@@ -182,7 +182,7 @@ def assumptions(found) -> list[str]:
     """What all of it rests on."""
     names = " and ".join(f.model.name for f in found.twin.fits)
     told = [f"the structure of {names}", "the priors named in the report", "the inputs as recorded, and no others",
-            "each input taken away by itself, with what body and rules of care then do; later decisions are kept"]  # fmt: skip
+            "inputs taken away with what body and rules of care then do; later decisions are kept"]  # fmt: skip
     if found.twin.temper != 1:
         told.append(f"a likelihood tempered by {found.twin.temper:g}, because no model is right")
     if not found.twin.days[0].lived:

@@ -66,7 +66,7 @@ def decision(found):
     axes[1].set_xlabel(f"{found.risk}\n{told}\ndotted: {found.reference.label[:40]}")
     for ax, harm, k in zip(axes[2:], harms, range(len(harms)), strict=True):
         _spans(ax, [o.harms[k] for o in options], [ORANGE] * len(order))
-        ax.set_xlabel(f"harm: {found.short(harm)} ({harm.unit})")
+        ax.set_xlabel(textwrap.fill(f"harm: {found.short(harm)} ({harm.unit})", 26))
     figure.suptitle(_headline(found), fontsize=9.5, fontweight="bold", x=0.01, ha="left")
     return figure
 

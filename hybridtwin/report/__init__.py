@@ -179,7 +179,8 @@ def _limits() -> str:
     items = ("to choose, give or change a treatment without a clinician who knows the person;",
              "for alarms, or anything that acts without a person who checks it;",
              "for anyone else than the person whose record this is;",
-             "beyond the span and the treatments of the record, or the horizon that the system declares;",
+             "beyond the span of the record, far beyond its treatments (answers say where they leave them), or beyond the "
+             "horizon that the system declares;",
              "to diagnose: a model that fits is no proof that its mechanism is the person's.")
     return page.section("limits", "What this must not be used for", "<ul class=limits>" + "".join(
         f"<li>{say(item)}</li>" for item in items) + f"</ul><p class=notice>{say(NOTICE)}</p>")

@@ -13,13 +13,13 @@ _ROWS = 40  # candidates in the table
 def section(found, number: int, count: int, figures) -> str:
     """One decision as a section of the page. Under DO NOT USE it is named and the reasons are given, without a number."""
     title = "The decision" if count == 1 else f"Decision {number} of {count}"
-    about = (f"<p>{len(found)} candidates for <b>{say(found.twin.id)}</b>, on the day {say(words.day(found))}. "
+    about = (f"<p>{len(found)} candidates for <b>{say(found.twin.id)}</b>, {say(words.day(found))}. "
              f"Target: <b>{say(found.aim)}</b>.</p>")  # fmt: skip
     if found.verdict.headline == "DO NOT USE":
         return page.section(f"decision-{number}", title, about + page.refusal(found.verdict, what="decision"))
     taken = f'<div class="box caution"><p><b>Taken on record:</b> {say(found.accepted)}</p></div>' if found.accepted else ""
-    caption = ("Every candidate. Left: the target; then the risk with two Monte Carlo errors (filled: not told from the lowest; "
-               "gray: misses a limit; dotted: without any of them), and harm, median and 90 % of the draws.")
+    caption = (f"Every candidate. Left: the target; then {found.risk} with two Monte Carlo errors (filled: not told from the "
+               f"lowest; gray: misses a limit; dotted: {found.reference.label}), and harm, median and 90 % of the draws.")
     parts = [about, page.caution(found.verdict), taken, page.listed("What was found", words.findings(found)),
              page.figure(drawing.decision(found), next(figures), caption), _table(found),
              page.listed("How sure it is", words.sureness(found)),
@@ -51,14 +51,14 @@ def _table(found) -> str:
 def _row(found, i: int) -> str:
     option = found.options[i]
     cells = [say(words.bounded(p, found.worth)) for p in found.aim.shares(option.value)] if found.aim.ranged else []
-    risk = f"{page.number(found.risks[i])}<div class=small>± {page.number(found.errors[i])}</div>"
+    risk = f"{page.minus(page.number(found.risks[i]))}<div class=small>± {page.number(found.errors[i])}</div>"
     cells += [page.interval(option.value), risk]
     cells += [page.interval(values) for values in option.harms]
     cells += [f"{words.percent(p)}<div class=small>up to {words.percent(b)}</div>"
               for p, b in zip(found.chances[i], found.bounds[i], strict=True)]  # fmt: skip
     meets = "no" if not found.feasible[i] else "yes" if found.sure[i] else "by the estimate"
     cells = [*([meets] if found.limits else []), *cells]  # first: a wide table is cut at its right
-    place = "lowest risk" if option is found.lowest else "not told from the lowest" if found.tied[i] else ""
+    place = f"lowest {found.risk}" if option is found.lowest else "not told from the lowest" if found.tied[i] else ""
     body = "".join(f"<td class=n>{cell}</td>" for cell in cells)
     return f"<tr><td class=first>{say(option.label)}<div class=small>{place}</div></td>{body}</tr>"
 

@@ -123,21 +123,22 @@ def verdict(found, asked=()) -> str:
         head = f"<tr><td>{say(QUESTIONS.get(name, name))}<div class=small>{say(name)}</div></td>"
         if asked and name in ("informed", "supported") and not part.reasons:  # what is asked is not the twin's to answer
             return f"{head}<td class=level>–</td><td>depends on what is asked: see the verdict of each question below</td></tr>"
-        return (f'{head}<td class="level {_CLASS[part.level]}">{_MARK[part.level]} {say(part.level)}</td>'
+        return (f'{head}<td class="level {_CLASS[part.level]}">{_MARK[part.level]}&nbsp;{say(part.level)}</td>'
                 f"<td>{'<br>'.join(say(r) for r in part.reasons) or 'nothing against it'}</td></tr>")
 
     rows = "".join(row(name, part) for name, part in found.parts.items())
     own = "".join(
         f'<tr><td><a href="#{anchor}">{say(name)}</a>: {say(words)}'
         f'{"".join(f"<div class=small>{minus(line)}</div>" for line in answers)}</td>'
-        f'<td class="level {_CLASS[v.headline]}">{_MARK[v.headline]} {say(v.headline)}</td></tr>'
+        f'<td class="level {_CLASS[v.headline]}">{_MARK[v.headline]}&nbsp;{say(v.headline)}</td></tr>'
         for name, anchor, words, answers, v in asked)  # fmt: skip
     own = f"<p>Each question on this page has a verdict of its own:</p><table><tbody>{own}</tbody></table>" if asked else ""
     of = " of the twin" if asked else ""
     worst = max([level, *(v.headline for *_, v in asked)], key=list(_CLASS).index)  # no green frame round a question in doubt
-    rest = f'; <span class="level {_CLASS[worst]}">of the answers: {_MARK[worst]} {say(worst)}</span>' if worst != level else ""
+    rest = f'; <span class="level {_CLASS[worst]}">of the answers: {_MARK[worst]}&nbsp;{say(worst)}</span>'
+    rest *= worst != level
     return (f'<section id="verdict" class="verdict {_CLASS[worst]}">'
-            f'<h2 class="level {_CLASS[level]}">Verdict{of}: {_MARK[level]} {say(level)}{rest}</h2>'
+            f'<h2 class="level {_CLASS[level]}">Verdict{of}: {_MARK[level]}&nbsp;{say(level)}{rest}</h2>'
             "<table><thead><tr><th>Question</th><th>Answer</th><th>Reasons</th></tr></thead>"
             f"<tbody>{rows}</tbody></table>{own}</section>")
 
