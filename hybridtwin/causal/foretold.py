@@ -11,9 +11,8 @@ whatever else D_i depends on: the clock, earlier doses, the state of the body by
 the model lacks is part of the error, and breaks it.
 
 **What it is held against.** Whether something is given: D_i in {0, 1}, against all circular shifts of the errors along the
-record, which keep the rhythm of the doses and the memory of the errors.
-How much: amounts against the errors in front of them, permuted
-among the doses. Of several such tests the smallest p counts, times their number (Bonferroni).
+record, which keep the rhythm of the doses and the memory of the errors. How much: amounts against the errors in front of
+them, permuted among the doses. Of several such tests the smallest p counts, times their number (Bonferroni).
 
 **What it cannot tell.** Care that looks at the readings themselves follows their errors, too, and does no harm by it. Where it
 looks at the last one alone, the reading before that does not lie on the same side, so where the test fails this is asked
