@@ -459,6 +459,12 @@ def test_an_average_that_holds_the_population_at_its_estimate_says_so(cohort):
     assert free.verdict.parts["computed"].level == "OK"
 
 
+def test_an_empty_list_is_no_candidate(lognormal):
+    """It was taken as a policy of no rules, that is nothing done, and stood in the table under the name of the dose."""
+    with pytest.raises(DeclarationError, match="empty list"):
+        ht.optimize(lognormal, {"iv": []}, target=within(AUC, 400, 600, "mg*h/L"), accept="closed form")
+
+
 def test_who_may_not_be_shown_is_in_no_average(cohort):
     fit = cohort["p2"].fits[0]
     red = dataclasses.replace(fit, parts={**fit.parts, "computed": Part("DO NOT USE", ("chains have not mixed",))})
