@@ -13,6 +13,7 @@ import hybridtwin as ht
 from hybridtwin.causal import foretold
 from hybridtwin.causal.foretold import Pair, how_much, judged, pairs_of, told, whether
 from hybridtwin.causal.refute import refute
+from hybridtwin.system import Scalar
 
 
 def wave(count, rng, memory=0.85):
@@ -95,6 +96,42 @@ def test_a_dose_counts_for_the_reading_in_front_of_it():
     series = dataclasses.replace(person.series["y"], censored=np.r_[-1, np.zeros(23, int)])
     (other,) = pairs_of(fitted(twin.fits[0].model, dataclasses.replace(person, series={"y": series})), ("iv",))
     assert len(other.errors) == 23, "a reading below its limit has no error"
+
+
+class Sugar(ht.System):
+    """dG/dt = -k (G - base) + what is given."""
+
+    time = "h"
+
+    class State(ht.State):
+        G: Scalar = ht.state("mg/dL")
+
+    class Input(ht.Input):
+        sugar: Scalar = ht.dose("mg/dL", into="G")
+
+    base: Scalar = ht.parameter(ht.normal(100.0, 20.0), "mg/dL")
+    k: Scalar = ht.constant(1.0, "1/h")
+
+    def rates(self, t, x, u):
+        return self.State(G=-self.k * (x.G - self.base))
+
+    def initial(self, u):
+        return self.State(G=self.base)
+
+
+def test_readings_that_a_sensor_leaves_out_are_no_readings_here():
+    """A CGM read every 5 min is used every 15: a dose stands behind the last one that was used."""
+    times = np.arange(0.0, 12.0, 1 / 12)
+    doses = ht.Regimen.bolus([10.0, 20.0], "mg/dL", at=[1.1, 6.2])
+    rise = sum(a * np.exp(s - times) * (times >= s) for a, s in ((10.0, 1.1), (20.0, 6.2)))
+    seen = 100.0 + rise + np.random.default_rng(0).standard_normal(144)
+    person = ht.Person.of("uma", time="h", start=0.0, stop=12.0, doses={"sugar": doses},
+                          readings={"cgm": (times, seen, "mg/dL")})  # fmt: skip
+    twin = fitted(ht.Model(Sugar(), cgm=ht.sensors.CGM("G")), person)
+    (pair,) = pairs_of(twin, ("sugar",))
+    assert len(pair.errors) == 48 and np.abs(pair.errors).max() < 4.0
+    np.testing.assert_array_equal(np.flatnonzero(pair.given), [4, 24])
+    np.testing.assert_array_equal(pair.given[[4, 24]], [10.0, 20.0])
 
 
 def test_refute_asks_it():

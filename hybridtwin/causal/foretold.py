@@ -28,6 +28,7 @@ import numpy as np
 from hybridtwin.engine import double
 from hybridtwin.inference.readings import at_readings
 from hybridtwin.policies import UNRECORDED
+from hybridtwin.units import time_factor
 
 LEVEL = 0.05  # how often doses that nothing foretells are said to be foretold
 _READINGS, _DOSES, _AMOUNTS = 20, 4, 6  # fewest readings, doses among them, and doses of differing amounts, that can tell
@@ -118,12 +119,20 @@ def pairs_of(twin, doses) -> list[Pair]:
     for sensor, field in twin.fits[0].model.sensors.items():
         if field.decides or not all(sensor in r for r in errors):
             continue
-        seen = bound.readings[sensor]
-        mean = np.mean([_mean(r[sensor][:, : len(seen)]) for r in errors], axis=0)
-        plain = np.isfinite(mean) & (mean != 0)  # 0: of a row that the sensor leaves out, or gives no error to
-        at = [*zip(seen.time[plain], seen.order[plain], strict=True)]
+        seen, rows = bound.readings[sensor], _rows(twin.fits[0], sensor)
+        mean = np.mean([_mean(r[sensor])[: len(rows)] for r in errors], axis=0)
+        plain = np.isfinite(mean) & (mean != 0)  # 0: a row to which the sensor gives no error (a count)
+        at = [*zip(seen.time[rows[plain]], seen.order[rows[plain]], strict=True)]
         found += [Pair(dose, sensor, mean[plain], _after(at, bound.inputs[dose].doses)) for dose in doses]
     return found
+
+
+def _rows(fit, sensor) -> np.ndarray:
+    """Places in the record of the readings that a fit was made of: a sensor may leave some out (`CGM(every=)`)."""
+    bound, kept = fit.problem.bound, fit.problem.data.seen[sensor]
+    minutes = bound.readings[sensor].time * time_factor(fit.model.spec.time, "min")
+    used = np.asarray(kept.time)[np.asarray(kept.mask)]
+    return np.arange(len(minutes)) if len(used) == len(minutes) else np.searchsorted(minutes, used - 1e-6)
 
 
 def _mean(residuals) -> np.ndarray:
