@@ -189,6 +189,8 @@ def new_regimen(name, spec, lived, value, window, record, clock):
     """
     start, stop = window
     field = spec.doses[name]
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], int | float):  # (4, "[IU]"): as little as 4
+        value = value[0]
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise AmbiguousDose(
             f"do: {name!r} is a dose; a bare {value:g} says how much but not when. Use "

@@ -26,8 +26,8 @@ from hybridtwin.simulate.failures import Failures
 from hybridtwin.simulate.rules import joined, overflowed, told
 from hybridtwin.simulate.trajectory import Act, Trajectory
 from hybridtwin.twins import Twins as Twins
-from hybridtwin.units import factor, plain, time_factor
-from hybridtwin.worlds import Day, dos_of, moments_of, none_before, solve, still_to_come
+from hybridtwin.units import plain, time_factor
+from hybridtwin.worlds import Day, dos_of, moments_of, none_outside, solve, still_to_come, throughout
 
 DRAWS = 250  # draws of each structure that simulations use
 
@@ -250,7 +250,7 @@ class Twin:
             if name in spec.doses:
                 doses[name] = given
             elif name in spec.signals:
-                signals[name] = given if isinstance(given, Signal) else _constant(given, spec.signals[name].unit)
+                signals[name] = given if isinstance(given, Signal) else throughout(name, given, spec.signals[name].unit)
                 still_to_come(name, signals[name], bound)
             else:
                 raise InterventionError(
@@ -262,7 +262,7 @@ class Twin:
             covariates[name] = (_value(world.inputs[name], bound.stop), spec.covariates[name].unit)
         when: dict[str, Any] = {"start": bound.stop, "stop": stop, "time": clock.spanning(bound.stop, stop)}
         ahead = self.on(Person.of(self.id, doses=doses, signals=signals, covariates=covariates, **when), start="lived")
-        none_before(ahead.days[0].bound, doses)
+        none_outside(ahead.days[0].bound, doses)
         return ahead
 
     # ------------------------------------------------------------------ answers
@@ -566,12 +566,6 @@ def _carry_over(record: Person, day: Day, spec) -> Person:
 
 def _value(course, t) -> float:
     return float(course(t))
-
-
-def _constant(given, unit) -> Signal:
-    if isinstance(given, tuple):
-        return Signal.constant(float(given[0]) * factor(given[1], unit), unit)
-    return Signal.constant(float(given), unit)
 
 
 def _is_moment(text: str) -> bool:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybridtwin.binding import Bound
+from hybridtwin.binding import Bound, substance
 from hybridtwin.changes import AsIn, Once
 from hybridtwin.engine import Lanes, double
 from hybridtwin.errors import InterventionError, PastHorizon, UnrelatedTwins
@@ -22,6 +22,7 @@ from hybridtwin.keys import folded
 from hybridtwin.model import Model, lived_world
 from hybridtwin.rest import REMEDY
 from hybridtwin.sensors import Seen
+from hybridtwin.signals import Signal
 from hybridtwin.simulate.course import course
 from hybridtwin.simulate.failures import Failures, failures
 from hybridtwin.simulate.layout import bucket, pad, striding
@@ -34,7 +35,7 @@ from hybridtwin.simulate.solve import arrivals, get
 from hybridtwin.simulate.steppers import RK4, Difference, Exact, Repeated
 from hybridtwin.simulate.stiff import Controlled, Rosenbrock, sized
 from hybridtwin.simulate.trajectory import Act
-from hybridtwin.units import time_factor
+from hybridtwin.units import factor, time_factor
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -490,6 +491,17 @@ def moments_of(at, bound) -> np.ndarray:
     return times
 
 
+def throughout(name, given, unit: str) -> Signal:
+    """What a forecast is given for a signal, a number or (number, unit), for ever. **Raises:** InterventionError."""
+    number, own = given if isinstance(given, tuple) and len(given) == 2 else (given, unit)
+    if isinstance(number, bool) or not isinstance(number, int | float | np.number):
+        raise InterventionError(
+            f"forecast: {name!r} is a signal in {unit}, not {type(given).__name__}. Give a number, (number, unit), or a Signal "
+            f"over time such as ht.Signal.steps([0, 1], [2.0, 0.0], {unit!r})."
+        )
+    return Signal.constant(float(number) * factor(own, unit), unit)
+
+
 def still_to_come(name, signal, bound) -> None:
     """**Raises:** InterventionError where all steps of a signal in bare numbers are over before the forecast begins.
 
@@ -506,9 +518,18 @@ def still_to_come(name, signal, bound) -> None:
         )
 
 
-def none_before(bound, names) -> None:
-    """**Raises:** InterventionError where one of these doses of a forecast comes before it begins, and so would not be given."""
-    for name in names:
+def none_outside(bound, given) -> None:
+    """**Raises:** InterventionError where one of the doses given for a forecast (name -> regimen) comes before it begins,
+    PastHorizon where it comes after it ends: neither would be in any world.
+    """
+    for name, regimen in given.items():
+        own = bound.inputs[name]
+        asked = regimen.resolve(bound.clock, own.time, own.unit, of=substance(name)).doses
+        if late := [dose.time for dose in asked if dose.time > bound.stop]:
+            raise PastHorizon(
+                f"forecast: {name!r} has a dose at {bound.clock.label(late[0])}, after the forecast ends at "
+                f"{bound.clock.label(bound.stop)}. Ask for a longer one, or move the dose."
+            )
         if early := [dose.time for dose in bound.inputs[name].doses if dose.time < bound.start]:
             raise InterventionError(
                 f"forecast: {name!r} has a dose at {bound.clock.label(early[0])}, before the forecast begins at "

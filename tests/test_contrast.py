@@ -242,3 +242,29 @@ def test_a_world_is_named_with_the_units_of_its_times():
     assert dated.label == "iv = 0.5 times as lived from Tue 24 Mar 08:00 until Tue 24 Mar 12:00"
     assert plain.do(iv=lambda b: 0.5 * b, start=3.0).label == "iv = 0.5 times as lived from 3 h"
     assert plain.do(iv=Regimen.bolus(60.0, "mg", at=[2, 4.5])).label == "iv = 60 mg at 2 h, 60 mg at 4.5 h"
+
+
+def counted(effect, a, b, before):
+    """A row of what is told of draws (n,) in both worlds, and of differences of the prior."""
+    return dataclasses.replace(effect[1], a=np.array(a, float), b=np.array(b, float), prior_difference=np.array(before, float))
+
+
+def test_an_effect_that_most_draws_do_not_have_is_not_told_as_even_odds(effect):
+    """Never higher, lower in one draw of five, the same in the others: by halves of ties it was P(higher) = 0.40."""
+    lower = np.arange(1000) % 5 == 0
+    row = counted(effect, np.where(lower, 0.0, 1.0), np.ones(1000), np.zeros(1000))
+    assert row.p_same == 0.8 and row.p_text == "P(lower) = 0.20, else the same"
+    assert row.p_better == pytest.approx(0.6), "a tie is a coin toss where one number is wanted"
+    told = dataclasses.replace(effect, rows=(row,)).table
+    assert told["p_same"][0] == 0.8 and effect.table["p_same"][1] == 0.0
+
+
+def test_answers_of_one_median_are_not_one_answer(effect):
+    """Before the record a treatment helped 9 in 100, and hurt nobody; after it 25 in 100. Both medians are zero."""
+    helped, before = np.arange(2000) % 100 < 25, -(np.arange(1000) % 100 < 9).astype(float)
+    row = counted(effect, np.where(helped, 0.0, 1.0), np.ones(2000), before)
+    assert row.sd_ratio > 1.0 and row.median == 0.0 == np.median(before) and not row.same_as_prior
+    assert counted(effect, np.where(helped, 0.0, 1.0), np.ones(2000), 0.0 - (np.arange(1000) % 100 < 23)).same_as_prior
+    rng = np.random.default_rng(0)
+    normal = counted(effect, rng.standard_normal(400), np.zeros(400), rng.standard_normal(1000))
+    assert normal.same_as_prior and "The prior alone says about the same" in normal.text

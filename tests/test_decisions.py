@@ -449,6 +449,22 @@ def test_effects_of_a_cohort(cohort):
         ht.contrast({"p0": cohort["p0"]}, cohort, outcomes.cmax("C"))
 
 
+def test_an_average_that_holds_the_population_at_its_estimate_says_so(cohort):
+    """People given the estimate of FOCEI are independent: what is not known of the population is everybody's, and missing."""
+    focei = {n: dataclasses.replace(t, fits=(dataclasses.replace(t.fits[0], method=ht.FOCEI()),)) for n, t in cohort.items()}
+    asked = outcomes.auc("C", 0.0, 300.0, better="lower")
+    held, free = (ht.contrast(t.do(iv=lambda d: 0.8 * d), t, asked) for t in (ht.Twins(focei), cohort))
+    assert held.verdict.parts["computed"].level == "CAUTION" and "intervals of averages are too narrow" in held.text
+    assert "the population held at its estimate" in held.text and "the population held" not in free.text
+    assert free.verdict.parts["computed"].level == "OK"
+
+
+def test_an_empty_list_is_no_candidate(lognormal):
+    """It was taken as a policy of no rules, that is nothing done, and stood in the table under the name of the dose."""
+    with pytest.raises(DeclarationError, match="empty list"):
+        ht.optimize(lognormal, {"iv": []}, target=within(AUC, 400, 600, "mg*h/L"), accept="closed form")
+
+
 def test_who_may_not_be_shown_is_in_no_average(cohort):
     fit = cohort["p2"].fits[0]
     red = dataclasses.replace(fit, parts={**fit.parts, "computed": Part("DO NOT USE", ("chains have not mixed",))})

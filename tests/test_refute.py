@@ -80,8 +80,9 @@ def half(twin):
 def test_an_answer_that_rests_on_readings_survives():
     lived = drip_twin()
     found = refute(half(lived), lived, ht.outcomes.mean("C", 12, 20), key=1, repeats=2, progress=False)
-    assert [c.name for c in found.checks] == ["negative control", "placebo treatment", "random common cause", "subset"]
-    assert found.part.level == "OK" and len(found.table) == 4, found.text
+    names = ["negative control", "doses foretold", "placebo treatment", "random common cause", "subset"]
+    assert [c.name for c in found.checks] == names
+    assert found.part.level == "OK" and len(found.table) == 5, found.text
     again = refute(half(lived), lived, ht.outcomes.mean("C", 12, 20), key=1, repeats=2, progress=False)
     assert again.text == found.text, "same key, same trials"
 
@@ -103,7 +104,7 @@ def test_readings_that_do_not_see_the_treatment_do_not_speak_for_it():
                       signals=dict(source.signals), readings={"C": ([0.5, 1.5], [0.15, 0.45], "mg/L")})  # fmt: skip
     twin = personalize(DRIP, early, Laplace(draws=60, starts=2), key=0, progress=False)
     found = refute(twin.do(iv=lambda b: 0.5 * b), twin, ht.outcomes.mean("C", 17, 22), key=1, repeats=3, progress=False)
-    placebo = found.checks[1]
+    placebo = found.checks[2]
     assert placebo.level == "CAUTION" and "random times as well" in placebo.reason
     assert np.isfinite(found.median) and found.part.level != "OK"
 
@@ -113,7 +114,7 @@ def test_where_care_reacts_its_doses_are_the_treatment():
     lived = drip_twin()
     rescue = ht.Rescue("C", 3.0, "mg/L", "iv", 60.0, "mg", every="1 h", wait="4 h")
     found = refute(lived.do(respond=rescue), lived, ht.outcomes.mean("C", 12, 20), key=1, repeats=1, progress=False)
-    assert found.checks[1].level == "OK" and "prefer iv as recorded" in found.checks[1].reason
+    assert found.checks[2].level == "OK" and "prefer iv as recorded" in found.checks[2].reason
     both = lived.do(respond=rescue)
     with pytest.raises(DeclarationError, match="no rule of care gives"):
         refute(both.do(CL=lambda v: 2.0 * v), both, ht.outcomes.mean("C"), key=1)
@@ -123,7 +124,7 @@ def test_what_was_never_given_has_no_placebo():
     lived = personalize(ORAL, oral_person(), Laplace(draws=60, starts=2), key=0, progress=False)
     late = lived.do(respond=ht.When("C", below=(4.0, "mg/L"), give=("iv", 60.0, "mg"), at_most=16, wait="4 h"))
     found = refute(late, lived, ht.outcomes.mean("C", 12, 20), key=1, repeats=1, progress=False)
-    assert found.checks[1].level == "CAUTION" and "no iv was recorded" in found.checks[1].reason
+    assert found.checks[2].level == "CAUTION" and "no iv was recorded" in found.checks[2].reason
     with pytest.raises(DeclarationError, match="no dose of iv was recorded"):
         refute(late, lived, ht.outcomes.mean("C", 12, 20), key=1, repeats=1, hidden=Hidden("iv", (10.0,), "mg"))
 
@@ -141,7 +142,7 @@ def test_a_placebo_is_not_held_against_what_care_decided(read, level):
                        readings={"activity": (times, activity(4.0, 0.5, 1.0, times), "mg")})  # fmt: skip
     twin = personalize(told, person, Laplace(draws=60, starts=2), key=0, progress=False)
     found = refute(twin.do(drug=lambda d: 0.5 * d), twin, ht.outcomes.mean("B", 5, 10), key=1, repeats=1, progress=False)
-    placebo = found.checks[1]
+    placebo = found.checks[2]
     assert placebo.what == "doses at random times, treated left out" and placebo.level == level, placebo.reason
     moved = dataclasses.replace(_placebo(twin, ("drug",), np.random.default_rng(1)), id="moved")
     other = personalize(told, moved, Laplace(draws=60, starts=2), key=0, progress=False)

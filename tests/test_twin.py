@@ -231,6 +231,13 @@ def test_a_forecast_goes_on_with_what_is_usual():
         lived.forecast("6 h", CL=3.0)
     with pytest.raises(InterventionError, match="before the forecast begins at 24 h"):
         lived.forecast("6 h", push=Signal.steps([2.0, 3.0], [0.1, 0.0], "mg/min"))  # counted from the start of the forecast?
+    with pytest.raises(PastHorizon, match="after the forecast ends"):
+        lived.forecast("6 h", iv=Regimen.bolus(50.0, "mg", at=31.0))  # until now it was in no world, without a word
+    assert lived.forecast("6 h", iv=Regimen.bolus(50.0, "mg", at=30.0)).stop == 30.0
+    with pytest.raises(InterventionError, match="'push' is a signal in mg/h, not Regimen"):
+        lived.forecast("6 h", push=Regimen.bolus(50.0, "mg", at=26.0))
+    with pytest.raises(AmbiguousDose, match="how much but not when"):
+        lived.do(iv=(4.0, "mg"))
     kept = lived.forecast("6 h", push=lived.record.signals["push"])  # a course of the record knows its unit, and may be over
     np.testing.assert_allclose(kept.simulate(at=at)["C"], usual, rtol=1e-8)
 

@@ -234,7 +234,9 @@ def _unnamed(given, where) -> DeclarationError:
 
 
 def _rules(policy):
-    """The rules of a policy as `Twin.do` takes them, which checks them."""
+    """The rules of a policy as `Twin.do` takes them, which checks them. **Raises:** DeclarationError for an empty list."""
+    if isinstance(policy, list | tuple) and not policy:
+        raise DeclarationError("a candidate is an empty list: neither doses nor rules. Write None for nothing done.")
     return [policy] if policy is not None and not isinstance(policy, list | tuple) else policy
 
 

@@ -122,6 +122,12 @@ class Row:
         return float(np.mean(np.maximum(-gain, 0.0))), float(np.mean(np.maximum(gain, 0.0)))
 
     @property
+    def p_same(self) -> float:
+        """Share of the draws in which both worlds are alike, as where an outcome counts, or is zero in most draws."""
+        d = self.difference[np.isfinite(self.difference)]
+        return float(np.mean(d == 0)) if d.size else float("nan")
+
+    @property
     def p_text(self) -> str:
         """The probability for a reader, bounded by what the draws can support."""
         return grounds.either_way(self.difference, self.draws)
@@ -150,7 +156,8 @@ class Row:
     def same_as_prior(self) -> bool:
         """Is the personal answer the prior's answer, for practical purposes?"""
         shift = abs(np.nanmedian(self.effect) - np.nanmedian(self.prior_effect))
-        return bool(self.sd_ratio > grounds.RESTS_ON_PRIOR and shift < 0.25 * max(float(np.nanstd(self.prior_effect)), 1e-12))
+        near = shift < 0.25 * max(float(np.nanstd(self.prior_effect)), 1e-12)
+        return bool(self.sd_ratio > grounds.RESTS_ON_PRIOR and near and grounds.alike(self.effect, self.prior_effect))
 
     @property
     def text(self) -> str:
@@ -203,7 +210,8 @@ class Contrast(Finding):
     def table(self):
         """One row an outcome, as a data frame: both worlds, difference with interval, probability, the prior's answer.
 
-        `p_better` is no nearer to 0 or 1 than `draws`, the independent draws behind it, can support.
+        `p_better` is no nearer to 0 or 1 than `draws`, the independent draws behind it, can support; half of the draws in which
+        both worlds are alike (a share of `p_same`) count in it.
         Under DO NOT USE the numbers are missing, as in every output; the draws stay in `rows` for whoever mends the model.
         """
         import pandas as pd
@@ -219,6 +227,7 @@ class Contrast(Finding):
                 "q05": r.low,
                 "q95": r.high,
                 "p_better": grounds.bounded(r.p_better, r.draws),
+                "p_same": r.p_same,
                 "draws": r.draws,
                 "regret_a": r.regret[0],
                 "regret_b": r.regret[1],

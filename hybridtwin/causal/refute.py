@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from hybridtwin.binding import substance
+from hybridtwin.causal import foretold
 from hybridtwin.causal.contrast import contrast
 from hybridtwin.causal.graph import acts_on
 from hybridtwin.causal.grounds import RESTS_ON_PRIOR
@@ -116,6 +117,7 @@ def refute(a: Twin, b: Twin, outcome: Outcome, *, key, repeats: int = 3, hidden:
     | check | trial | the answer stands if |
     |---|---|---|
     | negative control | the same change of what is given after the outcome's window | nothing changes |
+    | doses foretold | none: errors of readings against the doses after them | they do not say whether or how much is given |
     | placebo treatment | the doses in question at random times, policies that decide on them left out | the readings fit worse |
     | random common cause | readings adjusted for a random series as if it mattered | it moves by less than half its interval |
     | subset | a block of a fifth of the readings is left out | the same |
@@ -158,7 +160,8 @@ def refute(a: Twin, b: Twin, outcome: Outcome, *, key, repeats: int = 3, hidden:
     rows = {at: _again(twin, a, b, asked) for at, twin in fitted.items() if at[0] not in ("placebo", "record")}
     fits = [_support(twin) for at, twin in fitted.items() if at[0] == "placebo"]
     lived = _support(fitted["record", 0] if decided else a)
-    checks = [_control(a, b, asked, changed), _placebo_check(a, fits, lived, row, changed, tuple(decided))]
+    checks = [_control(a, b, asked, changed), _foretold_check(a, changed, rng)]
+    checks += [_placebo_check(a, fits, lived, row, changed, tuple(decided))]
     checks += [_stands("random common cause", "readings adjusted for a random series",
                        [rows[at] for at in rows if at[0] == "common"], row)]  # fmt: skip
     checks += [_stands("subset", f"{_SHARE:.0%} of the readings left out", [rows[at] for at in rows if at[0] == "subset"], row)]
@@ -322,6 +325,13 @@ def _control(a, b, outcome, changed) -> Check:
     reason = "nothing changes" if fine else f"the past changes by up to {plain(worst)} {found.unit}"
     return Check("negative control", f"{name} when the window is over", 1, found.median, found.low, found.high,
                  "OK" if fine else "DO NOT USE", reason + ".")  # fmt: skip
+
+
+def _foretold_check(twin, changed, rng) -> Check:
+    found = foretold.judged(foretold.pairs_of(twin, changed), rng)
+    what = f"errors of readings against {' and '.join(changed)} after them"
+    level = "OK" if found.fine else "CAUTION"
+    return Check("doses foretold", what, found.tests, np.nan, np.nan, np.nan, level, foretold.told(found))
 
 
 def _placebo_check(twin, fits, lived, row, changed, decided) -> Check:

@@ -107,7 +107,8 @@ def path_effect(a, b, outcome: Outcome, through: str | Sequence[str]) -> PathEff
     worlds = [a, b, *(w.do(**{n: as_in(other) for n in held}) for w, other in ((a, b), (b, a), (a, a)))]
     courses = simulate_worlds(worlds, names=(outcome.name,) if outcome.name else None)
     own, other, direct, alone, same = (outcome.of(c) for c in courses)
-    draws = {"total": own - other, "direct": direct - other, "indirect": own - direct, "alone": alone - other}
+    pairs = {"total": (own, other), "direct": (direct, other), "indirect": (own, direct), "alone": (alone, other)}
+    draws = {part: grounds.apart(*pair, 1.0 if outcome.unit == "%" else 0.0) for part, pair in pairs.items()}
     error = float(np.nanmax(np.abs(same - own), initial=0.0))
     asked = settled(a, outcome)
     return PathEffect(asked, held, a.label, b.label, draws, ways(a, b, outcome, held), error, a.verdict)

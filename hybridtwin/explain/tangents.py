@@ -222,7 +222,10 @@ def derivatives(
         each, datas = _joined(day, kernel, lanes, directions, parts)
         jumps = [_jumps(kernel, one, data) for one, data in zip(each, datas, strict=True)]
         program = _program(kernel, names, given)
-        stable = functools.partial(_program, dataclasses.replace(kernel, stepper=Rosenbrock()), names, given)
+
+        def stable():
+            return _program(dataclasses.replace(kernel, stepper=Rosenbrock()), names, given), datas
+
         width = tile(len(fit.model.spec.states))
         refine = kernel.stepper.refines
         solved = solve_draws(program, each, datas, refine=refine, tol=tol, instead=stable, width=width)
