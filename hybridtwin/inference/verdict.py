@@ -39,8 +39,8 @@ def computed(stats) -> Part:
             -stats["share"],
             -0.5,
             -0.02,
-            f"the Gaussian approximation stands for {100 * stats['share']:.0f} % of its "
-            "draws only; ht.NUTS() samples the posterior itself",
+            f"the posterior is no Gaussian: of the draws of one at its mode {100 * stats['share']:.0f} % count; "
+            "ht.Auto() samples the posterior itself",
         )
         # only here do the draws stand on the mode; a sampler merely starts from it
         judge.above(stats["gradient"], 0.1, 2.0, f"the mode was not reached (a step of {stats['gradient']:.2g} sd remains)")
