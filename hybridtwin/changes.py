@@ -148,7 +148,7 @@ def in_words(value, at) -> str:
     if isinstance(value, Signal):
         return str(value).removeprefix("Signal: ")
     if label is None and isinstance(value, tuple) and len(value) == 2:
-        return f"{value[0]} {value[1]}"
+        return f"{value[0]}" if value[1] == "1" else f"{value[0]} {value[1]}"
     return _probed(value) if label == "<lambda>" else label or str(value)
 
 

@@ -27,7 +27,7 @@ from hybridtwin.simulate.course import course
 from hybridtwin.simulate.failures import Failures, failures
 from hybridtwin.simulate.layout import bucket, pad, striding
 from hybridtwin.simulate.mesh import lay, layout_of, moments, override_columns, set_columns
-from hybridtwin.simulate.noise import NOISY, NOISY_STEPS, keys_of
+from hybridtwin.simulate.noise import NOISY, keys_of, longest
 from hybridtwin.simulate.pilot import Choice, Pilot, choose
 from hybridtwin.simulate.rules import FIRST, LAST, acts_of
 from hybridtwin.simulate.run import Solved, solve_draws, tile
@@ -372,7 +372,7 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         reads = reading_times(worlds, spec, (day.bound.start, day.bound.stop), at)
         edges = {g: np.asarray(day.bound.occasion_edges(g), float) for _, g in kernel.model.varying}
         span, drive = day.bound.stop - day.bound.start, choice.drive
-        step = min(choice.step, span / NOISY_STEPS if kernel.layout.noise else span + 1.0)
+        step = longest(choice.step, span, kernel.layout, spec)
 
         def laid(step, knots):
             meshes = lay(worlds, spec, kernel.layout, reads, max_step=step, occasions=edges, knots=knots, drive=drive)

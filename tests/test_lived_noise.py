@@ -255,6 +255,10 @@ def test_noise_of_a_difference_equation_is_exact():
     last = dataclasses.replace(twin, draws=500).last_state()["y"]
     assert last.mean() == pytest.approx(mean[1], abs=4.5 * np.sqrt(spread[1, 1] / 500))
     assert last.std() == pytest.approx(np.sqrt(spread[1, 1]), rel=4.5 / np.sqrt(1000))
+    whole = dataclasses.replace(twin, draws=500)
+    ahead = whole.forecast("2 d").simulate(at=[9.0])["y"][:, 0]  # a day whose noise is drawn keeps to whole steps, too
+    fresh = (ahead - 0.7 * whole.last_state()["y"] - 0.3 * twin.fits[0].values["m"]) / 0.8
+    assert abs(fresh.mean()) < 4.5 / np.sqrt(500) and fresh.std() == pytest.approx(1.0, abs=4.5 / np.sqrt(1000))
     with pytest.raises(DeclarationError, match="falls on its steps"):
         ht.Model(Steps(), noise="1 h", y=ht.sensors.Gaussian("y", sd=0.5)).bind(who)
 

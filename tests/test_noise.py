@@ -248,3 +248,35 @@ def test_requests_that_cannot_be_met():
         simulate(Growth(), EMPTY)
     with pytest.raises(DeclarationError, match="process noise"):
         simulate(Growth(), EMPTY, draws=3, key=0, solver=Exact())
+
+
+class Breeds(ht.System):
+    """A difference equation with noise of its own size: x(t+1) = x(t) + .3 x(t) + .5 x(t) z(t)."""
+
+    time = "d"
+    step = "1 d"
+
+    class State(ht.State):
+        x: Scalar = ht.state("1", positive=False)
+
+    a: Scalar = ht.constant(0.3, "1/d")
+    b: Scalar = ht.constant(0.5, "1/d^0.5")
+
+    def rates(self, t, x, u):
+        return self.State(x=self.a * x.x)
+
+    def diffusion(self, t, x, u):
+        return self.State(x=self.b * x.x)
+
+    def initial(self, u):
+        return self.State(x=1.0)
+
+
+def test_drawn_noise_of_a_difference_equation_is_its_own_law():
+    """One step is Gaussian, as it is on a lived path: the term that a path between steps would add made it skew."""
+    day = Person.of("one", start=0.0, stop=2.0, time="d")
+    found = simulate(Breeds(), day, draws=4000, key=3, at=[1.0, 2.0])["x"]
+    for x, before in ((found[:, 0], 1.0), (found[:, 1], found[:, 0])):
+        z = (x - 1.3 * before) / (0.5 * before)
+        assert abs(stats.skew(z)) < 4.5 * np.sqrt(6 / 4000)
+        assert abs(z.mean()) < 4.5 / np.sqrt(4000) and z.std() == pytest.approx(1.0, abs=4.5 / np.sqrt(8000))

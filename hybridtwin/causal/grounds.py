@@ -75,7 +75,7 @@ def unseen(twin, worlds, which: int = 0) -> list[str]:
         least, most = np.transpose([_range(w.inputs[name], w) for w in worlds])
         slack = 0.5 * max(abs(low), abs(high))
         if min(least) < low - slack or max(most) > high + slack:
-            given = f"{name} from {plain(min(least))} to {plain(max(most))} {field.unit}"
+            given = f"{name} from {plain(min(least))} to {plain(max(most))}" + (f" {field.unit}" if field.unit != "1" else "")
             found.append(f"{given}; the record holds {plain(low)} to {plain(high)}")
     for path in dict.fromkeys(p for w in worlds for p in [*(o.path for o in w.overrides), *(s.state for s in w.sets)]):
         found.append(f"{path} is set, which no record has seen")

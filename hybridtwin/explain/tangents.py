@@ -206,7 +206,7 @@ def derivatives(
         kernel, choice = house.kernel_of(fit, day.day, [day.world, *stepped])
         lanes, _, given = day.lanes(kernel)
         span = day.day.bound.stop - day.day.bound.start
-        longest = min(choice.step, span / house.NOISY_STEPS if kernel.layout.noise else span + 1.0)
+        longest = house.longest(choice.step, span, kernel.layout, fit.model.spec)
         tol = max(_TOLERANCE, house.NOISY if kernel.layout.noise else 0.0)
         plain, times = _laid(day, day.world, kernel, choice, longest)
         still = jax.tree.map(lambda a: np.zeros(a.shape), plain)

@@ -35,6 +35,13 @@ _FINE = 0.2  # longest stretch of an inferred path, in time constants of the fas
 _MOST = 400  # unknowns of the inferred paths of one record
 
 
+def longest(step: float, span: float, layout, spec) -> float:
+    """The longest step of a day of length `span`: no fewer than `NOISY_STEPS` under drawn noise, but whole steps of a difference
+    equation.
+    """
+    return min(step, span / NOISY_STEPS if layout.noise and spec.step is None else span + 1.0)
+
+
 def knots_of(spec, every: float | None, span: tuple[float, float], reads, rate: float) -> tuple[float, ...]:
     """Knots of the inferred paths over the `span` of a record: its ends, every reading, and in between none more than `every`
     apart.
@@ -122,7 +129,7 @@ def milstein(here, layout, paths: Wiener, inputs, get, put, held):
             step, value = now[i] - before[i], get(x, path)
             g = size(x, t, left, path)
             gained = g * step
-            if own:
+            if own and here.spec.step is None:  # a difference equation is the law itself: what is gained is g times the step
                 slope = jax.jvp(lambda v, p=path: size(put(x, p, v), t, left, p), (value,), (jnp.ones_like(value),))[1]
                 # Where g is zero its slope may be infinite (a square root), and the noise is absorbed there.
                 gained = gained + jnp.where(g == 0, 0.0, 0.5 * g * slope * (step**2 - h))
