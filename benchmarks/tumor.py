@@ -239,7 +239,7 @@ class Set:
 
     def squares(self) -> tuple[float, float]:
         """Mean square errors of the last step over all pairs: of the exact posterior, and of the true parameters."""
-        rng, lost, count = np.random.default_rng(self.seed), np.zeros(2), 0
+        rng, lost, count = np.random.default_rng(self.seed), np.zeros(2), np.zeros(2)
         for at in range(0, len(self.everything.who), TOGETHER):
             part = self.everything.of(np.arange(at, min(at + TOGETHER, len(self.everything.who))))
             truth, n = part.truth[:, :, -1], len(part.who)
@@ -248,8 +248,9 @@ class Set:
             quiet = law.forecast(self.lives, part, self.true(part), np.zeros((n, law.AHEAD + 1, 1)))
             ok = np.isfinite(truth)
             for k, found in enumerate((exact, quiet)):
-                lost[k] += np.sum((np.nanmean(found[:, :, -1][ok], axis=-1) - truth[ok]) ** 2)
-            count += ok.sum()
+                square = (np.nanmean(found[:, :, -1][ok], axis=-1) - truth[ok]) ** 2
+                lost[k] += np.nansum(square)
+                count[k] += np.sum(np.isfinite(square))
         return tuple((100 / law.DEAD) ** 2 * lost / count)
 
     def true(self, questions: law.Questions) -> law.Bodies:
