@@ -256,14 +256,14 @@ def either_way(effect, n: float, same: float = 0.0) -> str:
         return "unknown"
     shares = {"higher": float(np.mean(d > 0)), "lower": float(np.mean(d < 0))}
     ways = sorted((way for way in shares if shares[way]), key=lambda way: -shares[way])
-    alike = float(np.mean(d == 0))
+    tied = float(np.mean(d == 0)) >= 0.01
     if not ways:
         return "no difference"
     said = []
-    for way in ways[: 2 if alike >= 0.01 else 1]:
+    for way in ways[: 2 if tied else 1]:
         told = chance(shares[way], n)
         said.append(f"P({way}) {told if told[0] in '<>' else f'= {told}'}")
-    return ", ".join(said) + ", else the same" * (alike >= 0.01)
+    return ", ".join(said) + ", else the same" * tied
 
 
 def upper(count: float, n: float, level: float = 0.95) -> float:

@@ -472,7 +472,8 @@ def worlds(contrast):
     windows = [row.outcome.window(first) for row in contrast.rows if row.outcome.name]
     start, stop = _stretch(first, windows)
     changed = _changed(contrast)
-    asked = _short("; ".join(do.told(first.clock, windows=False) for do in contrast.twin.dos) or first.label)
+    done = "" if contrast.twin.rules else "; ".join(do.told(first.clock, windows=False) for do in contrast.twin.dos)
+    asked = _short(done or first.label)
     figure, axes = panels([3.6] * len(names[:3]) + [1.0] * len(changed))
     for ax, name in zip(axes, names[:3]):
         unit = first.units[name]
