@@ -25,6 +25,12 @@ import numpy as np
 FOLDER = Path(__file__).resolve().parent.parent / "hybridtwin" / "datasets"
 VG, VI = 1.6, 0.12  # dL/kg, L/kg
 EAT_RATE = 5.0  # g/min
+PRIORS = {  # median and sd of the logarithm
+    "SI": (9e-4, 0.6), "p2": (0.015, 0.4), "Gb": (130.0, 0.2), "SG": (0.0055, 0.7), "f": (0.9, 0.08),
+    "kemp": (0.14, 0.71), "kt": (0.025, 0.3), "ka": (0.015, 0.7), "r2": (1.0, 0.5), "r3": (1.0, 0.5), "r4": (1.0, 0.5),
+    "kd": (0.030, 0.62), "ka2": (0.0137, 0.43), "ke": (0.135, 0.25),
+    "tis": (8.0, 0.4), "s_w": (3.0, 0.6), "s_ou": (10.0, 0.6), "tau": (40.0, 0.6),
+}  # fmt: skip
 
 
 def read_person(thin):
@@ -72,12 +78,6 @@ def make_model(args, tables, weight):
     controller = diffrax.ClipStepSizeController(
         diffrax.PIDController(rtol=1e-5, atol=1e-6), jump_ts=knots[1:], store_rejected_steps=None
     )
-    priors = {
-        "SI": (9e-4, 0.6), "p2": (0.015, 0.4), "Gb": (130.0, 0.2), "SG": (0.0055, 0.7), "f": (0.9, 0.08),
-        "kemp": (0.14, 0.71), "kt": (0.025, 0.3), "ka": (0.015, 0.7), "r2": (1.0, 0.5), "r3": (1.0, 0.5), "r4": (1.0, 0.5),
-        "kd": (0.030, 0.62), "ka2": (0.0137, 0.43), "ke": (0.135, 0.25),
-        "tis": (8.0, 0.4), "s_w": (3.0, 0.6), "s_ou": (10.0, 0.6), "tau": (40.0, 0.6),
-    }  # fmt: skip
 
     def rates(t, y, p):
         q1, q2, p1, p2, p3, p4, p5, s1, s2, insulin, action, glucose, tissue = y
@@ -129,13 +129,13 @@ def make_model(args, tables, weight):
         return jax.lax.scan(step, (jnp.zeros(()), p["s_ou"] ** 2), (residuals, keep))[1].sum()
 
     def model():
-        p = {name: numpyro.sample(name, dist.LogNormal(np.log(median), sd)) for name, (median, sd) in priors.items()}
+        p = {name: numpyro.sample(name, dist.LogNormal(np.log(median), sd)) for name, (median, sd) in PRIORS.items()}
         solution = solve(p)
         ok = solution.result == diffrax.RESULTS.successful
         tissue = jnp.where(ok & jnp.isfinite(solution.ys), solution.ys, 0.0)
         numpyro.factor("cgm", jnp.where(ok, log_likelihood(readings - tissue, p), -jnp.inf))
 
-    return model, list(priors)
+    return model, list(PRIORS)
 
 
 def sample(args):
