@@ -29,7 +29,7 @@ FIRST_PART = {  # of days that take the reference hours: beats, minutes of bleed
     "Hannay19": 96.0, "Hannay19TP": 96.0, "Breslow13": 72.0, "Skeldon23": 72.0, "TwoProcess": 96.0,
 }  # fmt: skip
 PATIENCE = 200_000  # evaluations of the rates between two events after which scipy is stopped
-FEW = 0.1  # share of lanes that scipy may solve one by one
+FEW = 0.1  # share of lanes that may be solved one by one
 METHOD = {"Smith2004": "DOP853"}  # scipy's of a check, else LSODA, which does not get over the valves of a heart
 SMALLER = {"Geng2017": 1e-250}  # a tumor of 1e-60 cm^3 grows back, and must have its digits
 
@@ -97,25 +97,27 @@ def widened(prior, wide):
 def reference(system, person, at, draws, key):
     """The same bodies by an adaptive solver at 1e-10: explicit, and implicit for those it does not bring home.
 
-    A few that fail (bodies of which some suffocate) go to scipy's Radau one by one: in a batch all would wait for those.
+    A few that fail (bodies of which some suffocate) are solved one by one: in a batch all would wait for those.
     """
     import hybridtwin as ht
 
     absolute = SMALLER.get(system.spec.name, ABSOLUTE)
     found = ht.simulate(system, person, at=at, draws=draws, key=key, solver=ht.Adaptive(1e-10, absolute, max_steps=4_000))
     lost = np.flatnonzero(found.failed)
-    if 0 < len(lost) <= FEW * draws and table_knows(system.spec):
-        for lane in lost:
-            body = system.with_values({path: float(v[lane]) for path, v in found.parameters.items()})
-            states = by_scipy(body, person, at, "Radau")
-            seen = outputs(body, person, at, states)
-            for name, values in found.values.items():
-                values[lane] = seen[name]
-    elif len(lost):
-        stiff = ht.Adaptive(1e-10, absolute, stiff=True, max_steps=20_000)
+    stiff = ht.Adaptive(1e-10, absolute, stiff=True, max_steps=20_000)
+    if len(lost) > FEW * draws:
         other = ht.simulate(system, person, at=at, draws=draws, key=key, solver=stiff)
         for name, values in found.values.items():
-            values[found.failed] = other[name][found.failed]
+            values[lost] = other[name][lost]
+        return found
+    for lane in lost:
+        body = system.with_values({path: float(v[lane]) for path, v in found.parameters.items()})
+        if table_knows(system.spec):
+            seen = outputs(body, person, at, by_scipy(body, person, at, "Radau"))
+        else:
+            seen = {name: values[0] for name, values in ht.simulate(body, person, at=at, solver=stiff).values.items()}
+        for name, values in found.values.items():
+            values[lane] = seen[name]
     return found
 
 
