@@ -18,14 +18,13 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from hybridtwin.errors import DeclarationError
-from hybridtwin.priors import quantile
+from hybridtwin.priors import bodies_of
 from hybridtwin.simulate.layout import Layout
 from hybridtwin.simulate.mesh import lay, layout_of
 from hybridtwin.simulate.solve import _SEEN, Extras, _here, _inputs, _inputs_at, _scales
 from hybridtwin.simulate.steppers import RK4, AbstractStepper, Adaptive, Chebyshev, Difference, Exact
 from hybridtwin.simulate.stiff import GAMMA, NODES, PARTS, SLOPES, STATES, Rosenbrock
 
-_BODIES = 12  # drawn bodies beside the typical one
 _FOLLOWED = 4  # bodies that the second look follows
 _FAR = 4.0  # standard deviations above the typical rate: how fast a body may be that the steps must still carry
 _FARTHEST = 6.0  # logarithm of how much faster at most
@@ -184,19 +183,6 @@ class _Day:
         found = self._probe(self.leaves, self.values, self.overrides, node, np.float64(t), x, fresh)
         x, dx, jacobian = (np.asarray(a) for a in found)
         return x, dx + self.flow[k], jacobian
-
-
-def bodies_of(priors, typical) -> list[dict[str, float]]:
-    """The body of medians and a few drawn from the priors, always the same ones (without priors copies: one program).
-
-    Ranks are stratified, each parameter's by itself: a dozen bodies then show how far the priors reach.
-    """
-    rng, bodies = np.random.default_rng(20), [{path: float(value) for path, value in typical.items() if np.ndim(value) == 0}]
-    strata = np.array([rng.permutation(_BODIES) for _ in priors]).reshape(len(priors), _BODIES)
-    for ranks in ((strata + 0.5) / _BODIES).T:
-        drawn = {path: quantile(prior, float(q)) for (path, prior), q in zip(priors.items(), ranks, strict=True)}
-        bodies.append(bodies[0] | {path: value for path, value in drawn.items() if value is not None})
-    return bodies
 
 
 def _fastest(jacobians):

@@ -113,8 +113,9 @@ def solve_draws(
     leading axis `width`; `draws`: for each world a dictionary of arrays with leading axis L; `worlds`: a tree for each world,
     all of one shape; `refine`: can steps be halved? `tol`: largest accepted change of any output when the steps are halved,
     relative to that output's largest value; `instead`: makes a second program, of a method that controls its own error, and
-    the worlds as it wants them, for the lanes that do not settle (their draws have a `size` (L, S), too); `width`: lanes of
-    one call on one device, `tile` of the system; `cost`: evaluations of the rates of one lane with one sub-step a segment.
+    the worlds as it wants them, for the lanes that do not settle, or that exact steps cannot cross (their draws have a `size`
+    (L, S), too); `width`: lanes of one call on one device, `tile` of the system; `cost`: evaluations of the rates of one lane
+    with one sub-step a segment.
 
     Worlds are solved one after the other by one program: what a world is does not depend on those it is compared with, to the
     last bit, and another number of worlds does not compile again.
@@ -140,17 +141,19 @@ def solve_draws(
 
     everyone = np.arange(count)
     run = functools.partial(solved, program, draws, here, width)
-    if not refine:
+    if refine:
+        coarse, best = run(everyone, 1, 2)
+    else:
         (best,) = run(everyone, 1)
-        return _judged(best, _compare(best, best, tol), 0, tol)
-    coarse, best = run(everyone, 1, 2)
+        coarse = best
     check = _compare(coarse, best, tol)
     left = ~(check.error <= tol)
     refined = int(np.sum(left))
     if refined:
         best, most = jax.tree.map(np.array, best), _patient(cost) if instead is not None else _FINEST
-        _settle(run, best, check, left, tol, (2, most), known=best)
-        left = ~(check.error <= tol)
+        if refine:
+            _settle(run, best, check, left, tol, (2, most), known=best)
+            left = ~(check.error <= tol)
         if instead is not None and left.any():
             stable, own = instead()
             sized = [tree | {"size": _sizes(best)} for tree in draws]
@@ -161,7 +164,7 @@ def solve_draws(
             # A stable method can step across a pole: where the first left the finite numbers only a settled answer is taken.
             took = (told.error <= tol) | ((told.error < check.error) & np.isfinite(check.error))
             _take((best, check), (other, told), took, took)
-        if most < _FINEST:
+        if refine and most < _FINEST:
             left = ~(check.error <= tol) & np.isfinite(check.error)
             _settle(run, best, check, left, tol, (most // 2, _FINEST))
     return _judged(best, check, refined, tol)

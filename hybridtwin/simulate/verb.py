@@ -26,7 +26,7 @@ from hybridtwin.simulate.pilot import GAIN, Choice, Pilot, settled
 from hybridtwin.simulate.rules import LAST, acts_of, overflowed, told
 from hybridtwin.simulate.run import solve_draws, tile
 from hybridtwin.simulate.solve import Extras, first
-from hybridtwin.simulate.steppers import RK4, AbstractStepper, Adaptive, Exact, Repeated
+from hybridtwin.simulate.steppers import RK4, AbstractStepper, Adaptive, Difference, Exact, Repeated
 from hybridtwin.simulate.stiff import Controlled, Rosenbrock, sized
 from hybridtwin.simulate.trajectory import Trajectory
 from hybridtwin.units import time_factor
@@ -141,7 +141,7 @@ def _solved(system, bound, laid, choice, lanes, names, start, tol):
 
     if choice.size:
         lanes = lanes | {"size": np.broadcast_to(choice.size, (len(lanes["extras"].sets), len(choice.size)))}
-    instead = None if isinstance(choice.stepper, Controlled) else other
+    instead = None if isinstance(choice.stepper, Controlled | Difference) else other
     refine, cost = choice.stepper.refines, choice.stepper.cost(len(spec.states))
     how = {"width": tile(len(spec.states), cost), "cost": int(np.sum(mesh.steps)) * cost}
     solved = solve_draws(program(choice.stepper), [lanes], [body], refine=refine, tol=tol, instead=instead, **how)
