@@ -22,7 +22,7 @@ from hybridtwin.simulate.failures import failures
 from hybridtwin.simulate.layout import Layout, Mesh, bucket, pad, striding
 from hybridtwin.simulate.mesh import lay, layout_of, override_columns, set_columns
 from hybridtwin.simulate.noise import NOISY, NOISY_STEPS, keys_of
-from hybridtwin.simulate.pilot import GAIN, Choice, Pilot, settled
+from hybridtwin.simulate.pilot import GAIN, WATCHED, Choice, Pilot, looked, settled
 from hybridtwin.simulate.rules import LAST, acts_of, overflowed, told
 from hybridtwin.simulate.run import solve_draws, tile
 from hybridtwin.simulate.solve import Extras, first
@@ -34,7 +34,6 @@ from hybridtwin.units import time_factor
 _RULES = Rescue | Titrate | When | Correct
 _POINTS = 400  # default number of output times
 _STEP = 0.25  # first step on the mesh, in units of the fastest time constant: fine enough that few need to be halved
-_WATCHED = 1000  # pieces over which rules of care are watched where steps have no length of their own
 _MANY = 2_000  # mesh segments above which it is worth a look whether a stiff method needs fewer
 _AFFORDABLE = 20_000  # mesh segments that an explicit method may take
 
@@ -136,7 +135,7 @@ def _solved(system, bound, laid, choice, lanes, names, start, tol):
     body = {"mesh": mesh, "leaves": [np.asarray(a) for a in leaves]}
 
     def other():  # steps find their own length, but what is watched or random is looked at as often
-        held = layout.rules or layout.noise
+        held = layout.rules or layout.noise or spec.timed
         return program(Controlled()), [body if held else body | {"mesh": mesh_of(2.0 * (bound.stop - bound.start), ())}]
 
     if choice.size:
@@ -238,16 +237,17 @@ def _choice(system, lived, world, solver, start, layout) -> Choice:
     Rules that act at the moment itself are watched over steps of an accurate length.
     """
     spec, span, watched = system.spec, lived.stop - lived.start, bool(layout.triggered)
-    whole = span + 1.0
+    most = span / WATCHED if watched else min(span + 1.0, looked(spec, span))
     if layout.noise and isinstance(solver, Adaptive | Exact):
         raise DeclarationError(f"{spec.name} has process noise, which is simulated in steps. Leave solver= out, or give RK4().")
     flat = all(world.inputs[name].stepwise for name in spec.signals) and all(c.signal.stepwise for c in world.clamps)
     if known := settled(spec, solver, flat and not layout.noise and not layout.edits):
         if isinstance(known.stepper, Exact) and watched:
             return dataclasses.replace(known, step=max(_STEP / Pilot(system, lived, start).rate, span / _AFFORDABLE))
-        return known if math.isfinite(known.step) else dataclasses.replace(known, step=span / _WATCHED if watched else whole)
+        return known if math.isfinite(known.step) else dataclasses.replace(known, step=most)
     pilot = Pilot(system, lived, start)
-    step = min(2.0 ** math.floor(math.log2(_STEP / pilot.rate)), whole)  # few distinct meshes, which share programs
+    step = min(_STEP / pilot.rate, looked(spec, span))
+    step = min(2.0 ** math.floor(math.log2(step)), span + 1.0)  # few distinct meshes, which share programs
     said, many = f"fastest rate {pilot.rate:.3g}/{spec.time}", span / step
     if layout.noise:
         stiff = many > _AFFORDABLE
@@ -255,20 +255,21 @@ def _choice(system, lived, world, solver, start, layout) -> Choice:
         return Choice(solver or (Rosenbrock() if stiff else RK4(1)), step, f"process noise; {said}")
     if solver is not None and not isinstance(solver, Rosenbrock):
         return Choice(solver, max(step, span / _AFFORDABLE), f"as asked; {said}")
-    if solver is None and many <= _MANY:
+    kinked = solver is None and pilot.jumps
+    if solver is None and many <= _MANY and not kinked:
         return Choice(RK4(1), step, said)
     worth = 4 * many / GAIN if solver is None else math.inf
-    if solver is None and pilot.kinked(worth):
+    if kinked or (solver is None and pilot.kinked(worth)):
         why = f"{said}: rates that jump, in each body at its own moments; steps as long as each allows"
-        return Choice(Controlled(), span / _WATCHED if watched else whole, why, size=tuple(pilot.size))
+        return Choice(Controlled(), most, why, size=pilot.moved)
     stops = pilot.stops(worth)
     if stops is not None:
         why = f"{said}: stiff; steps where the pilot's were, {len(stops)}"
-        return Choice(solver or Rosenbrock(), span / _WATCHED if watched else whole, why, stops)
+        return Choice(solver or Rosenbrock(), most, why, stops)
     unstable = span / _AFFORDABLE * pilot.rate > 2.5  # Runge-Kutta's steps are stable to 2.8 time constants
     if solver is None and many > _AFFORDABLE and unstable:
         why = f"{said}: stiff, and the pilot did not get through"
-        return Choice(Adaptive(stiff=True), span / _WATCHED if watched else whole, why)
+        return Choice(Adaptive(stiff=True), most, why)
     return Choice(solver or RK4(1), max(step, span / _AFFORDABLE), said)
 
 
