@@ -153,8 +153,8 @@ class Timed(ht.System):
         gate: Scalar = ht.state("mg")
 
     k: Scalar = ht.parameter(ht.lognormal(0.05, 0.3), "1/h", "elimination")
-    opens: Scalar = ht.parameter(ht.normal(12.05, 0.03), "h")
-    shuts: Scalar = ht.parameter(ht.normal(12.25, 0.03), "h")
+    opens: Scalar = ht.parameter(ht.normal(10.3, 0.03), "h")
+    shuts: Scalar = ht.parameter(ht.normal(10.5, 0.03), "h")
     flow: Scalar = ht.parameter(ht.lognormal(3e3, 0.1), "mg/h")
     gated: bool = True
 
