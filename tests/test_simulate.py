@@ -413,6 +413,13 @@ def test_requests_that_cannot_be_met():
         simulate(VEIN, Person.of("p", doses={"iv": Regimen.bolus(1.0, "mg", at=3.0)}))
 
 
+def test_doses_outside_the_record_are_told():
+    day = Person.of("p", start=2.0, stop=24.0, doses={"iv": Regimen.bolus(10.0, "mg", at=[1.0, 3.0, 30.0])})
+    early, late = simulate(VEIN, day, at=[24.0]).notes
+    assert early.startswith("1 doses before the start") and late.startswith("1 doses after the end")
+    assert len(simulate(VEIN, day, at=[30.0]).notes) == 1  # which lengthens the record
+
+
 def test_times_as_clock_text_and_beyond_the_record():
     clock = Clock("2026-03-24T07:00:00+01:00", unit="min")
     person = Person.of("p", time=clock, start=0.0, stop=60.0, doses={"iv": Regimen.bolus(100.0, "mg", at="07:30")})
@@ -438,6 +445,7 @@ def test_the_verb_and_the_folder_of_one_name():
         ({"tol": 0.0}, "no tolerance"),
         ({"tol": float("nan")}, "no tolerance"),
         ({"tol": "fine"}, "no tolerance"),
+        ({"at": [1.0, float("inf")]}, "not finite"),
         ({"draws": 0, "key": 0}, "no number of bodies"),
         ({"draws": 2.5, "key": 0}, "no number of bodies"),
     ],

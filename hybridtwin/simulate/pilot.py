@@ -39,11 +39,11 @@ _RUNAWAY = 1e4  # how much a state may grow in one rough step
 _QUICK = {"xla_backend_optimization_level": 0}  # called a hundred times: compiling it is what costs
 
 
-def looked(spec, span: float, times: int = WATCHED) -> float:
+def looked(spec, span: float) -> float:
     """The longest step of rates that depend on the time itself, which no pilot sees: what happens between two steps, such as a
     meal written as a bump of the time, is missed by n and by 2n of them alike. Else infinite.
     """
-    return span / times if spec.timed and spec.step is None else math.inf
+    return span / WATCHED if spec.timed else math.inf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,8 +230,8 @@ def _coarse(day: _Day) -> tuple[np.ndarray, ...]:
                 left, at = left - step, at + step
                 way.append((float(at), x))
         seen.append(day.rates(stops[-1], day.t[-1], x)[2])
-    size = np.median(peak, axis=0)
-    return np.max(_fastest(np.array(seen)), axis=0), np.max(_fastest(np.array(alike)), axis=0), size, *(np.array(part) for part in zip(*way, strict=True))
+    fastest = (np.max(_fastest(np.array(found)), axis=0) for found in (seen, alike))
+    return *fastest, np.median(peak, axis=0), *(np.array(part) for part in zip(*way, strict=True))
 
 
 @functools.lru_cache(maxsize=256)
@@ -415,7 +415,7 @@ def choose(model, world) -> Choice:
     stepwise = all(world.inputs[name].stepwise for name in spec.signals)
     if known := settled(spec, solver, stepwise and not model.driven):
         return known
-    pilot, most = Pilot(model.system, world, model.start), looked(spec, span, _TIMED)
+    pilot, most = Pilot(model.system, world, model.start), span / _TIMED if spec.timed else math.inf
     rate, said = pilot.rate, f"fastest rate {pilot.rate:.3g}/{spec.time}"
     if solver is not None and not isinstance(solver, Rosenbrock):
         step = min((1.2 if isinstance(solver, Chebyshev) else 0.7) / rate, most)

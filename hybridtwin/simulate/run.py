@@ -85,10 +85,14 @@ def _compare(coarse: list[Course], fine: list[Course], tol=0.0) -> _Check:
         # Where only the tail of what has long decayed is read, it may be of no more than the size of a rounding error.
         rounding = _ROUNDING * np.max(read, axis=-1, keepdims=True, initial=0.0)
         scale, apart = np.maximum(read, _TAIL * peak[:, :count]), most(c.values - f.values for c, f in pairs)
+        looks = [] if fine[0].looks is None else [c.looks - f.looks for c, f in pairs]
         marks = [c.marks - f.marks for c, f in pairs]
         marks = most(np.where(np.isfinite(part), part, 0.0) for part in marks)  # (L, S)
         known = np.where(peak[:, count:] > 0, peak[:, count:], np.inf)
         held = _STATES * np.max(_relative(marks, known, rounding), axis=-1, initial=0.0)
+        if looks:  # whatever is read, all that lies before is as if it were
+            moved = most(np.where(np.isfinite(part), part, 0.0) for part in looks)
+            held = np.maximum(held, np.max(_relative(moved, peak[:, :count], rounding), axis=-1, initial=0.0))
 
         def largest(size):
             found = np.max(_relative(apart, size, rounding), axis=-1, initial=0.0)
@@ -105,7 +109,8 @@ def _compare(coarse: list[Course], fine: list[Course], tol=0.0) -> _Check:
 
 
 def solve_draws(
-    program, draws, worlds, *, refine, tol=1e-4, instead: Callable[[], Any] | None = None, width: int = TILE, cost: float = 0.0
+    program, draws, worlds, *, refine, tol=1e-4, instead: Callable[[], Any] | None = None, width: int = TILE, cost: float = 0.0,
+    shown: int | None = None,
 ) -> Solved:
     """Solve every draw in every world.
 
@@ -131,7 +136,10 @@ def solve_draws(
         parts = [(jax.tree.map(lambda a, at=at: a[at], own), w) for own, w in zip(draws, worlds, strict=True) for at in tiles]
 
         def part(own, world, substeps):
-            return jax.tree.map(np.asarray, program(own, world, np.int32(substeps)))
+            found = jax.tree.map(np.asarray, program(own, world, np.int32(substeps)))
+            if shown is None:
+                return found
+            return found._replace(values=found.values[..., :shown], looks=found.values[..., shown:])
 
         calls = [functools.partial(part, *each, n) for n in substeps for each in parts]
         first = [] if getattr(program, "called", False) else [calls.pop(0)()]  # alone, so that it is compiled once

@@ -33,6 +33,7 @@ from hybridtwin.units import time_factor
 
 _RULES = Rescue | Titrate | When | Correct
 _POINTS = 400  # default number of output times
+_LOOKS = 200  # stretches between looks where output times are given
 _STEP = 0.25  # first step on the mesh, in units of the fastest time constant: fine enough that few need to be halved
 _MANY = 2_000  # mesh segments above which it is worth a look whether a stiff method needs fewer
 _AFFORDABLE = 20_000  # mesh segments that an explicit method may take
@@ -82,7 +83,8 @@ def simulate(
         choice = _choice(system, lived, world, solver, start, layout)
         layout = striding(layout, choice.stepper)
         names = (*spec.outputs, *(path for path in spec.states if path not in spec.outputs))
-        mesh, solved = _solved(system, bound, (worlds, layout, reads), choice, lanes, names, start, tol)
+        looks = [] if at is None else _looks(choice, lived.start, max(t for t, _ in reads), spec)
+        mesh, solved = _solved(system, bound, (worlds, layout, reads, looks), choice, lanes, names, start, tol)
     units = {name: (spec.outputs.get(name) or spec.states[name]).unit for name in names}
     time = np.array([t for t, _ in reads], float)
     acts = acts_of(world, layout, jax.tree.map(lambda a: a[0], solved.acts), mesh.t, {n: f.unit for n, f in spec.doses.items()})
@@ -118,12 +120,12 @@ def simulate(
 
 
 def _solved(system, bound, laid, choice, lanes, names, start, tol):
-    """The mesh of the last of `laid`'s worlds (worlds, layout, readings), and every lane solved on it."""
-    spec, (worlds, layout, reads) = system.spec, laid
+    """The mesh of the last of `laid`'s worlds (worlds, layout, readings, looks), and every lane solved on it."""
+    spec, (worlds, layout, reads, looks) = system.spec, laid
     edges = {group: np.asarray(bound.occasion_edges(group), float) for _, group in layout.varying}
 
     def mesh_of(step, knots):
-        mesh = lay(worlds, spec, layout, reads, max_step=step, occasions=edges, knots=knots)[-1]
+        mesh = lay(worlds, spec, layout, [*reads, *looks], max_step=step, occasions=edges, knots=knots)[-1]
         return pad(mesh, bucket(len(mesh.t)), len(mesh.read), len(mesh.moving.time))
 
     mesh = mesh_of(choice.step, choice.knots)
@@ -142,9 +144,21 @@ def _solved(system, bound, laid, choice, lanes, names, start, tol):
         lanes = lanes | {"size": np.broadcast_to(choice.size, (len(lanes["extras"].sets), len(choice.size)))}
     instead = None if isinstance(choice.stepper, Controlled | Difference) else other
     refine, cost = choice.stepper.refines, choice.stepper.cost(len(spec.states))
-    how = {"width": tile(len(spec.states), cost), "cost": int(np.sum(mesh.steps)) * cost}
+    how: dict[str, Any] = {"width": tile(len(spec.states), cost), "cost": int(np.sum(mesh.steps)) * cost}
+    how |= {"shown": len(reads)} if looks else {}
     solved = solve_draws(program(choice.stepper), [lanes], [body], refine=refine, tol=tol, instead=instead, **how)
     return mesh, solved
+
+
+def _looks(choice, start, stop, spec) -> list[tuple[float, int]]:
+    """(time, rank) of looks at a body between the few readings that are asked for, by which two solutions are compared, too.
+
+    Rates that jump (a window of the state that is passed) err by a few sizes at either end, which often cancel behind it; two
+    solutions agree there by chance, but not in between. Not for steps that find their own length or are not refined.
+    """
+    if not choice.stepper.refines or spec.noise or isinstance(choice.stepper, Rosenbrock | Controlled) or not stop > start:
+        return []
+    return [(float(t), LAST) for t in np.linspace(start, stop, _LOOKS + 1)[1:-1]]
 
 
 def _declared(system):
@@ -202,6 +216,8 @@ def _bind(spec, person, at):
         times, ranks = np.linspace(clock.start, clock.stop, max(wanted, 1) + 1), [LAST] * (max(wanted, 1) + 1)
     if not len(times):
         raise InterventionError("at= names no time. Give at least one, or leave it out for a grid over the record.")
+    if not np.all(np.isfinite(times)):
+        raise InterventionError("at= names a time that is not finite. Give times within a span that can be simulated.")
     if np.min(times) < clock.start:
         raise PastHorizon(
             f"at= asks for {clock.label(float(np.min(times)))}, before the record starts at "
@@ -217,12 +233,10 @@ def _bind(spec, person, at):
         )
     if bound.start == bound.stop:
         raise PastHorizon("the record spans no time. Give it stop=, or output times with at=.")
-    early = sum(dose.time < bound.start for name in spec.doses for dose in bound.inputs[name].doses)
-    notes = (
-        [f"{early} doses before the start of the record are not simulated, except what still runs of them"]
-        if early
-        else []
-    )
+    doses = [dose for name in spec.doses for dose in bound.inputs[name].doses]
+    early, late = sum(dose.time < bound.start for dose in doses), sum(dose.time > bound.stop for dose in doses)
+    notes = [f"{early} doses before the start of the record are not simulated, except what still runs of them"] if early else []
+    notes += [f"{late} doses after the end of the record are not simulated"] if late else []
     scale = time_factor(clock.unit, spec.time)
     return bound, [(float(t) * scale, rank) for t, rank in zip(times, ranks, strict=True)], notes
 
@@ -237,7 +251,7 @@ def _choice(system, lived, world, solver, start, layout) -> Choice:
     Rules that act at the moment itself are watched over steps of an accurate length.
     """
     spec, span, watched = system.spec, lived.stop - lived.start, bool(layout.triggered)
-    most = span / WATCHED if watched else min(span + 1.0, looked(spec, span))
+    most = span / WATCHED if watched or spec.timed else span + 1.0
     if layout.noise and isinstance(solver, Adaptive | Exact):
         raise DeclarationError(f"{spec.name} has process noise, which is simulated in steps. Leave solver= out, or give RK4().")
     flat = all(world.inputs[name].stepwise for name in spec.signals) and all(c.signal.stepwise for c in world.clamps)
