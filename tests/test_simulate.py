@@ -425,8 +425,8 @@ def test_an_uncertain_time_loses_no_dose_at_the_start(dose):
 
 def test_doses_outside_the_record_are_told():
     day = Person.of("p", start=2.0, stop=24.0, doses={"iv": Regimen.bolus(10.0, "mg", at=[1.0, 3.0, 30.0])})
-    early, late = simulate(VEIN, day, at=[24.0]).notes
-    assert early.startswith("1 doses before the start") and late.startswith("1 doses after the end")
+    late, early = simulate(VEIN, day, at=[24.0]).notes
+    assert early.startswith("iv: 1 doses before the record begins") and late.startswith("iv: 1 doses after the end of the record")
     assert len(simulate(VEIN, day, at=[30.0]).notes) == 1  # which lengthens the record
 
 

@@ -233,10 +233,8 @@ def _bind(spec, person, at):
         )
     if bound.start == bound.stop:
         raise PastHorizon("the record spans no time. Give it stop=, or output times with at=.")
-    doses = [dose for name in spec.doses for dose in bound.inputs[name].doses]
-    early, late = sum(dose.time < bound.start for dose in doses), sum(dose.time > bound.stop for dose in doses)
-    notes = [f"{early} doses before the start of the record are not simulated, except what still runs of them"] if early else []
-    notes += [f"{late} doses after the end of the record are not simulated"] if late else []
+    told = [note for note in bound.notes if note not in person.notes and note.kind == "seen" and note.column in spec.doses]
+    notes = [f"{note.column}: {note.text}" for note in told]  # of doses outside the record, and of those without an amount
     scale = time_factor(clock.unit, spec.time)
     return bound, [(float(t) * scale, rank) for t, rank in zip(times, ranks, strict=True)], notes
 
