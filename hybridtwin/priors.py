@@ -16,6 +16,7 @@ from jax.core import Tracer
 from hybridtwin.errors import ParameterError
 
 _STANDARD = NormalDist()
+_BODIES = 12  # drawn bodies beside the typical one
 
 
 def _within(what: str, value: Any, low: float, high: float, remedy: str) -> float:
@@ -188,3 +189,16 @@ def describe(prior) -> str:
         return f"{word}({given})"
     middle, low, high = (f"{v:.3g}" for v in values)
     return f"{word} {middle} ({low} to {high})"
+
+
+def bodies_of(priors, typical) -> list[dict[str, float]]:
+    """The body of medians and a few drawn from the priors, always the same ones (without priors copies: one program).
+
+    Ranks are stratified, each parameter's by itself: a dozen bodies then show how far the priors reach.
+    """
+    rng, bodies = np.random.default_rng(20), [{path: float(value) for path, value in typical.items() if np.ndim(value) == 0}]
+    strata = np.array([rng.permutation(_BODIES) for _ in priors]).reshape(len(priors), _BODIES)
+    for ranks in ((strata + 0.5) / _BODIES).T:
+        drawn = {path: quantile(prior, float(q)) for (path, prior), q in zip(priors.items(), ranks, strict=True)}
+        bodies.append(bodies[0] | {path: value for path, value in drawn.items() if value is not None})
+    return bodies

@@ -311,6 +311,7 @@ class Spec:
     unchecked: tuple[str, ...] = ()
     linear: bool = False  # rates affine in the states, and the same at all times
     unforced: bool = False  # and known to be 0 where all states are
+    timed: bool = False  # rates that depend on the time itself
     routes: tuple[str, ...] = ()  # doses in declared order
     routed: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # dose -> what its route declares
     switches: tuple[SwitchField, ...] = ()  # in declared order
@@ -571,6 +572,7 @@ def _spec(system: System) -> Spec:
         unchecked=report.unchecked,
         linear=cls.step is None and (report.linear if cls.linear is None else cls.linear),
         unforced=report.unforced,
+        timed=report.timed,
         routes=tuple(spec.doses),
         switches=report.switches,
         noise=report.noise,

@@ -28,7 +28,7 @@ from hybridtwin.simulate.failures import Failures, failures
 from hybridtwin.simulate.layout import bucket, pad, striding
 from hybridtwin.simulate.mesh import lay, layout_of, moments, override_columns, set_columns
 from hybridtwin.simulate.noise import NOISY, keys_of, longest
-from hybridtwin.simulate.pilot import Choice, Pilot, choose
+from hybridtwin.simulate.pilot import Choice, Pilot, choose, looked
 from hybridtwin.simulate.rules import FIRST, LAST, acts_of
 from hybridtwin.simulate.run import Solved, solve_draws, tile
 from hybridtwin.simulate.solve import arrivals, get
@@ -160,7 +160,8 @@ def _choice(fit: Fit, day: Day, exact: bool, watched: bool) -> Choice:
     if not (rate and far):
         pilot = Pilot(model.system, day.world, model.start)
         rate, far = pilot.rate, pilot.far
-    step, said = min(0.35 / rate, 2.5 / far, model.spec.grid or np.inf), f"fastest rate {rate:.3g}/{model.spec.time}"
+    seen = looked(model.spec, day.world.stop - day.world.start)
+    step, said = min(0.35 / rate, 2.5 / far, model.spec.grid or np.inf, seen), f"fastest rate {rate:.3g}/{model.spec.time}"
     return Choice(Exact.of(model.spec) if exact else _PLAIN, step, said, rate=rate)
 
 
@@ -400,12 +401,13 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
         size = len(spec.states), kernel.stepper.cost(len(spec.states))
 
         def instead():  # steps find their own length, but what is watched or random is looked at as often
-            held = kernel.layout.rules or kernel.layout.noise or any("held" in own for own in each)
+            held = kernel.layout.rules or kernel.layout.noise or spec.timed or any("held" in own for own in each)
             stable = _program(dataclasses.replace(kernel, stepper=Controlled()), names, given_start)
             return stable, data(meshes if held else laid(2.0 * span, ())[1])
 
         how: dict[str, Any] = {"refine": refine, "tol": tol, "width": tile(*size), "cost": int(np.sum(meshes[0].steps)) * size[1]}
-        solved: Solved = solve_draws(program, each, data(meshes), instead=instead, **how)
+        other = None if isinstance(kernel.stepper, Difference) else instead
+        solved: Solved = solve_draws(program, each, data(meshes), instead=other, **how)
     rows = failures(
         solved,
         person=day.bound.person,

@@ -78,6 +78,18 @@ def test_closed_forms_and_their_gradients_against_fifty_digits(name):
         np.testing.assert_allclose(slope, exactly(a, given, h, x, way), rtol=1e-10, atol=1e-12 * size)
 
 
+@pytest.mark.parametrize("flow", [None, 10.0])
+def test_rates_that_are_far_apart_keep_their_digits(flow):
+    """A millionth of a second beside a year: with the slowest eigenvalue first nothing was left of the answer."""
+    a, b, x = np.diag([-1e9, -1.0, -1e-4]) + np.diag([1e9, 1.0], -1), np.array([flow or 0.0, 0, 0]), np.array([100.0, 0, 0])
+    with jax.enable_x64(True):
+        for h in (0.01, 2.0, 24.0):
+            found = linear.closed_form(jnp.array(a), None if flow is None else jnp.array(b), h, jnp.array(x), ((0,), (1,), (2,)))
+            wanted = exactly(a, b, h, x)
+            np.testing.assert_allclose(found[1:], wanted[1:], rtol=1e-6)
+            assert abs(found[0] - wanted[0]) < 1e-4
+
+
 def test_groups_are_read_off_the_graph():
     assert linear.blocks_of(OneCompartment().spec) == ((0,),)
     assert linear.blocks_of(OneCompartmentOral().spec) == ((0,), (1,))
@@ -109,6 +121,66 @@ def test_what_may_oscillate_takes_the_matrix_exponential():
     person = public.Person.of("p", start=0.0, stop=3.0, time="h")
     found = public.simulate(Swing(w=2.0), person, at=[1.0, 3.0])
     np.testing.assert_allclose(found["x"][0], np.cos([2.0, 6.0]), atol=1e-12)
+
+
+class Feeds(ht.System):
+    """Two states that are declared positive, as states are, but feed back on each other."""
+
+    time = "h"
+
+    class State(ht.State):
+        x: Scalar = ht.state("1")
+        y: Scalar = ht.state("1")
+
+    gain: Scalar = ht.parameter(ht.lognormal(2.0, 0.1), "1/h")
+    back: Scalar = ht.parameter(ht.lognormal(2.0, 0.1), "1/h")
+
+    def rates(self, t, x, u):
+        return self.State(x=-self.back * x.y, y=self.gain * x.x)
+
+    def initial(self, u):
+        return self.State(x=1.0, y=0.0)
+
+
+def test_positive_states_that_oscillate_are_seen_in_a_few_bodies():
+    import hybridtwin as public
+
+    assert Exact.of(Feeds().spec).blocks is None
+    person = public.Person.of("p", start=0.0, stop=3.0, time="h")
+    found = public.simulate(Feeds(gain=2.0, back=2.0), person, at=[1.0, 3.0])
+    np.testing.assert_allclose(found["x"][0], np.cos([2.0, 6.0]), atol=1e-12)
+
+
+def test_what_exact_steps_cannot_cross_is_crossed_by_others():
+    """Rates of 1e7 an hour in four states: a matrix exponential of that norm has no digits, and says so."""
+    import hybridtwin as public
+
+    person = public.Person.of("p", start=0.0, stop=24.0, time="h", doses={"iv": public.Regimen.bolus(100.0, "mg", at=0.0)})
+    found = public.simulate(Steep(), person, at=[1.0, 24.0])
+    assert not found.failed.any() and found.error <= 1e-4 and found.solver.startswith("Exact()")
+    np.testing.assert_allclose(found["d"][0], 100 * (1 - np.exp(-0.1 * np.array([1.0, 24.0]))), rtol=1e-4)
+
+
+class Steep(ht.System):
+    """A chain of four, whose first steps are fast."""
+
+    time = "h"
+
+    class State(ht.State):
+        a: Scalar = ht.state("mg")
+        b: Scalar = ht.state("mg")
+        c: Scalar = ht.state("mg")
+        d: Scalar = ht.state("mg")
+
+    class Input(ht.Input):
+        iv: Scalar = ht.dose("mg", into="a")
+
+    fast: Scalar = ht.constant(1e7, "1/h")
+    slow: Scalar = ht.constant(0.1, "1/h")
+
+    def rates(self, t, x, u):
+        one, two, three = self.fast * x.a, self.fast * x.b, self.slow * x.c
+        return self.State(a=-one, b=one - two, c=two - three, d=three)
 
 
 def test_a_group_of_two_that_oscillates_after_all_is_not_answered():

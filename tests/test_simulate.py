@@ -413,6 +413,23 @@ def test_requests_that_cannot_be_met():
         simulate(VEIN, Person.of("p", doses={"iv": Regimen.bolus(1.0, "mg", at=3.0)}))
 
 
+@pytest.mark.parametrize("dose", [Dose(0.0, 50.0, time_sd=0.5), Dose(0.0, 50.0, duration=2.0, time_sd=0.5)])
+def test_an_uncertain_time_loses_no_dose_at_the_start(dose):
+    """Every second draw has the first dose of a day before the day begins: it was given in none of these, without a word."""
+    day = Person.of("p", start=0.0, stop=24.0, doses={"iv": Regimen((dose,), "mg")})
+    found = simulate(OneCompartment(CL=ht.lognormal(1.0, 1e-6), V=30.0), day, at=[6.0], draws=64, key=0)["central"][:, 0]
+    at_start = 50 * np.exp(-6 / 30) if not dose.duration else 50 / 2 * 30 * (np.exp(-4 / 30) - np.exp(-6 / 30))
+    assert found.min() == pytest.approx(at_start, rel=1e-5)  # shifts to later leave more
+    assert 10 < np.sum(found < at_start * (1 + 1e-4)) < 54
+
+
+def test_doses_outside_the_record_are_told():
+    day = Person.of("p", start=2.0, stop=24.0, doses={"iv": Regimen.bolus(10.0, "mg", at=[1.0, 3.0, 30.0])})
+    late, early = simulate(VEIN, day, at=[24.0]).notes
+    assert early.startswith("iv: 1 doses before the record begins") and late.startswith("iv: 1 doses after the end of the record")
+    assert len(simulate(VEIN, day, at=[30.0]).notes) == 1  # which lengthens the record
+
+
 def test_times_as_clock_text_and_beyond_the_record():
     clock = Clock("2026-03-24T07:00:00+01:00", unit="min")
     person = Person.of("p", time=clock, start=0.0, stop=60.0, doses={"iv": Regimen.bolus(100.0, "mg", at="07:30")})
@@ -438,6 +455,7 @@ def test_the_verb_and_the_folder_of_one_name():
         ({"tol": 0.0}, "no tolerance"),
         ({"tol": float("nan")}, "no tolerance"),
         ({"tol": "fine"}, "no tolerance"),
+        ({"at": [1.0, float("inf")]}, "not finite"),
         ({"draws": 0, "key": 0}, "no number of bodies"),
         ({"draws": 2.5, "key": 0}, "no number of bodies"),
     ],

@@ -29,6 +29,7 @@ class Course(NamedTuple):
     marks: Any  # (S, up to MARKS) states at nodes spread over the mesh
     size: Any  # (M + S,) largest absolute value of each output and state at any node; not finite where it once was not
     broken: Any  # (2,) node and state at which the lane first was not finite, (-1, 0) where it never was
+    looks: Any = None  # (M, K) outputs at times at which nobody reads them, but two solutions are compared
 
 
 class Kept(NamedTuple):

@@ -2,7 +2,7 @@ r"""Exact steps of linear systems: x(t + h) when dx/dt = A x + b over one segmen
 
 With M = [[A, b], [0, 0]] h the answer is exp(M) [x, 1]. Two ways to it:
 
-*Closed form*, where the eigenvalues of A are read off: Newton's interpolation of exp at the eigenvalues z_1 >= ... >= z_N of M,
+*Closed form*, where the eigenvalues of A are read off: Newton's interpolation of exp at the eigenvalues z_1 <= ... <= z_N of M,
 
     exp(M) w = sum_k exp[z_1 .. z_k] (M - z_{k-1}) ... (M - z_1) w,
 
@@ -11,13 +11,20 @@ textbook formulas of one and two compartments, by mouth or into a vein, and need
 and a vector, where the matrix exponential needs some thirty products of matrices. Higham, Functions of Matrices, 2008,
 sections 1.2 and 10.7.
 
+*Order.* The fastest comes first: its part of w is gone before the next factor, so that the terms of compartments do not cancel.
+Only the eigenvalue 0 of a constant input comes before it, and leaves the rates A x + b. With the slowest first as many digits are
+lost as the square of the ratio of the rates has.
+
 *Matrix exponential* by scaling and squaring, for everything else.
 """
 
 import math
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+
+from hybridtwin.priors import bodies_of
 
 _MOST = 4  # eigenvalues, that of the constant input included: beyond it differences of differences lose digits
 _NEAR = 0.1  # points closer together than this have their divided differences from a series
@@ -28,7 +35,8 @@ def blocks_of(spec) -> tuple[tuple[int, ...], ...] | None:
     """Indices of states in groups of one or two that feed back on each other; None where there is no closed form.
 
     Read off the graph: a chain of compartments has groups of one, exchange between two is a group of two. In a group of two
-    of positive states flows between them cannot be negative, so the eigenvalues are real.
+    of positive states flows between them cannot be negative, so the eigenvalues are real; that it is so is looked up in a few
+    bodies, for states are positive unless declared otherwise and an oscillator of such would have no answer.
     """
     names = list(spec.states)
     if len(names) + 1 > _MOST:
@@ -46,25 +54,53 @@ def blocks_of(spec) -> tuple[tuple[int, ...], ...] | None:
             home.append(a)
     if any(len(g) > 2 or (len(g) == 2 and any(spec.states[s].low is None for s in g)) for g in groups):
         return None
+    pairs = [tuple(names.index(s) for s in g) for g in groups if len(g) == 2]
+    if pairs and not _exchange(spec, pairs):
+        return None
     return tuple(tuple(names.index(s) for s in g) for g in groups)
+
+
+_KNOWN: dict[int, tuple] = {}  # id of a declaration -> (it, answer of `_exchange`): it is asked again at every simulation
+
+
+def _exchange(spec, pairs) -> bool:
+    """Does each pair of states only give to each other, in the typical body and some drawn from the priors?"""
+    if id(spec) not in _KNOWN:
+        system, zero, unit = spec.example, np.float64(0.0), np.float64(1.0)
+        none, u = dict.fromkeys(spec.states, zero), spec.input(dict.fromkeys((*spec.covariates, *spec.signals), unit))
+        typical = system.typical()
+
+        def matrix(values):  # affine rates at unit states, in plain numbers: a derivative would be compiled, for a second
+            body = typical.with_values(values)
+            at = [spec.flatten(body.rates(zero, spec.state(none | part), u)) for part in ({}, *({name: unit} for name in none))]
+            rates = np.array([[float(row[name]) for name in none] for row in at])
+            return (rates[1:] - rates[0]).T
+
+        bodies = bodies_of(system.priors(), typical.values())
+        with np.errstate(all="ignore"):
+            a = np.array([matrix(body) for body in (bodies if system.priors() else bodies[:1])])
+        _KNOWN[id(spec)] = spec, all(bool(np.all(a[:, i, j] * a[:, j, i] >= 0)) for i, j in pairs)
+    return _KNOWN[id(spec)][1]
 
 
 def closed_form(a, b, h, x, blocks):
     """x(h) for A `a` (n, n), `b` (n,) or None where it is 0, and `x` (n,); NaN where a group of two turns out to oscillate."""
-    points = [] if b is None else [jnp.zeros_like(h)]
-    for group in blocks:
-        points += _eigenvalues(a, h, group)
-    points = _sorted(points)
+    points = _sorted([point for group in blocks for point in _eigenvalues(a, h, group)])
     n = x.shape[0]
-    rows = [[a[i, j] * h for j in range(n)] + ([] if b is None else [b[i] * h]) for i in range(n)]
-    vector = [*(x[i] for i in range(n)), *([] if b is None else [jnp.ones_like(h)])]
-    result = [jnp.zeros_like(h)] * n
-    for k, weight in enumerate(divided_differences(points)):
-        result = [r + weight * v for r, v in zip(result, vector, strict=False)]
+    rows = [[a[i, j] * h for j in range(n)] for i in range(n)]
+
+    def moved(v):
+        return [sum(m * w for m, w in zip(row, v, strict=True)) for row in rows]
+
+    vector, result = [x[i] for i in range(n)], [jnp.zeros_like(h)] * n
+    weights = divided_differences(points)
+    if b is not None:  # the eigenvalue 0 of what flows in comes before all others: it leaves the rates, which hold no more of it
+        result, vector = vector, [m + b[i] * h for i, m in enumerate(moved(vector))]
+        weights = _with_zero(points)
+    for k, weight in enumerate(weights):
+        result = [r + weight * v for r, v in zip(result, vector, strict=True)]
         if k < len(points) - 1:
-            product = [sum(m * v for m, v in zip(row, vector, strict=True)) for row in rows]
-            product += [] if b is None else [jnp.zeros_like(h)]
-            vector = [p - points[k] * v for p, v in zip(product, vector, strict=True)]
+            vector = [p - points[k] * v for p, v in zip(moved(vector), vector, strict=True)]
     return jnp.stack(result)
 
 
@@ -80,24 +116,47 @@ def _eigenvalues(a, h, group):
 
 
 def _sorted(points):
-    """Descending, by comparing neighbors: the same work for every lane."""
+    """Ascending, by comparing neighbors: the same work for every lane."""
     points = list(points)
     for last in range(len(points) - 1, 0, -1):
         for i in range(last):
-            points[i], points[i + 1] = jnp.maximum(points[i], points[i + 1]), jnp.minimum(points[i], points[i + 1])
+            points[i], points[i + 1] = jnp.minimum(points[i], points[i + 1]), jnp.maximum(points[i], points[i + 1])
     return points
 
 
 def divided_differences(points):
-    """exp[z_1], exp[z_1, z_2], ..., exp[z_1 .. z_N] at points in descending order."""
-    column = [jnp.exp(z) for z in points]
+    """exp[z_1], exp[z_1, z_2], ..., exp[z_1 .. z_N] at points in ascending order."""
+    return [column[0] for column in _table(points)]
+
+
+def _table(points):
+    """exp[z_i .. z_k] of neighbors among points in ascending order: a list for each number of points."""
+    table = [[jnp.exp(z) for z in points]]
+    for order in range(1, len(points)):
+        spans, last = [points[i : i + order + 1] for i in range(len(points) - order)], table[-1]
+        if order == 1:
+            table.append([last[i + 1] * _slope(z - y) for i, (y, z) in enumerate(spans)])
+        else:
+            table.append([_difference(last[i + 1], last[i], span) for i, span in enumerate(spans)])
+    return table
+
+
+def _with_zero(points):
+    """exp[0, z_1], exp[0, z_1, z_2], ..., exp[0, z_1 .. z_N] at points in ascending order, of either sign."""
+    plain, column = _table(points), []
+    for z in points:
+        up = z > 0
+        column.append(jnp.where(up, jnp.exp(jnp.where(up, z, 0.0)), 1.0) * _slope(jnp.where(up, z, -z)))
     found = [column[0]]
     for order in range(1, len(points)):
-        spans = [points[i : i + order + 1] for i in range(len(points) - order)]
-        if order == 1:
-            column = [column[i] * _slope(z - y) for i, (z, y) in enumerate(spans)]
-        else:
-            column = [_difference(column[i], column[i + 1], span) for i, span in enumerate(spans)]
+        wider = []
+        for i in range(len(points) - order):
+            span, without = points[i : i + order + 1], plain[order][i]
+            under, over = span[0] <= 0, span[-1] >= 0  # is 0 not the least, not the largest of all?
+            upper, lower = jnp.where(under, column[i + 1], without), jnp.where(over, column[i], without)
+            ends = jnp.where(under, span[0], 0.0), jnp.where(over, span[-1], 0.0)
+            wider.append(_difference(upper, lower, [jnp.zeros_like(span[0]), *span], ends))
+        column = wider
         found.append(column[0])
     return found
 
@@ -110,16 +169,16 @@ def _slope(gap):
     return jnp.where(near, series, -jnp.expm1(-wide) / wide)
 
 
-def _difference(upper, lower, span):
-    """exp[span] from the differences over all points but the last, and all but the first."""
-    gap = span[0] - span[-1]
-    near = gap < _NEAR
-    return jnp.where(near, _series(span), (upper - lower) / jnp.where(near, 1.0, gap))
+def _difference(upper, lower, span, ends=None):
+    """exp[span] from the differences over all points but the least, and all but the largest; `ends`: these two."""
+    low, high = ends or (span[0], span[-1])
+    near = high - low < _NEAR
+    return jnp.where(near, _series(span, 0.5 * (low + high)), (upper - lower) / jnp.where(near, 1.0, high - low))
 
 
-def _series(span):
+def _series(span, middle):
     """exp[span] about the middle of close points: sum over r of h_r(distances) / (order + r)!, h_r complete homogeneous."""
-    order, middle = len(span) - 1, 0.5 * (span[0] + span[-1])
+    order = len(span) - 1
     near = [jnp.clip(z - middle, -_NEAR, _NEAR) for z in span]  # not chosen where points are far; kept finite there
     sums = [jnp.ones_like(middle)] + [jnp.zeros_like(middle)] * (_TERMS - 1)
     for d in near:

@@ -18,14 +18,13 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from hybridtwin.errors import DeclarationError
-from hybridtwin.priors import quantile
+from hybridtwin.priors import bodies_of
 from hybridtwin.simulate.layout import Layout
 from hybridtwin.simulate.mesh import lay, layout_of
 from hybridtwin.simulate.solve import _SEEN, Extras, _here, _inputs, _inputs_at, _scales
 from hybridtwin.simulate.steppers import RK4, AbstractStepper, Adaptive, Chebyshev, Difference, Exact
 from hybridtwin.simulate.stiff import GAMMA, NODES, PARTS, SLOPES, STATES, Rosenbrock
 
-_BODIES = 12  # drawn bodies beside the typical one
 _FOLLOWED = 4  # bodies that the second look follows
 _FAR = 4.0  # standard deviations above the typical rate: how fast a body may be that the steps must still carry
 _FARTHEST = 6.0  # logarithm of how much faster at most
@@ -33,9 +32,18 @@ _STOPS = 24  # stretches of the day that the first look visits
 _STEPS = 2000  # steps after which the second look gives up, if it has not done so as soon as it could not pay
 _TOLERANCE = 1e-4  # of the second look
 _KINK = 0.01  # fastest time constants: a step refused though it is shorter meets rates that are not smooth
+_CLOSER = 12  # halvings after which what is smooth has changed by little
 _KINKS = 0.1  # share of such steps from which on nodes of a mesh, which are the same for all bodies, are of no use
+WATCHED = 1000  # pieces of a day that are looked at for rules of care, and for rates that depend on the time, whatever the steps
 _RUNAWAY = 1e4  # how much a state may grow in one rough step
 _QUICK = {"xla_backend_optimization_level": 0}  # called a hundred times: compiling it is what costs
+
+
+def looked(spec, span: float) -> float:
+    """The longest step of rates that depend on the time itself, which no pilot sees: what happens between two steps, such as a
+    meal written as a bump of the time, is missed by n and by 2n of them alike. Else infinite.
+    """
+    return span / WATCHED if spec.timed else math.inf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,19 +194,6 @@ class _Day:
         return x, dx + self.flow[k], jacobian
 
 
-def bodies_of(priors, typical) -> list[dict[str, float]]:
-    """The body of medians and a few drawn from the priors, always the same ones (without priors copies: one program).
-
-    Ranks are stratified, each parameter's by itself: a dozen bodies then show how far the priors reach.
-    """
-    rng, bodies = np.random.default_rng(20), [{path: float(value) for path, value in typical.items() if np.ndim(value) == 0}]
-    strata = np.array([rng.permutation(_BODIES) for _ in priors]).reshape(len(priors), _BODIES)
-    for ranks in ((strata + 0.5) / _BODIES).T:
-        drawn = {path: quantile(prior, float(q)) for (path, prior), q in zip(priors.items(), ranks, strict=True)}
-        bodies.append(bodies[0] | {path: value for path, value in drawn.items() if value is not None})
-    return bodies
-
-
 def _fastest(jacobians):
     """Largest eigenvalue of each of many Jacobians (..., n, n), by size; 0 where one is not finite."""
     fine = np.isfinite(jacobians).all(axis=(-1, -2))
@@ -206,17 +201,17 @@ def _fastest(jacobians):
 
 
 @functools.lru_cache(maxsize=256)
-def _coarse(day: _Day) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fastest rate of each body at any stop (B,): in its own states, and in those of the typical body; how large states get (S,).
-
-    As in most bodies, for one may run away.
+def _coarse(day: _Day) -> tuple[np.ndarray, ...]:
+    """Fastest rate of each body at any stop (B,): in its own states, and in those of the typical body; how large states get (S,),
+    as in most bodies, for one may run away; and the way: times (W,) of its steps, and states (W, B, S).
     """
     stops = np.unique(np.linspace(0, len(day.t) - 1, min(len(day.t), _STOPS + 1)).round().astype(int))
     x, seen, alike, eye, longest = None, [], [], np.eye(day.jump.shape[1]), (day.t[-1] - day.t[0]) / (3 * _STOPS)
-    peak = np.zeros((len(day.values), day.jump.shape[1]))
+    peak, way = np.zeros((len(day.values), day.jump.shape[1])), []
     with np.errstate(all="ignore"):
         for a, b in itertools.pairwise(stops):
             x = day.rates(a, day.t[a], x)[0] + day.jump[a:b].sum(axis=0)
+            way.append((float(day.t[a]), x))
             left, at, step = day.t[b] - day.t[a], day.t[a], 0.0
             while left > 0:
                 x, dx, jacobian = day.rates(a, at, x)
@@ -233,9 +228,42 @@ def _coarse(day: _Day) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
                 x = np.where(far < most, x + move, x)  # a body that runs away stands still: it has no steps to be found
                 peak = np.fmax(peak, np.abs(x))
                 left, at = left - step, at + step
+                way.append((float(at), x))
         seen.append(day.rates(stops[-1], day.t[-1], x)[2])
-    size = np.median(peak, axis=0)
-    return np.max(_fastest(np.array(seen)), axis=0), np.max(_fastest(np.array(alike)), axis=0), size
+    fastest = (np.max(_fastest(np.array(found)), axis=0) for found in (seen, alike))
+    return *fastest, np.median(peak, axis=0), *(np.array(part) for part in zip(*way, strict=True))
+
+
+@functools.lru_cache(maxsize=256)
+def _jumps(day: _Day) -> tuple[bool, np.ndarray]:
+    """Do the rates of a few bodies jump in time, by themselves? And how far states move in all (S,), as in most bodies.
+
+    Sought where they change most between two looks of a day, in states that are held there: what is smooth changes the less the
+    closer one looks.
+    """
+    times, (at, way) = np.linspace(day.t[0], day.t[-1], WATCHED + 1), _coarse(day)[3:]
+    nodes = np.searchsorted(day.t, times, side="right") - 1
+    states = way[np.searchsorted(at, times, side="right") - 1]
+
+    def change(i, begin, end):
+        return np.abs(day.rates(nodes[i], end, states[i])[1] - day.rates(nodes[i], begin, states[i])[1])
+
+    with np.errstate(all="ignore"):
+        rates = np.abs([day.rates(nodes[i], times[i], states[i])[1] for i in range(WATCHED)])  # (W, B, S)
+        size, gone = np.max(rates, axis=0), np.median(np.nansum(rates, axis=0), axis=0) * (times[1] - times[0])
+        moved = np.array([change(i, times[i], times[i + 1]) for i in range(WATCHED)])  # (W, B, S)
+        for body, state in itertools.product(range(min(_FOLLOWED, moved.shape[1])), range(moved.shape[2])):
+            i = int(np.nanargmax(np.where(np.isfinite(moved[:, body, state]), moved[:, body, state], 0.0)))
+            (begin, end), whole = times[i : i + 2], moved[i, body, state]
+            if not whole > 1e-6 * size[body, state]:
+                continue
+            for _ in range(_CLOSER):
+                middle = 0.5 * (begin + end)
+                first, second = (change(i, *pair)[body, state] for pair in ((begin, middle), (middle, end)))
+                (begin, end), left = ((begin, middle), first) if first >= second else ((middle, end), second)
+            if left > 0.5 * whole:
+                return True, gone
+    return False, gone
 
 
 def _solved(matrices, right):
@@ -262,7 +290,7 @@ def _adaptive(day: _Day, most: int) -> _Walk:
     A step that is far shorter than the fastest time constant is refused only where rates jump or bend (a valve that shuts); one
     after another is, where that happens at another moment in each body.
     """
-    x, stops, eye, (rates, _, size) = None, [], np.eye(day.jump.shape[1]), _coarse(day)
+    x, stops, eye, (rates, _, size, *_) = None, [], np.eye(day.jump.shape[1]), _coarse(day)
     step, short, refused = 1e-6 * (day.t[-1] - day.t[0]), _KINK / max(float(rates[0]), 1e-300), 0
 
     def walked(through=False):
@@ -316,9 +344,9 @@ class Pilot:
     """
 
     def __init__(self, system, world, start="free"):
-        self._day = _Day(system, world, start)
+        self._day, self._timed = _Day(system, world, start), system.spec.timed and system.spec.step is None
         self.span = float(world.stop - world.start)
-        self.rates, self._alike, self.size = _coarse(self._day)
+        self.rates, self._alike, self.size, *_ = _coarse(self._day)
         self.states = self._day.jump.shape[1]
 
     @property
@@ -351,6 +379,16 @@ class Pilot:
         """Is that solve held up by rates that jump or bend, at moments that are not the same for all bodies?"""
         return self._walk(worth).kinked
 
+    @property
+    def jumps(self) -> bool:
+        """Do rates jump in time, by themselves? Then n and 2n steps may agree by chance though both are wrong."""
+        return self._timed and _jumps(self._day)[0]
+
+    @property
+    def moved(self) -> tuple[float, ...]:
+        """How large each state gets (S,), where it is the time that moves it, for which rough steps are too long."""
+        return tuple(np.maximum(self.size, _jumps(self._day)[1] if self._timed else 0.0).tolist())
+
     def _walk(self, worth) -> _Walk:
         return _adaptive(self._day, int(min(worth / self.cost, _STEPS)))
 
@@ -361,6 +399,7 @@ class Pilot:
 
 
 _ACCURATE = 500  # segments of accurate steps a record may need before a stabilized method takes longer ones
+_TIMED = 250  # segments of a record at least where rates depend on the time itself
 _STABLE = 1_000  # segments of those before it is worth a look whether a stiff method needs fewer
 _LONG = 3_000  # segments of those from which any gain is worth the program of a stiff method, which takes longer to compile
 GAIN = 3.0  # how many times cheaper it must be under that
@@ -376,18 +415,19 @@ def choose(model, world) -> Choice:
     stepwise = all(world.inputs[name].stepwise for name in spec.signals)
     if known := settled(spec, solver, stepwise and not model.driven):
         return known
-    pilot = Pilot(model.system, world, model.start)
+    pilot, most = Pilot(model.system, world, model.start), span / _TIMED if spec.timed else math.inf
     rate, said = pilot.rate, f"fastest rate {pilot.rate:.3g}/{spec.time}"
     if solver is not None and not isinstance(solver, Rosenbrock):
-        return Choice(solver, (1.2 if isinstance(solver, Chebyshev) else 0.7) / rate, f"as asked; {said}", rate=rate)
-    accurate = pilot.stable(0.7 / rate, 2.5)  # Runge-Kutta's steps are stable to 2.8 time constants
+        step = min((1.2 if isinstance(solver, Chebyshev) else 0.7) / rate, most)
+        return Choice(solver, step, f"as asked; {said}", rate=rate)
+    accurate = min(pilot.stable(0.7 / rate, 2.5), most)  # Runge-Kutta's steps are stable to 2.8 time constants
     if solver is None and accurate * _ACCURATE >= span:
         return Choice(RK4(1), accurate, said, rate=rate, far=pilot.far)
     # Stable while a draw's fastest rate is under thirteen times the typical one. Under eight (four stages) trajectories of the
     # sampler ran into bodies whose stomach empties too fast for the steps: 1.5 % of them diverged, and none with five.
     why = f"{said} under {span:.3g} {spec.time}: stable steps"
     stepper = Chebyshev(5)
-    stable = Choice(stepper, pilot.stable(1.2 / rate, 15.0), why, rate=rate, far=pilot.far)
+    stable = Choice(stepper, min(pilot.stable(1.2 / rate, 15.0), most), why, rate=rate, far=pilot.far)
     many = span / stable.step
     if solver is None and many <= _STABLE:
         return stable
@@ -395,8 +435,8 @@ def choose(model, world) -> Choice:
     stops = pilot.stops(stepper.stages * many / gain if solver is None else math.inf)
     if stops is not None:
         why = f"{said}: stiff; steps where the pilot's were, {len(stops)}"
-        return Choice(solver or Rosenbrock(), math.inf, why, stops, rate)
-    return stable if solver is None else Choice(solver, 1.2 / rate, f"as asked; {said}", rate=rate)
+        return Choice(solver or Rosenbrock(), most, why, stops, rate)
+    return stable if solver is None else Choice(solver, min(1.2 / rate, most), f"as asked; {said}", rate=rate)
 
 
 def graded(choice: Choice, world, spec) -> Choice:

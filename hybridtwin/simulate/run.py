@@ -85,10 +85,14 @@ def _compare(coarse: list[Course], fine: list[Course], tol=0.0) -> _Check:
         # Where only the tail of what has long decayed is read, it may be of no more than the size of a rounding error.
         rounding = _ROUNDING * np.max(read, axis=-1, keepdims=True, initial=0.0)
         scale, apart = np.maximum(read, _TAIL * peak[:, :count]), most(c.values - f.values for c, f in pairs)
+        looks = [] if fine[0].looks is None else [c.looks - f.looks for c, f in pairs]
         marks = [c.marks - f.marks for c, f in pairs]
         marks = most(np.where(np.isfinite(part), part, 0.0) for part in marks)  # (L, S)
         known = np.where(peak[:, count:] > 0, peak[:, count:], np.inf)
         held = _STATES * np.max(_relative(marks, known, rounding), axis=-1, initial=0.0)
+        if looks:  # whatever is read, all that lies before is as if it were
+            moved = most(np.where(np.isfinite(part), part, 0.0) for part in looks)
+            held = np.maximum(held, np.max(_relative(moved, peak[:, :count], rounding), axis=-1, initial=0.0))
 
         def largest(size):
             found = np.max(_relative(apart, size, rounding), axis=-1, initial=0.0)
@@ -105,7 +109,8 @@ def _compare(coarse: list[Course], fine: list[Course], tol=0.0) -> _Check:
 
 
 def solve_draws(
-    program, draws, worlds, *, refine, tol=1e-4, instead: Callable[[], Any] | None = None, width: int = TILE, cost: float = 0.0
+    program, draws, worlds, *, refine, tol=1e-4, instead: Callable[[], Any] | None = None, width: int = TILE, cost: float = 0.0,
+    shown: int | None = None,
 ) -> Solved:
     """Solve every draw in every world.
 
@@ -113,8 +118,9 @@ def solve_draws(
     leading axis `width`; `draws`: for each world a dictionary of arrays with leading axis L; `worlds`: a tree for each world,
     all of one shape; `refine`: can steps be halved? `tol`: largest accepted change of any output when the steps are halved,
     relative to that output's largest value; `instead`: makes a second program, of a method that controls its own error, and
-    the worlds as it wants them, for the lanes that do not settle (their draws have a `size` (L, S), too); `width`: lanes of
-    one call on one device, `tile` of the system; `cost`: evaluations of the rates of one lane with one sub-step a segment.
+    the worlds as it wants them, for the lanes that do not settle, or that exact steps cannot cross (their draws have a `size`
+    (L, S), too); `width`: lanes of one call on one device, `tile` of the system; `cost`: evaluations of the rates of one lane
+    with one sub-step a segment.
 
     Worlds are solved one after the other by one program: what a world is does not depend on those it is compared with, to the
     last bit, and another number of worlds does not compile again.
@@ -130,7 +136,10 @@ def solve_draws(
         parts = [(jax.tree.map(lambda a, at=at: a[at], own), w) for own, w in zip(draws, worlds, strict=True) for at in tiles]
 
         def part(own, world, substeps):
-            return jax.tree.map(np.asarray, program(own, world, np.int32(substeps)))
+            found = jax.tree.map(np.asarray, program(own, world, np.int32(substeps)))
+            if shown is None:
+                return found
+            return found._replace(values=found.values[..., :shown], looks=found.values[..., shown:])
 
         calls = [functools.partial(part, *each, n) for n in substeps for each in parts]
         first = [] if getattr(program, "called", False) else [calls.pop(0)()]  # alone, so that it is compiled once
@@ -140,17 +149,19 @@ def solve_draws(
 
     everyone = np.arange(count)
     run = functools.partial(solved, program, draws, here, width)
-    if not refine:
+    if refine:
+        coarse, best = run(everyone, 1, 2)
+    else:
         (best,) = run(everyone, 1)
-        return _judged(best, _compare(best, best, tol), 0, tol)
-    coarse, best = run(everyone, 1, 2)
+        coarse = best
     check = _compare(coarse, best, tol)
     left = ~(check.error <= tol)
     refined = int(np.sum(left))
     if refined:
         best, most = jax.tree.map(np.array, best), _patient(cost) if instead is not None else _FINEST
-        _settle(run, best, check, left, tol, (2, most), known=best)
-        left = ~(check.error <= tol)
+        if refine:
+            _settle(run, best, check, left, tol, (2, most), known=best)
+            left = ~(check.error <= tol)
         if instead is not None and left.any():
             stable, own = instead()
             sized = [tree | {"size": _sizes(best)} for tree in draws]
@@ -161,7 +172,7 @@ def solve_draws(
             # A stable method can step across a pole: where the first left the finite numbers only a settled answer is taken.
             took = (told.error <= tol) | ((told.error < check.error) & np.isfinite(check.error))
             _take((best, check), (other, told), took, took)
-        if most < _FINEST:
+        if refine and most < _FINEST:
             left = ~(check.error <= tol) & np.isfinite(check.error)
             _settle(run, best, check, left, tol, (most // 2, _FINEST))
     return _judged(best, check, refined, tol)

@@ -163,7 +163,9 @@ def arrivals(system, layout, mesh, extras):
     start = m.time + lag
     if layout.latents:
         start = start + jnp.where(m.shift >= 0, extras.shifts[m.shift], 0.0)
-    return start, others
+    # What the record says was given is given: at its start, where a lane would have it before.
+    early = (m.back == 0) & (m.time >= m.floor) & (start < m.floor)
+    return jnp.where(early, m.floor, start), others
 
 
 def _insert_moving(system, layout, mesh, extras):

@@ -22,19 +22,19 @@ from hybridtwin.simulate.failures import failures
 from hybridtwin.simulate.layout import Layout, Mesh, bucket, pad, striding
 from hybridtwin.simulate.mesh import lay, layout_of, override_columns, set_columns
 from hybridtwin.simulate.noise import NOISY, NOISY_STEPS, keys_of
-from hybridtwin.simulate.pilot import GAIN, Choice, Pilot, settled
+from hybridtwin.simulate.pilot import GAIN, WATCHED, Choice, Pilot, looked, settled
 from hybridtwin.simulate.rules import LAST, acts_of, overflowed, told
 from hybridtwin.simulate.run import solve_draws, tile
 from hybridtwin.simulate.solve import Extras, first
-from hybridtwin.simulate.steppers import RK4, AbstractStepper, Adaptive, Exact, Repeated
+from hybridtwin.simulate.steppers import RK4, AbstractStepper, Adaptive, Difference, Exact, Repeated
 from hybridtwin.simulate.stiff import Controlled, Rosenbrock, sized
 from hybridtwin.simulate.trajectory import Trajectory
 from hybridtwin.units import time_factor
 
 _RULES = Rescue | Titrate | When | Correct
 _POINTS = 400  # default number of output times
+_LOOKS = 200  # stretches between looks where output times are given
 _STEP = 0.25  # first step on the mesh, in units of the fastest time constant: fine enough that few need to be halved
-_WATCHED = 1000  # pieces over which rules of care are watched where steps have no length of their own
 _MANY = 2_000  # mesh segments above which it is worth a look whether a stiff method needs fewer
 _AFFORDABLE = 20_000  # mesh segments that an explicit method may take
 
@@ -83,7 +83,8 @@ def simulate(
         choice = _choice(system, lived, world, solver, start, layout)
         layout = striding(layout, choice.stepper)
         names = (*spec.outputs, *(path for path in spec.states if path not in spec.outputs))
-        mesh, solved = _solved(system, bound, (worlds, layout, reads), choice, lanes, names, start, tol)
+        looks = [] if at is None else _looks(choice, lived.start, max(t for t, _ in reads), spec)
+        mesh, solved = _solved(system, bound, (worlds, layout, reads, looks), choice, lanes, names, start, tol)
     units = {name: (spec.outputs.get(name) or spec.states[name]).unit for name in names}
     time = np.array([t for t, _ in reads], float)
     acts = acts_of(world, layout, jax.tree.map(lambda a: a[0], solved.acts), mesh.t, {n: f.unit for n, f in spec.doses.items()})
@@ -119,12 +120,12 @@ def simulate(
 
 
 def _solved(system, bound, laid, choice, lanes, names, start, tol):
-    """The mesh of the last of `laid`'s worlds (worlds, layout, readings), and every lane solved on it."""
-    spec, (worlds, layout, reads) = system.spec, laid
+    """The mesh of the last of `laid`'s worlds (worlds, layout, readings, looks), and every lane solved on it."""
+    spec, (worlds, layout, reads, looks) = system.spec, laid
     edges = {group: np.asarray(bound.occasion_edges(group), float) for _, group in layout.varying}
 
     def mesh_of(step, knots):
-        mesh = lay(worlds, spec, layout, reads, max_step=step, occasions=edges, knots=knots)[-1]
+        mesh = lay(worlds, spec, layout, [*reads, *looks], max_step=step, occasions=edges, knots=knots)[-1]
         return pad(mesh, bucket(len(mesh.t)), len(mesh.read), len(mesh.moving.time))
 
     mesh = mesh_of(choice.step, choice.knots)
@@ -136,16 +137,28 @@ def _solved(system, bound, laid, choice, lanes, names, start, tol):
     body = {"mesh": mesh, "leaves": [np.asarray(a) for a in leaves]}
 
     def other():  # steps find their own length, but what is watched or random is looked at as often
-        held = layout.rules or layout.noise
+        held = layout.rules or layout.noise or spec.timed
         return program(Controlled()), [body if held else body | {"mesh": mesh_of(2.0 * (bound.stop - bound.start), ())}]
 
     if choice.size:
         lanes = lanes | {"size": np.broadcast_to(choice.size, (len(lanes["extras"].sets), len(choice.size)))}
-    instead = None if isinstance(choice.stepper, Controlled) else other
+    instead = None if isinstance(choice.stepper, Controlled | Difference) else other
     refine, cost = choice.stepper.refines, choice.stepper.cost(len(spec.states))
-    how = {"width": tile(len(spec.states), cost), "cost": int(np.sum(mesh.steps)) * cost}
+    how: dict[str, Any] = {"width": tile(len(spec.states), cost), "cost": int(np.sum(mesh.steps)) * cost}
+    how |= {"shown": len(reads)} if looks else {}
     solved = solve_draws(program(choice.stepper), [lanes], [body], refine=refine, tol=tol, instead=instead, **how)
     return mesh, solved
+
+
+def _looks(choice, start, stop, spec) -> list[tuple[float, int]]:
+    """(time, rank) of looks at a body between the few readings that are asked for, by which two solutions are compared, too.
+
+    Rates that jump (a window of the state that is passed) err by a few sizes at either end, which often cancel behind it; two
+    solutions agree there by chance, but not in between. Not for steps that find their own length or are not refined.
+    """
+    if not choice.stepper.refines or spec.noise or isinstance(choice.stepper, Rosenbrock | Controlled) or not stop > start:
+        return []
+    return [(float(t), LAST) for t in np.linspace(start, stop, _LOOKS + 1)[1:-1]]
 
 
 def _declared(system):
@@ -203,6 +216,8 @@ def _bind(spec, person, at):
         times, ranks = np.linspace(clock.start, clock.stop, max(wanted, 1) + 1), [LAST] * (max(wanted, 1) + 1)
     if not len(times):
         raise InterventionError("at= names no time. Give at least one, or leave it out for a grid over the record.")
+    if not np.all(np.isfinite(times)):
+        raise InterventionError("at= names a time that is not finite. Give times within a span that can be simulated.")
     if np.min(times) < clock.start:
         raise PastHorizon(
             f"at= asks for {clock.label(float(np.min(times)))}, before the record starts at "
@@ -218,12 +233,8 @@ def _bind(spec, person, at):
         )
     if bound.start == bound.stop:
         raise PastHorizon("the record spans no time. Give it stop=, or output times with at=.")
-    early = sum(dose.time < bound.start for name in spec.doses for dose in bound.inputs[name].doses)
-    notes = (
-        [f"{early} doses before the start of the record are not simulated, except what still runs of them"]
-        if early
-        else []
-    )
+    told = [note for note in bound.notes if note not in person.notes and note.kind == "seen" and note.column in spec.doses]
+    notes = [f"{note.column}: {note.text}" for note in told]  # of doses outside the record, and of those without an amount
     scale = time_factor(clock.unit, spec.time)
     return bound, [(float(t) * scale, rank) for t, rank in zip(times, ranks, strict=True)], notes
 
@@ -238,16 +249,17 @@ def _choice(system, lived, world, solver, start, layout) -> Choice:
     Rules that act at the moment itself are watched over steps of an accurate length.
     """
     spec, span, watched = system.spec, lived.stop - lived.start, bool(layout.triggered)
-    whole = span + 1.0
+    most = span / WATCHED if watched or spec.timed else span + 1.0
     if layout.noise and isinstance(solver, Adaptive | Exact):
         raise DeclarationError(f"{spec.name} has process noise, which is simulated in steps. Leave solver= out, or give RK4().")
     flat = all(world.inputs[name].stepwise for name in spec.signals) and all(c.signal.stepwise for c in world.clamps)
     if known := settled(spec, solver, flat and not layout.noise and not layout.edits):
         if isinstance(known.stepper, Exact) and watched:
             return dataclasses.replace(known, step=max(_STEP / Pilot(system, lived, start).rate, span / _AFFORDABLE))
-        return known if math.isfinite(known.step) else dataclasses.replace(known, step=span / _WATCHED if watched else whole)
+        return known if math.isfinite(known.step) else dataclasses.replace(known, step=most)
     pilot = Pilot(system, lived, start)
-    step = min(2.0 ** math.floor(math.log2(_STEP / pilot.rate)), whole)  # few distinct meshes, which share programs
+    step = min(_STEP / pilot.rate, looked(spec, span))
+    step = min(2.0 ** math.floor(math.log2(step)), span + 1.0)  # few distinct meshes, which share programs
     said, many = f"fastest rate {pilot.rate:.3g}/{spec.time}", span / step
     if layout.noise:
         stiff = many > _AFFORDABLE
@@ -255,20 +267,21 @@ def _choice(system, lived, world, solver, start, layout) -> Choice:
         return Choice(solver or (Rosenbrock() if stiff else RK4(1)), step, f"process noise; {said}")
     if solver is not None and not isinstance(solver, Rosenbrock):
         return Choice(solver, max(step, span / _AFFORDABLE), f"as asked; {said}")
-    if solver is None and many <= _MANY:
+    kinked = solver is None and pilot.jumps
+    if solver is None and many <= _MANY and not kinked:
         return Choice(RK4(1), step, said)
     worth = 4 * many / GAIN if solver is None else math.inf
-    if solver is None and pilot.kinked(worth):
+    if kinked or (solver is None and pilot.kinked(worth)):
         why = f"{said}: rates that jump, in each body at its own moments; steps as long as each allows"
-        return Choice(Controlled(), span / _WATCHED if watched else whole, why, size=tuple(pilot.size))
+        return Choice(Controlled(), most, why, size=pilot.moved)
     stops = pilot.stops(worth)
     if stops is not None:
         why = f"{said}: stiff; steps where the pilot's were, {len(stops)}"
-        return Choice(solver or Rosenbrock(), span / _WATCHED if watched else whole, why, stops)
+        return Choice(solver or Rosenbrock(), most, why, stops)
     unstable = span / _AFFORDABLE * pilot.rate > 2.5  # Runge-Kutta's steps are stable to 2.8 time constants
     if solver is None and many > _AFFORDABLE and unstable:
         why = f"{said}: stiff, and the pilot did not get through"
-        return Choice(Adaptive(stiff=True), span / _WATCHED if watched else whole, why)
+        return Choice(Adaptive(stiff=True), most, why)
     return Choice(solver or RK4(1), max(step, span / _AFFORDABLE), said)
 
 
