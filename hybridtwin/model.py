@@ -249,6 +249,11 @@ class Problem:
         return int(sum(len(i) for i in self.used.values()))
 
     @functools.cached_property
+    def n_gaussian(self) -> int:
+        """How many readings have a Gaussian density: the N of NONMEM's constant N log(2 pi)."""
+        return sum(int(np.sum(self.kernel.gaussian(name, self.data))) for name in self.data.read)
+
+    @functools.cached_property
     def density(self) -> Program:
         """Log density of the posterior at coordinates z (d,) or (n, d), compiled; `problem.density.gradient(z)` beside it."""
         numbers = (self.data, self.kernel.untempered())

@@ -252,10 +252,8 @@ class Marginal:
 
 def _has_others(group: Group) -> bool:
     """Are there readings of this group that are not Gaussian?"""
-    from hybridtwin.sensors import CGM, Poisson
+    from hybridtwin.sensors import CGM
 
     sensors = group.kernel.model.sensors
-    return any(
-        bool(np.any(seen.censored[seen.mask] != 0)) or isinstance(sensors[name], Poisson | CGM)
-        for name, seen in group.data.seen.items()
-    )
+    calibrated = any(isinstance(sensors[name], CGM) for name in group.data.seen)  # its calibration is in no residual
+    return calibrated or any(problem.n_gaussian < problem.n_readings for problem in group.problems)

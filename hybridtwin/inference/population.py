@@ -123,8 +123,12 @@ class Population:
 
     @functools.cached_property
     def fit_measures(self) -> dict[str, float]:
-        """Objective, -2 log likelihood with its constant, AIC and BIC (n: readings), and the condition number."""
-        whole, free = self.objective + self.readings * LOG_2PI, len(self.u)
+        """Objective, -2 log likelihood with its constant, AIC and BIC (n: readings), and the condition number.
+
+        The constant is that of the readings with a Gaussian density: one that is censored or counted has none (as in NONMEM).
+        """
+        gaussian = sum(problem.n_gaussian for group in self.groups for problem in group.problems)
+        whole, free = self.objective + gaussian * LOG_2PI, len(self.u)
         spread = self.covariance[np.ix_(*[np.isfinite(np.diag(self.covariance))] * 2)]
         ratio = float("nan")
         if len(spread):
