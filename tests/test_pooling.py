@@ -529,6 +529,49 @@ def test_occasions_have_a_variance_of_their_own():
     assert fitted.estimates["omega.CL"] == pytest.approx(0.3, rel=0.35)
 
 
+def test_what_is_known_of_a_population_is_the_prior_of_one_person():
+    """A published population, given as numbers: it was left aside wherever people are on their own."""
+    body = OneCompartmentOral(
+        ka=ht.normal(1.0, 0.2), CL=ht.lognormal(4.0, 0.3), V=ht.lognormal(20.0, 0.2), tlag=ht.logitnormal(0.2, 0.5)
+    )
+    typical = {"ka": 1.5, "CL": 8.0, "V": 30.0, "tlag": 0.4}
+    model = ht.Model(body, C=prop(0.1), pooling=ht.Pooling({"ka": 0.3, "CL": 0.1, "V": 0, "tlag": 0.7}, typical))
+    assert not model.pools and model.system.V == 30.0
+    found = model.system.priors()
+    assert isinstance(found["CL"], type(ht.lognormal(1.0, 1.0))) and isinstance(found["ka"], type(ht.normal(1.0, 1.0)))
+    assert [found["ka"].loc, found["ka"].scale] == [1.5, 0.3]
+    assert [found["CL"].loc, found["CL"].scale] == pytest.approx([math.log(8.0), 0.1], rel=1e-15)
+    base = found["tlag"].base_dist
+    assert [base.loc, base.scale] == pytest.approx([math.log(0.4 / 0.6), 0.7], rel=1e-15)
+    assert model.starting("steady").system.V == 30.0
+    part = ht.Model(body, C=prop(0.1), pooling=ht.Pooling(typical={"CL": 8.0})).system.priors()["CL"]
+    assert [part.loc, part.scale] == pytest.approx([math.log(8.0), 0.3])
+    block = ht.Model(body, C=prop(0.1), pooling=ht.Pooling(ht.block(["CL", "V"], [[0.04, 0.0], [0.0, 0.01]]), {"CL": 8.0}))
+    assert block.system.priors()["CL"].loc == pytest.approx(math.log(8.0)) and block.system.priors()["CL"].scale == 0.2
+    with pytest.raises(ht.errors.DeclarationError, match="no typical value of 'CL'"):
+        ht.Model(body, pooling=ht.Pooling(typical={"CL": -8.0}))
+
+
+@pytest.mark.heavy
+def test_a_population_that_is_known_can_be_looked_at():
+    """Nothing to search for: the objective of our own, effects and checks; nothing to sample either, which is told."""
+    body, error = OneCompartment(CL=ht.lognormal(4.0, 0.3), V=20.0), ht.sensors.Combined1("C", add=0.0, prop=0.1)
+    model = ht.Model(body, C=error, pooling=ht.Pooling({"CL": 0.3}, {"CL": 5.0}))
+    times = np.array([1.0, 4.0, 8.0])
+    cohort = ht.Cohort(bolus(str(i), np.array([8.5, 4.0, 1.5]) + 0.3 * i, times) for i in range(3))
+    population = ht.personalize(model, cohort, ht.FOCEI(draws=20), key=0, progress=False).population
+
+    def curve(b):
+        return 10.0 * np.exp(-5.0 * math.exp(0.3 * b[0]) / 20 * times)
+
+    people = [(p.series["C"].value, curve, lambda f: 0.1 * f, np.zeros(3, bool), 1) for p in cohort.values()]
+    assert population.objective == pytest.approx(objective(people), abs=1e-5)
+    assert len(population.table) == 0 and str(population) and np.isfinite(population.shrinkage["CL"])
+    assert np.isfinite(population.npde(key=0, replicates=100).table["npde"]).all()
+    with pytest.raises(ht.errors.ParameterError, match="nothing is left to infer"):
+        ht.personalize(model, cohort, ht.HMC(), key=0, progress=False)
+
+
 def test_a_known_covariance_correlates_the_prior_of_one_person():
     covariance = [[0.09, 0.05], [0.05, 0.04]]
     model = ht.Model(

@@ -222,7 +222,7 @@ class Marginal:
 
     def each(self, us):
         """Objective of every person (U, P or P + 1) at populations us (U, p), in the order of the cohort."""
-        us, parts = np.atleast_2d(us), []
+        us, parts = np.atleast_2d(us), [np.zeros((0, self.count + self.penalized))]
         for i in range(0, len(us), WIDTH):
             modes = self.modes(us[i : i + WIDTH])
             part = np.zeros((len(us[i : i + WIDTH]), self.count + self.penalized))

@@ -51,6 +51,11 @@ def personalize(models, cohort, method, *, key, temper=1.0, keep=None, progress=
     people = list(cohort.values())
     with double(), bars.bar(f"pooling {len(people)} people", enabled=progress) as tell:
         pool, groups = gather(models[0], people)
+        if not pool.size and not isinstance(method, FOCEI):
+            raise ParameterError(
+                "of this population nothing is left to infer. Personalize everybody alone, by ht.Auto(), or look at the "
+                "population that was given by ht.FOCEI()."
+            )
         work = Work.of(keep, pool, groups, root, method)
         if isinstance(method, FOCEI):
             population = _maximized(pool, groups, [p.id for p in people], method, tell, work)

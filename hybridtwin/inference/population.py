@@ -85,7 +85,7 @@ class Population:
     def _jacobian(self):
         with double():
             slopes = jax.jacfwd(self.pool.values)(self.u)
-        return np.stack([np.asarray(slopes[name]) for name in self.names])
+        return np.array([slopes[name] for name in self.names]).reshape(len(self.names), len(self.u))
 
     def errors(self, *, robust: bool = False) -> dict[str, float]:
         """Parameter -> standard error (of the posterior, its standard deviation); `robust`: of the sandwich estimate."""
