@@ -10,7 +10,7 @@ import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import biject_to
 
-from hybridtwin.priors import standard, unconstrained
+from hybridtwin.priors import before, standard, unconstrained
 
 
 def normal_based(prior):
@@ -74,6 +74,11 @@ def _normal(prior):
 def eta_sd(prior) -> float:
     """Standard deviation on the eta scale of a prior made from a normal."""
     return float(_normal(prior)[1])
+
+
+def eta(prior, value: float) -> float:
+    """`on_eta_scale` of a number, in plain Python. Errors: ValueError for a value that the prior cannot have."""
+    return before(_normal(prior)[2], value)
 
 
 def respread(prior, scale):

@@ -208,6 +208,14 @@ class Kernel:
         seen = data.seen[name]
         return seen if name in self.tails else seen._replace(censored=np.zeros(len(seen.value), np.int32))
 
+    def gaussian(self, name, data: Data):
+        """Rows (N,) of a sensor with a Gaussian density: real, not censored, of a sensor that gives one.
+
+        The numbers do not tell: a reading that is exactly what is modelled, under an error of 1, has residual and log sd 0.
+        """
+        seen = self._seen(name, data)
+        return seen.mask & (seen.censored == 0) & self.model.sensors[name].gaussian
+
     def log_likelihood_of(self, values, data: Data):
         """Log likelihood at the values of the sites; -inf where the solve failed."""
         return finite(sum(jnp.sum(t.loglik) for t in self.terms(values, data).values()))

@@ -23,7 +23,7 @@ from hybridtwin.errors import DeclarationError, ImplausibleValue, NoReadings
 from hybridtwin.interventions import World, span_of
 from hybridtwin.kernel import Data, Kernel, Site, in_few_shapes
 from hybridtwin.policies import decided
-from hybridtwin.pooling import Pooling, check, correlated, fingerprint, personal, pooling_of
+from hybridtwin.pooling import Pooling, check, fingerprint, known, personal, pooling_of
 from hybridtwin.program import Program
 from hybridtwin.rest import checked_start
 from hybridtwin.sensors import AbstractSensor, Seen
@@ -77,7 +77,7 @@ class Model:
         self.varies, self.pooling = varying.checked(spec, varies or {}), pooling_of(pooling, omega)
         if self.pooling is not None:
             check(system, self.pooling)
-        system, self.correlated = correlated(system, self.pooling)
+        system, self.pooling, self.correlated = known(system, self.pooling)
         for key, sensor in sensors.items():
             if not isinstance(sensor, AbstractSensor):
                 raise DeclarationError(
@@ -131,10 +131,10 @@ class Model:
         """Is anything of the population of a cohort to be inferred? Where all of it is known, people are on their own."""
         if self.pooling is None:
             return False
-        known = dict.fromkeys(n for b in self.pooling.blocks if b.covariance is not None for n in b.parameters)
-        known, typical = self.pooling.spreads | known, self.pooling.typical
+        given = dict.fromkeys(n for b in self.pooling.blocks if b.covariance is not None for n in b.parameters)
+        spreads, typical = self.pooling.spreads | given, self.pooling.typical
         own = personal(self.system).items()
-        return any(isinstance(part.get(path, prior), dist.Distribution) for path, prior in own for part in (known, typical))
+        return any(isinstance(part.get(path, prior), dist.Distribution) for path, prior in own for part in (spreads, typical))
 
     def starting(self, start: str) -> "Model":
         """The same model with another way to begin."""
@@ -247,6 +247,11 @@ class Problem:
     @property
     def n_readings(self) -> int:
         return int(sum(len(i) for i in self.used.values()))
+
+    @functools.cached_property
+    def n_gaussian(self) -> int:
+        """How many readings have a Gaussian density: the N of NONMEM's constant N log(2 pi)."""
+        return sum(int(np.sum(self.kernel.gaussian(name, self.data))) for name in self.data.read)
 
     @functools.cached_property
     def density(self) -> Program:

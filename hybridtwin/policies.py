@@ -70,6 +70,7 @@ class Decisions(AbstractSensor):
     """
 
     scaled = ("level", "error")
+    gaussian = False
     of: str
     level: Scalar = parameter(None, "1", "level at which care gives in half of the cases, in the output's unit", shared=True)
     error: Scalar = parameter(None, "1", "how far off care sees, in the output's unit", shared=True)

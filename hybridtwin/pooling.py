@@ -16,9 +16,10 @@ import jax
 import numpy as np
 import numpyro.distributions as dist
 
-from hybridtwin.coordinates import eta_sd, normal_based, respread
+from hybridtwin.coordinates import around, eta, eta_sd, normal_based, respread
 from hybridtwin.errors import DeclarationError
 from hybridtwin.fields import nearest
+from hybridtwin.priors import describe
 
 WIDE = 3.0  # sd of the default hyperprior of a typical value, in units of the personal prior's sd on the eta scale
 SPREAD = 2.0  # scale of the default half-normal hyperprior of a between-person sd, in the same units
@@ -68,7 +69,8 @@ class Pooling:
     **Arguments:** `omega`: between-person standard deviations on the eta scale: a mapping parameter -> number (fixed; 0: no
     random effect) or prior; an `ht.block` of correlated ones; or a list of these. Unnamed parameters have a half-normal prior of
     scale twice the sd of their personal prior. `typical`: parameter -> prior of its typical value in natural units, or a number
-    (fixed). Unnamed ones have a prior of the kind of the personal one, around it, three times as wide on the eta scale.
+    (fixed; it then holds for a lone person, too, with the `omega` that is a number). Unnamed ones have a prior of the kind of the
+    personal one, around it, three times as wide on the eta scale.
 
     `FOCEI` takes hyperpriors as starts only (their medians) and maximizes the likelihood; `NUTS` uses them.
     """
@@ -144,10 +146,12 @@ def check(system, pooling: Pooling) -> None:
             raise DeclarationError(f"omega of {name!r} is 0, and it is in a block. Take it out of the block.")
 
 
-def correlated(system, pooling: Pooling | None):
-    """What blocks of known covariance mean for one person: (system with their sds as priors, ((paths, root), ...)).
+def known(system, pooling: Pooling | None):
+    """What is known of a population, as the prior of one person: (system, pooling, ((paths, root), ...)).
 
-    A root is the lower Cholesky factor of the correlation matrix, as tuples.
+    Known are the spreads of blocks whose covariance is given, and what `typical` and `omega` give as numbers of a parameter whose
+    typical value is one; without a random effect such a parameter is a number, and there is nothing to pool. A root is the lower
+    Cholesky factor of a correlation matrix, as tuples.
     """
     found = []
     for one in pooling.blocks if pooling else ():
@@ -158,7 +162,32 @@ def correlated(system, pooling: Pooling | None):
         system = system.with_values({p: respread(priors[p], s) for p, s in zip(one.parameters, sd, strict=True)})
         root = np.linalg.cholesky(one.covariance / np.outer(sd, sd))
         found.append((one.parameters, tuple(tuple(float(v) for v in row) for row in root)))
-    return system, tuple(found)
+    if pooling is not None:
+        leaves = _of_known_typical(system, pooling)
+        gone = [path for path, leaf in leaves.items() if not isinstance(leaf, dist.Distribution)]
+        system = system.with_values(leaves)
+        if gone:
+            spreads = {path: v for path, v in pooling.spreads.items() if path not in gone}
+            pooling = Pooling([*pooling.blocks, spreads], {p: v for p, v in pooling.typical.items() if p not in gone})
+    return system, pooling, tuple(found)
+
+
+def _of_known_typical(system, pooling: Pooling):
+    """Path -> prior (a number without a random effect) of the parameters whose typical value is a number."""
+    found = {}
+    for path, prior in personal(system).items():
+        typical, spread = pooling.typical.get(path), pooling.spreads.get(path)
+        if typical is None or isinstance(typical, dist.Distribution):
+            continue
+        try:
+            middle = eta(prior, float(typical))
+        except ValueError as error:
+            raise DeclarationError(
+                f"{typical} is no typical value of {path!r}, which is {describe(prior)}. Give one that its prior can have."
+            ) from error
+        spread = eta_sd(prior) if spread is None or isinstance(spread, dist.Distribution) else float(spread)
+        found[path] = around(prior, middle, spread) if spread else float(typical)
+    return found
 
 
 def default_omega(prior) -> dist.Distribution:

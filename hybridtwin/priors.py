@@ -72,6 +72,24 @@ _MONOTONE = {
 }
 
 
+_BACK = {
+    dist.transforms.SigmoidTransform: lambda t, y: math.log(y / (1 - y)),
+    dist.transforms.ExpTransform: lambda t, y: math.log(y),
+    dist.transforms.AffineTransform: lambda t, y: (y - float(t.loc)) / float(t.scale),
+}
+
+
+def before(transforms, value: float) -> float:
+    """What transforms made `value` of, in plain Python where they are known. Errors: ValueError for what they cannot make."""
+    for transform in reversed(transforms):
+        if type(transform) in _BACK:
+            value = _BACK[type(transform)](transform, value)
+        else:
+            with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+                value = float(transform.inv(value))
+    return value
+
+
 def _number(value: Any) -> float:
     return float(value)
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.scipy.special import gammaln, log_ndtr
+from jax.scipy.special import gammainc, gammaincc, gammaln, log_ndtr
 
 from hybridtwin.errors import InterventionError
 from hybridtwin.paths import correlated, path_key
@@ -38,8 +38,8 @@ class Seen(NamedTuple):
 class Terms(NamedTuple):
     """What readings say at one set of parameters. Rows that are padding hold zeros.
 
-    `loglik` = -residual**2 / 2 - log_sd - log(2 pi) / 2 where the row is Gaussian given the rows before it; elsewhere
-    residual and log_sd are zero. The split is what Gauss-Newton needs.
+    `loglik` = -residual**2 / 2 - log_sd - log(2 pi) / 2 where the row is Gaussian given the rows before it (`Kernel.gaussian`);
+    elsewhere residual and log_sd are zero. The split is what Gauss-Newton needs.
     """
 
     loglik: jax.Array  # (N,)
@@ -51,18 +51,22 @@ def _gaussian_terms(mean, sd, seen):
     """Independent Gaussian rows; censored ones by the tail probability."""
     z = (seen.value - mean) / sd
     plain = (seen.censored == 0) & seen.mask
-    # The tail's probability costs more than the solve and few records have a censored row: left out where none is known to
-    # (a constant; see `Kernel.terms`), and a branch elsewhere, of which a batch takes both sides.
-    if isinstance(seen.censored, np.ndarray) and not seen.censored.any():
-        tail = jnp.zeros_like(z)
-    else:
-        tail = lax.cond(
-            jnp.any(seen.censored != 0), lambda v: log_ndtr(-jnp.sign(seen.censored) * v), jnp.zeros_like, z
-        )
+    tail = _tail(lambda v: log_ndtr(-jnp.sign(seen.censored) * v), z, seen)
     residual = jnp.where(plain, z, 0.0)
     log_sd = jnp.where(plain, jnp.log(sd), 0.0)
     gaussian = -0.5 * residual**2 - log_sd - 0.5 * _LOG_2PI
     return Terms(jnp.where(plain, gaussian, jnp.where(seen.mask, tail, 0.0)), residual, log_sd)
+
+
+def _tail(log_probability, x, seen):
+    """Log probability (N,) of what lies beyond the limits of censored rows, a function of `x` (N,).
+
+    It costs more than the solve and few records have a censored row: left out where none is known to (a constant; see
+    `Kernel.terms`), and a branch elsewhere, of which a batch takes both sides.
+    """
+    if isinstance(seen.censored, np.ndarray) and not seen.censored.any():
+        return jnp.zeros_like(x)
+    return lax.cond(jnp.any(seen.censored != 0), log_probability, jnp.zeros_like, x)
 
 
 def keyed(key, time):
@@ -71,17 +75,30 @@ def keyed(key, time):
 
 
 def _noise(key, time, count=1):
-    """Standard normals keyed by clock time (to the second), so that worlds with other reading times share them: (N, count)."""
-
-    def at(second):
-        return jax.random.normal(jax.random.fold_in(key, second), (count,), jnp.result_type(float))
-
-    return jax.vmap(at)(_second(time))
+    """Standard normals keyed by clock time, so that worlds with other reading times share them: (N, count)."""
+    return jax.vmap(lambda own: jax.random.normal(own, (count,), jnp.result_type(float)))(_keys(key, time))
 
 
-def _second(time):
-    """Minutes as whole seconds that a key can be folded with; times before zero have seconds of their own."""
-    return jnp.round(time * 60.0).astype(jnp.int32).astype(jnp.uint32)
+def _keys(key, time):
+    """A key for each reading (N,) by its time in minutes, to the microsecond: a pressure is read every few milliseconds.
+
+    Readings of one time have keys of their own, in their order: replicates of an assay err each by itself.
+    """
+    second = jnp.floor(time * 60.0 + 5e-7)
+    micro = jnp.round((time * 60.0 - second) * 1e6).astype(jnp.int32)
+    again = 0
+    if len(time) > 1:
+        order = jnp.lexsort((micro, second))
+        new = jnp.concatenate([jnp.ones(1, bool), (jnp.diff(second[order]) != 0) | (jnp.diff(micro[order]) != 0)])
+        place = jnp.arange(len(time))
+        again = (place - lax.cummax(jnp.where(new, place, 0))).astype(jnp.int32)[jnp.argsort(order)]
+    own = jax.vmap(jax.random.fold_in, (None, 0))(key, second.astype(jnp.int32).astype(jnp.uint32))
+    further = (micro + 1_000_000 * again).astype(jnp.uint32)
+
+    def folded(own, further):
+        return jnp.where(further == 0, own, jax.random.fold_in(own, further))
+
+    return jax.vmap(folded)(own, further)
 
 
 class AbstractSensor(Parametric):
@@ -91,6 +108,7 @@ class AbstractSensor(Parametric):
     follows = ""  # a rate of the system whose own time this sensor keeps
     decides = ""  # an input: the readings are decisions on it, see `policies`
     scaled = ()  # parameters that are in the output's unit
+    gaussian = True  # has every reading that is not censored a Gaussian density, on some scale, given those before it?
 
     @abc.abstractmethod
     def terms(self, mean, seen: Seen) -> Terms:
@@ -244,6 +262,7 @@ class Combined2(AbstractSensor):
 class Poisson(AbstractSensor):
     """A count whose mean is the output."""
 
+    gaussian = False
     of: str
 
     def possible(self, value):
@@ -252,14 +271,18 @@ class Poisson(AbstractSensor):
     def terms(self, mean, seen):
         rate = jnp.maximum(mean, 1e-10)
         loglik = seen.value * jnp.log(rate) - rate - gammaln(seen.value + 1.0)
+
+        def beyond(rate):  # P(count < limit) or P(count > limit)
+            limit = jnp.maximum(seen.value, 1.0)
+            below, above = gammaincc(limit, rate), gammainc(seen.value + 1.0, rate)
+            return jnp.log(jnp.maximum(jnp.where(seen.censored < 0, below, above), 1e-300))
+
+        loglik = jnp.where(seen.censored == 0, loglik, _tail(beyond, rate, seen))
         zero = jnp.zeros_like(mean)
         return Terms(jnp.where(seen.mask, loglik, 0.0), zero, zero)
 
     def sample(self, key, mean, seen):
-        def at(second, rate):
-            return jax.random.poisson(jax.random.fold_in(key, second), rate)
-
-        return jax.vmap(at)(_second(seen.time), jnp.maximum(mean, 1e-10)).astype(mean.dtype)
+        return jax.vmap(jax.random.poisson)(_keys(key, seen.time), jnp.maximum(mean, 1e-10)).astype(mean.dtype)
 
     def moved(self, value, mean, other):
         raise InterventionError("a count has no error of its own that could be kept in another world. Use predict().")

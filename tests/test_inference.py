@@ -428,7 +428,29 @@ def test_counts_are_poisson():
     counts = np.array([0.0, 3.0, 11.0, 2.0])
     with double():
         found = np.asarray(sensors.Poisson("C").terms(jnp.asarray(MEAN), seen(counts)).loglik)
-    np.testing.assert_allclose(found, stats.poisson(MEAN).logpmf(counts), rtol=1e-10)
+        tails = np.asarray(sensors.Poisson("C").terms(jnp.asarray(MEAN), seen(counts, censored=[1, -1, 1, 0])).loglik)
+    law = stats.poisson(MEAN)
+    np.testing.assert_allclose(found, law.logpmf(counts), rtol=1e-10)
+    beyond = [law.logsf(0)[0], law.logcdf(2)[1], law.logsf(11)[2], law.logpmf(2)[3]]  # "<3" is at most 2, ">11" at least 12
+    np.testing.assert_allclose(tails, beyond, rtol=1e-8)
+
+
+@pytest.mark.parametrize("sensor", [sensors.Gaussian("C", sd=1.0), sensors.Poisson("C")], ids=lambda s: type(s).__name__)
+def test_new_readings_err_each_by_itself_and_alike_where_their_times_meet(sensor):
+    """A pressure every 10 ms, and three replicates at one time; a reading alone has the error that it has among others."""
+    close, again = 7.0 + np.arange(60) * 0.01 / 60, [30.0, 90.0, 90.0, 90.0]
+    with double():
+        key = jax.random.key(3)
+
+        def drawn(times):
+            n = len(times)
+            rows = seen(np.zeros(n), time=times)._replace(since=jnp.zeros(n))
+            return np.asarray(jax.jit(lambda rows: sensor.sample(key, jnp.full(n, 400.0), rows))(rows))
+
+        many, replicates = drawn(close), drawn(again)
+        assert len(np.unique(many)) > 30 and np.std(np.diff(many)) > 0.5
+        assert len(set(replicates[1:])) == 3
+        assert drawn([7.0 + 0.1 / 60])[0] == many[10] and drawn([90.0])[0] == replicates[1]
 
 
 CGM_AT = np.array([0.0, 15, 30, 50, 65, 80, 200, 215, 230.0])

@@ -12,6 +12,7 @@ import hybridtwin.system as ht
 from hybridtwin import sensors
 from hybridtwin.inference.methods import SMC, Auto, Laplace, Variational
 from hybridtwin.inference.personalize import personalize
+from hybridtwin.inference.verdict import alone
 from hybridtwin.model import Model
 from hybridtwin.physiology import OneCompartmentOral
 from hybridtwin.records import Person, Series
@@ -119,6 +120,25 @@ def test_a_dose_that_nobody_wrote_down_is_told_though_the_error_may_grow():
     assert part.level in BAD and any("correlate" in reason for reason in part.reasons), part
     both = dataclasses.replace(person, regimens={"oral": Regimen.bolus(320.0, "mg", at=[0.0, 12.0])})
     assert fitted(model, both).verdict.headline == "OK"
+
+
+def test_a_residual_that_stands_alone_does_so_as_rarely_as_is_said():
+    rng = np.random.default_rng(0)
+    for n in (6, 12, 60):
+        chances = np.array([alone(row)[1] for row in rng.standard_normal((6000, n)) * 3 + 1])
+        assert np.mean(chances < 0.05) == pytest.approx(0.05, abs=0.01)
+    assert alone(np.array([0.1, -0.2, 9.0, 0.0, 0.2, -0.1]))[0] == 2
+    assert alone(np.array([1.0, 1.0, 1.0, 1.0, 5.0, 1.0])) == (4, 0.0)
+    assert alone(np.ones(6))[1] == 1.0
+
+
+def test_one_reading_in_another_unit_is_told_though_the_error_may_grow():
+    model = Model(OneCompartmentOral(tlag=0.1), C=sensors.LogNormal("C", sd=ht.lognormal(0.15, 0.5)))
+    person = oral_person("p1", 1, 14)
+    slip = with_readings(person, lambda y: y * np.where(np.arange(14) == 8, 10.0, 1.0))
+    part = fitted(model, slip).verdict.parts["fits"]
+    assert part.level in BAD and any("residual 9 of 14 stands alone" in reason for reason in part.reasons), part
+    assert fitted(model, person).verdict.parts["fits"].level == "OK"
 
 
 @pytest.mark.heavy

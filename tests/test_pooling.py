@@ -362,11 +362,58 @@ def test_censored_readings_count_by_their_tail_probability():
     assert found == pytest.approx(objective(people), abs=2e-4)
     fitted = ht.personalize(model, cohort, ht.FOCEI(draws=20), key=0, progress=False).population
     assert fitted.estimates["CL"] == pytest.approx(4.0, rel=0.2)  # dropped, they would pull clearance down
+    plain = sum(int((p.series["C"].censored == 0).sum()) for p in cohort.values())
+    whole = fitted.objective + plain * math.log(2 * math.pi)  # a probability has no such constant
+    assert fitted.fit_measures["minus2LL"] == pytest.approx(whole, abs=1e-9)
     check = fitted.vpc(key=0, replicates=60)
     share = check.table[check.table["percentile"].isna()]
     assert ((share["observed"] >= share["q05"] - 10) & (share["observed"] <= share["q95"] + 10)).all()
     assert check.plot().axes
     assert np.isfinite(fitted.npde(key=0, replicates=200).table["npde"]).all()
+
+
+def bolus(name, y, times=(-1.0, 1.0, 4.0, 8.0), dose=200.0):
+    """Somebody with a dose (mg) at 0 and these readings of C."""
+    doses = {"iv": ht.Regimen.bolus(dose, "mg", at=0.0)}
+    seen = (np.array(times), np.array(y), "mg/L")
+    return ht.Person.of(name, start=-2.0, stop=20.0, time="h", doses=doses, readings={"C": seen})
+
+
+@pytest.mark.heavy
+def test_a_reading_that_is_exactly_what_is_modelled_is_one_under_an_error_of_one():
+    """Nothing before the dose, read as 0 with an error of 1: residual and log sd are 0, and the reading is Gaussian yet."""
+    body = OneCompartment(CL=ht.lognormal(4.0, 0.3), V=ht.lognormal(10.0, 0.3))
+    model = ht.Model(body, C=ht.sensors.Gaussian("C", sd=1.0), pooling=ht.Pooling())
+    found = []
+    for before in (0.0, 1e-7):
+        cohort = ht.Cohort(bolus(str(i), [before, 13.0 + i, 3.0, 1.0 - 0.2 * i]) for i in range(3))
+        twins = ht.personalize(model, cohort, EVALUATE, key=0, progress=False)
+        population = twins.population
+        alone = sum(twin.fits[0].log_evidence for twin in twins.values())
+        assert alone == pytest.approx(-0.5 * population.fit_measures["minus2LL"], abs=1e-9)
+        found.append(population)
+    assert found[0].objective == pytest.approx(found[1].objective, abs=1e-9)
+    np.testing.assert_allclose(found[0].gof().table["cwres"], found[1].gof().table["cwres"], atol=1e-6)
+
+
+@pytest.mark.heavy
+def test_ranks_of_readings_of_one_time_and_of_counts_are_those_of_a_normal():
+    """Replicates of an assay err each by itself; among many zeros a rank has a chance of its own."""
+    rng, times = np.random.default_rng(3), np.array([1.0, 4.0, 8.0])
+    clearance = 4.0 * np.exp(0.3 * rng.normal(size=(40, 1)))
+    curves = 20.0 * np.exp(-clearance / 10.0 * times)
+    body, twice = OneCompartment(CL=ht.lognormal(4.0, 0.3), V=10.0), np.repeat(times, 2)
+    assay = np.repeat(curves, 2, axis=1) * (1 + 0.1 * rng.normal(size=(40, 6)))
+    counts = rng.poisson(0.1 * curves).astype(float)
+    cases = {"assay": (assay, twice, 200.0, prop(0.1)), "counts": (counts, times, 20.0, ht.sensors.Poisson("C"))}
+    for name, (readings, when, dose, sensor) in cases.items():
+        cohort = ht.Cohort(bolus(str(i), y, when, dose) for i, y in enumerate(readings))
+        twins = ht.personalize(ht.Model(body, C=sensor, pooling=ht.Pooling()), cohort, ht.FOCEI(draws=20), key=0, progress=False)
+        fit = twins.population.gof()
+        assert fit.plot().axes and str(fit)
+        errors = twins.population.npde(key=1)
+        assert errors.tests()["global"] > 0.01, (name, errors)
+        assert errors.table["npde"].abs().max() < 3.5
 
 
 def test_percentiles_are_compared_beyond_the_strictest_of_several_limits():
@@ -480,6 +527,49 @@ def test_occasions_have_a_variance_of_their_own():
     fitted = ht.personalize(model, cohort, ht.FOCEI(draws=20), key=0, progress=False).population
     assert fitted.estimates["CL@occasion.spread"] == pytest.approx(0.2, rel=0.3)
     assert fitted.estimates["omega.CL"] == pytest.approx(0.3, rel=0.35)
+
+
+def test_what_is_known_of_a_population_is_the_prior_of_one_person():
+    """A published population, given as numbers: it was left aside wherever people are on their own."""
+    body = OneCompartmentOral(
+        ka=ht.normal(1.0, 0.2), CL=ht.lognormal(4.0, 0.3), V=ht.lognormal(20.0, 0.2), tlag=ht.logitnormal(0.2, 0.5)
+    )
+    typical = {"ka": 1.5, "CL": 8.0, "V": 30.0, "tlag": 0.4}
+    model = ht.Model(body, C=prop(0.1), pooling=ht.Pooling({"ka": 0.3, "CL": 0.1, "V": 0, "tlag": 0.7}, typical))
+    assert not model.pools and model.system.V == 30.0
+    found = model.system.priors()
+    assert isinstance(found["CL"], type(ht.lognormal(1.0, 1.0))) and isinstance(found["ka"], type(ht.normal(1.0, 1.0)))
+    assert [found["ka"].loc, found["ka"].scale] == [1.5, 0.3]
+    assert [found["CL"].loc, found["CL"].scale] == pytest.approx([math.log(8.0), 0.1], rel=1e-15)
+    base = found["tlag"].base_dist
+    assert [base.loc, base.scale] == pytest.approx([math.log(0.4 / 0.6), 0.7], rel=1e-15)
+    assert model.starting("steady").system.V == 30.0
+    part = ht.Model(body, C=prop(0.1), pooling=ht.Pooling(typical={"CL": 8.0})).system.priors()["CL"]
+    assert [part.loc, part.scale] == pytest.approx([math.log(8.0), 0.3])
+    block = ht.Model(body, C=prop(0.1), pooling=ht.Pooling(ht.block(["CL", "V"], [[0.04, 0.0], [0.0, 0.01]]), {"CL": 8.0}))
+    assert block.system.priors()["CL"].loc == pytest.approx(math.log(8.0)) and block.system.priors()["CL"].scale == 0.2
+    with pytest.raises(ht.errors.DeclarationError, match="no typical value of 'CL'"):
+        ht.Model(body, pooling=ht.Pooling(typical={"CL": -8.0}))
+
+
+@pytest.mark.heavy
+def test_a_population_that_is_known_can_be_looked_at():
+    """Nothing to search for: the objective of our own, effects and checks; nothing to sample either, which is told."""
+    body, error = OneCompartment(CL=ht.lognormal(4.0, 0.3), V=20.0), ht.sensors.Combined1("C", add=0.0, prop=0.1)
+    model = ht.Model(body, C=error, pooling=ht.Pooling({"CL": 0.3}, {"CL": 5.0}))
+    times = np.array([1.0, 4.0, 8.0])
+    cohort = ht.Cohort(bolus(str(i), np.array([8.5, 4.0, 1.5]) + 0.3 * i, times) for i in range(3))
+    population = ht.personalize(model, cohort, ht.FOCEI(draws=20), key=0, progress=False).population
+
+    def curve(b):
+        return 10.0 * np.exp(-5.0 * math.exp(0.3 * b[0]) / 20 * times)
+
+    people = [(p.series["C"].value, curve, lambda f: 0.1 * f, np.zeros(3, bool), 1) for p in cohort.values()]
+    assert population.objective == pytest.approx(objective(people), abs=1e-5)
+    assert len(population.table) == 0 and str(population) and np.isfinite(population.shrinkage["CL"])
+    assert np.isfinite(population.npde(key=0, replicates=100).table["npde"]).all()
+    with pytest.raises(ht.errors.ParameterError, match="nothing is left to infer"):
+        ht.personalize(model, cohort, ht.HMC(), key=0, progress=False)
 
 
 def test_a_known_covariance_correlates_the_prior_of_one_person():

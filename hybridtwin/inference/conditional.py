@@ -222,7 +222,7 @@ class Marginal:
 
     def each(self, us):
         """Objective of every person (U, P or P + 1) at populations us (U, p), in the order of the cohort."""
-        us, parts = np.atleast_2d(us), []
+        us, parts = np.atleast_2d(us), [np.zeros((0, self.count + self.penalized))]
         for i in range(0, len(us), WIDTH):
             modes = self.modes(us[i : i + WIDTH])
             part = np.zeros((len(us[i : i + WIDTH]), self.count + self.penalized))
@@ -252,10 +252,8 @@ class Marginal:
 
 def _has_others(group: Group) -> bool:
     """Are there readings of this group that are not Gaussian?"""
-    from hybridtwin.sensors import CGM, Poisson
+    from hybridtwin.sensors import CGM
 
     sensors = group.kernel.model.sensors
-    return any(
-        bool(np.any(seen.censored[seen.mask] != 0)) or isinstance(sensors[name], Poisson | CGM)
-        for name, seen in group.data.seen.items()
-    )
+    calibrated = any(isinstance(sensors[name], CGM) for name in group.data.seen)  # its calibration is in no residual
+    return calibrated or any(problem.n_gaussian < problem.n_readings for problem in group.problems)

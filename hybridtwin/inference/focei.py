@@ -74,6 +74,7 @@ def maximize(marginal: Marginal, report, rounds: int = 100, start=None, near: fl
     `near`: predicted gain of the objective at which it has arrived. `work`: where each round is kept.
     """
     u, left = np.array(marginal.pool.start if start is None else start), np.nan
+    rounds = rounds if len(u) else 0  # of a population that is known there is nothing to search for
     low, nothing = _edges(marginal.pool, marginal.pool.start), np.zeros(0)
     kept = work.load(_At(u, nothing, nothing, nothing, nothing, marginal.warm))
     if kept is None:

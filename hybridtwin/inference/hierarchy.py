@@ -20,7 +20,7 @@ from hybridtwin.inference.kept import Sampled, Work
 from hybridtwin.inference.methods import FOCEI, HMC, NUTS
 from hybridtwin.inference.modes import laplace
 from hybridtwin.inference.own import asked, finished, own_problems
-from hybridtwin.inference.pooled import Group, Pool, gather
+from hybridtwin.inference.pooled import LOG_2PI, Group, Pool, gather
 from hybridtwin.inference.population import Population
 from hybridtwin.keys import as_key, folded, person_key
 from hybridtwin.records import Cohort
@@ -51,6 +51,11 @@ def personalize(models, cohort, method, *, key, temper=1.0, keep=None, progress=
     people = list(cohort.values())
     with double(), bars.bar(f"pooling {len(people)} people", enabled=progress) as tell:
         pool, groups = gather(models[0], people)
+        if not pool.size and not isinstance(method, FOCEI):
+            raise ParameterError(
+                "of this population nothing is left to infer. Personalize everybody alone, by ht.Auto(), or look at the "
+                "population that was given by ht.FOCEI()."
+            )
         work = Work.of(keep, pool, groups, root, method)
         if isinstance(method, FOCEI):
             population = _maximized(pool, groups, [p.id for p in people], method, tell, work)
@@ -163,7 +168,7 @@ def _given_the_population(population: Population, root):
         for p, place in enumerate(group.rows):
             problem, key = problems[place], person_key(root, population.ids[place])
             d, b = modes.b.shape[1], modes.b[p]
-            fit = laplace(b, modes.curvature[p], -modes.joint[p] - 0.5 * d * np.log(2 * np.pi))
+            fit = laplace(b, modes.curvature[p], -modes.joint[p] - 0.5 * (d + problem.n_gaussian) * LOG_2PI)
             noise = np.array(jax.random.normal(folded(key, 2), (method.draws, d), float))
             constant = 0.5 * d * np.log(2 * np.pi) + np.linalg.slogdet(fit.scale)[1]
             stats = {"log_proposal": -0.5 * np.sum(noise**2, axis=1) - constant, "rivals": 0.0, "gradient": 0.0}

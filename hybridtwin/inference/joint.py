@@ -530,7 +530,7 @@ def _people(population: Population, told, shape, key):
         for p, place in enumerate(group.rows):
             own, problem = z[:, p], problems[place]
             center, spread = own.mean(axis=0), np.cov(own.T).reshape(size, size)
-            joint = -modes.joint[p] - 0.5 * problem.n_readings * LOG_2PI
+            joint = -modes.joint[p] - 0.5 * (size + problem.n_gaussian) * LOG_2PI
             fit = laplace(center, np.linalg.inv(spread + 1e-10 * np.eye(size)), joint)
             stats = {word: v[p] for word, v in mixing.items()} | shared | {"rivals": 0.0, "gradient": 0.0}
             drawn.append(Sampled(own.reshape(*shape, size), stats, [fit], problem.kernel.untempered()))

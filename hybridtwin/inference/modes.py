@@ -39,11 +39,11 @@ class LaplaceFit(NamedTuple):
 
 def _parts(kernel: Kernel, z, data, temper):
     """Log density, and the vector whose Jacobian gives the Gauss-Newton curvature."""
-    terms = kernel.terms(kernel.constrain(z), data).values()
-    loglik = finite(sum(jnp.sum(t.loglik) for t in terms))
+    terms = kernel.terms(kernel.constrain(z), data)
+    loglik = finite(sum(jnp.sum(t.loglik) for t in terms.values()))
     rows = []
-    for t in terms:
-        other = (t.residual == 0) & (t.log_sd == 0)  # censored and counted rows: outer product of their scores
+    for name, t in terms.items():
+        other = ~kernel.gaussian(name, data)  # censored and counted rows: outer product of their scores
         rows += [t.residual, jnp.sqrt(2.0) * t.log_sd, jnp.where(other, t.loglik, 0.0)]
     vector = jnp.concatenate(rows)
     vector = jnp.where(jnp.isfinite(vector), vector, 0.0) / jnp.sqrt(temper.power)

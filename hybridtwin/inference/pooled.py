@@ -248,9 +248,9 @@ class Pool:
         Log likelihood = sum(-residual**2 / 2 - log sd + rest) - log(2 pi) / 2 for each Gaussian row.
         """
         parts = []
-        for t in kernel.terms(self.constrain(kernel, w), data).values():
-            gaussian = (t.residual != 0) | (t.log_sd != 0)
-            rest = t.loglik + 0.5 * t.residual**2 + t.log_sd + jnp.where(gaussian, 0.5 * LOG_2PI, 0.0)
+        for name, t in kernel.terms(self.constrain(kernel, w), data).items():
+            constant = jnp.where(kernel.gaussian(name, data), 0.5 * LOG_2PI, 0.0)
+            rest = t.loglik + 0.5 * t.residual**2 + t.log_sd + constant
             parts.append((t.residual, t.log_sd, rest))
         return tuple(jnp.concatenate(column) for column in zip(*parts, strict=True))
 

@@ -85,7 +85,7 @@ class Population:
     def _jacobian(self):
         with double():
             slopes = jax.jacfwd(self.pool.values)(self.u)
-        return np.stack([np.asarray(slopes[name]) for name in self.names])
+        return np.array([slopes[name] for name in self.names]).reshape(len(self.names), len(self.u))
 
     def errors(self, *, robust: bool = False) -> dict[str, float]:
         """Parameter -> standard error (of the posterior, its standard deviation); `robust`: of the sandwich estimate."""
@@ -123,8 +123,12 @@ class Population:
 
     @functools.cached_property
     def fit_measures(self) -> dict[str, float]:
-        """Objective, -2 log likelihood with its constant, AIC and BIC (n: readings), and the condition number."""
-        whole, free = self.objective + self.readings * LOG_2PI, len(self.u)
+        """Objective, -2 log likelihood with its constant, AIC and BIC (n: readings), and the condition number.
+
+        The constant is that of the readings with a Gaussian density: one that is censored or counted has none (as in NONMEM).
+        """
+        gaussian = sum(problem.n_gaussian for group in self.groups for problem in group.problems)
+        whole, free = self.objective + gaussian * LOG_2PI, len(self.u)
         spread = self.covariance[np.ix_(*[np.isfinite(np.diag(self.covariance))] * 2)]
         ratio = float("nan")
         if len(spread):

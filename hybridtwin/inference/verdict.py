@@ -6,6 +6,8 @@ from hybridtwin.fit import Judgment, Part
 from hybridtwin.inference import diagnostics
 from hybridtwin.inference.psis import USABLE, limit
 
+_COMPANY, _ALONE = 6, 1e-3  # residuals from which on one may stand alone, and the chance under which it is told
+
 
 def computed(stats) -> Part:
     """Did the computation converge? Judged is what the method left: chains by their mixing, an approximation by its weights."""
@@ -77,6 +79,22 @@ def _weighted(judge, stats):
     judge.above(stats["drift"], 0.1, 0.5, "the weighted draws disagree with those that taught their proposal")
 
 
+def alone(r) -> tuple[int, float]:
+    """Which of residuals r (n,) lies farthest out, and the chance that one of n from a Gaussian does so (Grubbs 1950,
+    doi:10.1214/aoms/1177729885): by their own spread, for an error that may grow makes room for any single reading.
+    """
+    from scipy.special import stdtr
+
+    n, far, spread = len(r), np.abs(r - np.mean(r)), float(np.var(r, ddof=1))
+    if not spread:
+        return 0, 1.0
+    at, square = int(np.argmax(far)), float(np.max(far) ** 2) / spread
+    room = (n - 1) ** 2 - n * square
+    if room <= 1e-9 * n**2:  # all others are alike
+        return at, 0.0
+    return at, min(1.0, 2 * n * float(stdtr(n - 2, -np.sqrt(n * (n - 2) * square / room))))
+
+
 def fits(residuals, z_mean, names, roles) -> Part:
     """Does the model fit what was seen, and do prior and readings agree?
 
@@ -104,6 +122,13 @@ def fits(residuals, z_mean, names, roles) -> Part:
             0.2 + 1.5 / n,
             f"{name}: {100 * outside:.0f} % of the readings lie outside their 99 % band",
         )
+        if n >= _COMPANY:
+            at, chance = alone(seen)
+            told = (
+                f"{name}: residual {at + 1} of {n} stands alone, as under this error in 1 of "
+                f"{1 / max(chance, 1e-9):,.0f} records (a slip, or a unit?)"
+            )
+            judge.above(-chance, -_ALONE, 0.0, told)
         if n >= 8:
             rho = float(diagnostics.autocorrelation(seen))
             bound = 2 / np.sqrt(n)

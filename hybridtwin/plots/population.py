@@ -43,8 +43,8 @@ def goodness(found):
         plain, unit = part[part["censored"] == 0], part["unit"].iloc[0]
         for ax, column, word in ((row[0], "pred", "typical prediction"), (row[1], "ipred", "individual prediction")):
             ax.scatter(plain[column], plain["dv"], s=13, color=BLUE, alpha=0.65, linewidth=0)
-            top = float(np.nanmax([plain[column].max(), plain["dv"].max()])) * 1.05
-            low = min(0.0, float(np.nanmin([plain[column].min(), plain["dv"].min()])))
+            top = float(np.max(part[[column, "dv"]].to_numpy())) * 1.05
+            low = min(0.0, float(np.min(part[[column, "dv"]].to_numpy())))
             ax.plot([low, top], [low, top], color=GRAY, linewidth=0.9, label="identity")
             _trend(ax, plain[column], plain["dv"])
             ax.set(xlabel=axis_label(word, unit), ylabel=axis_label(name, unit), xlim=(low, top), ylim=(low, top))
@@ -56,7 +56,7 @@ def goodness(found):
             ax.axhline(0.0, color=GRAY, linewidth=0.9)
             ax.scatter(plain[column], plain["cwres"], s=13, color=BLUE, alpha=0.65, linewidth=0)
             _trend(ax, plain[column], plain["cwres"])
-            reach = max(3.2, 1.08 * float(np.nanmax(np.abs(plain["cwres"]), initial=0.0)))
+            reach = max(3.2, 1.08 * float(np.max(np.abs(plain["cwres"].dropna().to_numpy()), initial=0.0)))
             ax.set(xlabel=word, ylabel="conditional weighted residual", ylim=(-reach, reach))
         row[0].legend(loc="upper left")
         row[0].set_title(f"{name}: typical")
