@@ -49,8 +49,9 @@ class Terms(NamedTuple):
 
 def _gaussian_terms(mean, sd, seen):
     """Independent Gaussian rows; censored ones by the tail probability."""
-    z = (seen.value - mean) / sd
     plain = (seen.censored == 0) & seen.mask
+    sd = jnp.where(plain | (sd > 0), sd, 1e-10)  # nothing is modelled, under a proportional error: it lies below any limit
+    z = (seen.value - mean) / sd
     tail = _tail(lambda v: log_ndtr(-jnp.sign(seen.censored) * v), z, seen)
     residual = jnp.where(plain, z, 0.0)
     log_sd = jnp.where(plain, jnp.log(sd), 0.0)
@@ -246,7 +247,8 @@ class Combined2(AbstractSensor):
     prop: Scalar = parameter(lognormal(0.15, 0.5), "1", "proportional part", shared=True)
 
     def _sd(self, mean):
-        return jnp.sqrt(self.add**2 + (self.prop * mean) ** 2)
+        variance = self.add**2 + (self.prop * mean) ** 2
+        return jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1.0)), 0.0)  # a root has no slope at 0
 
     def terms(self, mean, seen):
         mean = jnp.where(seen.mask, mean, 1.0)

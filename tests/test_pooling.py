@@ -380,6 +380,33 @@ def bolus(name, y, times=(-1.0, 1.0, 4.0, 8.0), dose=200.0):
 
 
 @pytest.mark.heavy
+@pytest.mark.parametrize("kind", [ht.sensors.Combined1, ht.sensors.Combined2])
+def test_nothing_before_a_dose_under_an_error_in_proportion(kind):
+    """0 has no density where 0 is modelled with an error of 0, which is told; below a limit it lies for sure and says nothing."""
+    sensor = kind("C", add=0.0, prop=ht.lognormal(0.15, 0.5))
+    body = OneCompartment(CL=ht.lognormal(4.0, 0.3), V=ht.lognormal(10.0, 0.3))
+    alone, pooled = ht.Model(body, C=sensor), ht.Model(body, C=sensor, pooling=ht.Pooling())
+    people = [bolus(str(i), [0.0, 13.0 + i, 3.0, 1.0 - 0.2 * i]) for i in range(3)]
+    with pytest.raises(ht.errors.ImplausibleValue, match="'0', row 1, column 'C': 0 mg/L at -1 h has no density"):
+        ht.personalize(alone, people[0], ht.Laplace(), key=0, progress=False)
+    with pytest.raises(ht.errors.ImplausibleValue, match="has no density where 0 is modelled"):
+        ht.personalize(pooled, ht.Cohort(people), EVALUATE, key=0, progress=False)
+    below, limit = np.array([-1, 0, 0, 0]), np.array([0.1, np.nan, np.nan, np.nan])
+    objectives = []
+    for start in (0, 1):
+        cohort = []
+        for p in people:
+            s = p.series["C"]
+            value = np.where(below < 0, 0.1, s.value)[start:]
+            marks = {"censored": below[start:], "limit": limit[start:], "order": np.arange(4 - start)}
+            series = Series.of(s.time[start:], value, "mg/L", **marks)
+            cohort.append(dataclasses.replace(p, series={**p.series, "C": series}))
+        twins = ht.personalize(pooled, ht.Cohort(cohort), EVALUATE, key=0, progress=False)
+        objectives.append(twins.population.objective)
+    assert objectives[0] == pytest.approx(objectives[1], abs=1e-8)
+
+
+@pytest.mark.heavy
 def test_a_reading_that_is_exactly_what_is_modelled_is_one_under_an_error_of_one():
     """Nothing before the dose, read as 0 with an error of 1: residual and log sd are 0, and the reading is Gaussian yet."""
     body = OneCompartment(CL=ht.lognormal(4.0, 0.3), V=ht.lognormal(10.0, 0.3))

@@ -12,6 +12,7 @@ import numpy as np
 from hybridtwin.coordinates import to_coordinate
 from hybridtwin.inference.conditional import WIDTH, Marginal
 from hybridtwin.inference.kept import Work
+from hybridtwin.inference.lost import impossible
 
 _STEPS = np.array([2.0, 1.0, 0.5, 0.25, 0.1, 0.03, 0.008, 0.001])  # WIDTH of them
 _FAR = 1.5  # longest step of any coordinate in one round
@@ -80,6 +81,7 @@ def maximize(marginal: Marginal, report, rounds: int = 100, start=None, near: fl
     if kept is None:
         marginal.settle(u)
         each = marginal.each(u)[0]
+        _check_possible(marginal, each)
         slopes = marginal.slopes(u, np.full(len(u), 1e-3))
         kept = _At(u, each, slopes, _outer(slopes), np.array([0.0, each.sum()]), marginal.warm)
     u, each, slopes, metric, (done, began), marginal.warm = kept
@@ -114,6 +116,14 @@ def maximize(marginal: Marginal, report, rounds: int = 100, start=None, near: fl
         metric = _updated(metric, moved, (new - slopes).sum(axis=1))
         slopes = new
     return _finished(marginal, u, low, slopes, (taken, rounds, float(began), near), report)
+
+
+def _check_possible(marginal, each):
+    """**Raises:** ImplausibleValue, SolveError for a person whose objective (P,) is no number where the search begins."""
+    for group in marginal.groups:
+        for problem, place in zip(group.problems, group.rows, strict=True):
+            if not np.isfinite(each[place]):
+                raise impossible(problem)
 
 
 def _finished(marginal, u, low, slopes, story, report) -> Estimate:

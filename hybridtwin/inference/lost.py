@@ -1,9 +1,14 @@
-"""Draws of a fit that could not be solved, as rows: at which reading first, and which of their parameters is unusual."""
+"""Draws of a fit that could not be solved, as rows: at which reading first, and which of their parameters is unusual; and
+records that no body can have given.
+"""
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 
+from hybridtwin.engine import double
+from hybridtwin.errors import HybridTwinError, ImplausibleValue, SolveError
 from hybridtwin.simulate.failures import NOT_FINITE, REASONS, UNSETTLED, Failure, Failures, unusual
 
 
@@ -32,3 +37,27 @@ def lost_draws(problem, values, coarse, fine, residuals) -> Failures:
         )  # fmt: skip
         rows.append(row)
     return Failures(rows, len(coarse))
+
+
+def impossible(problem) -> HybridTwinError:
+    """The error to raise where no body that was tried gives a record a finite density: a reading that has none in the typical
+    body (0 before a dose, under an error in proportion to what is modelled), or that nothing could be solved.
+    """
+    kernel, data, bound = problem.kernel, problem.data, problem.bound
+    with double():
+        values = kernel.constrain(jnp.zeros(kernel.size))
+        modelled, terms = kernel.modelled(values, data), kernel.terms(values, data)
+    for name, rows in problem.used.items():
+        mean, loglik = (np.asarray(a)[: len(rows)] for a in (modelled[name], terms[name].loglik))
+        for at in np.flatnonzero(np.isfinite(mean) & ~np.isfinite(loglik))[:1]:
+            seen, i = bound.readings[name], rows[at]
+            return ImplausibleValue(
+                f"{seen.value[i]:g} {seen.unit} at {seen.time[i]:g} {problem.model.spec.time} has no density where {mean[at]:g} "
+                f"is modelled under a {type(problem.model.sensors[name]).__name__} error",
+                person=bound.person, row=int(seen.row[i]) or None, column=name,
+                remedy="Give the error an additive part, mark the reading as below its limit, or leave it out",
+            )  # fmt: skip
+    return SolveError(
+        f"person {bound.person!r}: no body that was tried has a finite likelihood. Check units and initial estimates with "
+        "ht.check."
+    )

@@ -27,6 +27,10 @@ class Modes(NamedTuple):
     curve: np.ndarray  # (S, d, d) of Gauss-Newton there
 
 
+class Nowhere(Exception):
+    """No start of the person of this place in the tile has a finite density; never seen by a user (`lost.impossible`)."""
+
+
 class LaplaceFit(NamedTuple):
     """Gaussian at a mode on the coordinates."""
 
@@ -284,11 +288,14 @@ REACHED = 2.0  # a step (in sd) that remains, above which a point is no mode
 def search(kernel, data, keys, starts, temper, most=_MODES):
     """For every person of a tile: Laplace approximations of up to `most` modes, the one of most evidence first.
 
-    `starts`: how many there are of each ascent, or where they are (P, S, d).
+    `starts`: how many there are of each ascent, or where they are (P, S, d). **Raises:** Nowhere for a person none of whose
+    starts has a finite density.
     """
     begin = starts_of(keys, kernel.size, starts) if np.ndim(starts) == 0 else starts
     found = ascend(kernel, begin, data, temper)
     ranked = [distinct(m)[:most] for m in found]
+    if [] in ranked:
+        raise Nowhere(ranked.index([]))
     fits: list[list] = [[] for _ in found]
     for rank in range(max(len(r) for r in ranked)):
         z = np.stack([m.z[r[min(rank, len(r) - 1)]] for m, r in zip(found, ranked, strict=True)])

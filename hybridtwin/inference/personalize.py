@@ -17,6 +17,7 @@ from hybridtwin.fit import Fit
 from hybridtwin.inference import kept, modes
 from hybridtwin.inference.finish import finish, needs_finer
 from hybridtwin.inference.kept import Sampled
+from hybridtwin.inference.lost import impossible
 from hybridtwin.inference.methods import FOCEI, HMC, AbstractMethod, Auto
 from hybridtwin.inference.modes import REACHED, missed, search
 from hybridtwin.inference.readings import ahead
@@ -56,8 +57,11 @@ def _tile(problems, keys, method, temper, report, count) -> list[Sampled]:
     plain = stack([kernel.untempered()] * len(keys))
     modes.trace(kernel, data, plain)
     ready = ahead(kernel, data, plain)
-    tempers = _tempers(kernel, data, keys, method.starts, temper)
-    found, left = search(kernel, data, keys, method.starts, tempers)
+    try:
+        tempers = _tempers(kernel, data, keys, method.starts, temper)
+        found, left = search(kernel, data, keys, method.starts, tempers)
+    except modes.Nowhere as nowhere:
+        raise impossible(problems[nowhere.args[0]]) from None
     ready()
     report(1, 20, 0)
     drawn = method.draw(Setting(kernel, data, keys, tempers, found, report, count))[:count]
@@ -233,8 +237,9 @@ def personalize(model, data, method=None, *, key, temper=1.0, keep=None, progres
       sampler) are kept there, and a run that was interrupted and is started again with the same arguments goes on behind
       them, to the same bits.
 
-    **Raises:** NoReadings and whatever binding the record raises; ParameterError for a bad method, key or temper. A failed solve
-    is never an exception here: it is counted in the verdict.
+    **Raises:** NoReadings and whatever binding the record raises; ParameterError for a bad method, key or temper;
+    ImplausibleValue, SolveError for a record that no body can have given. A failed solve is never an exception here: it is
+    counted in the verdict.
     """
     models = list(model) if isinstance(model, list | tuple) else [model]
     if not models or not all(isinstance(m, Model) for m in models):
