@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import itertools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -200,11 +201,18 @@ def _fastest(jacobians):
     return np.where(fine, np.max(np.abs(np.linalg.eigvals(np.where(fine[..., None, None], jacobians, 0.0))), axis=-1), 0.0)
 
 
+class _Rough(NamedTuple):
+    """What long implicit steps through a day show of a few bodies."""
+
+    rates: np.ndarray  # (B,) fastest rate of each at any stop
+    alike: np.ndarray  # (B,) the same in the states of the typical body
+    size: np.ndarray  # (S,) how large states get, as in most bodies, for one may run away
+    times: np.ndarray  # (W,) of the steps
+    states: np.ndarray  # (W, B, S)
+
+
 @functools.lru_cache(maxsize=256)
-def _coarse(day: _Day) -> tuple[np.ndarray, ...]:
-    """Fastest rate of each body at any stop (B,): in its own states, and in those of the typical body; how large states get (S,),
-    as in most bodies, for one may run away; and the way: times (W,) of its steps, and states (W, B, S).
-    """
+def _coarse(day: _Day) -> _Rough:
     stops = np.unique(np.linspace(0, len(day.t) - 1, min(len(day.t), _STOPS + 1)).round().astype(int))
     x, seen, alike, eye, longest = None, [], [], np.eye(day.jump.shape[1]), (day.t[-1] - day.t[0]) / (3 * _STOPS)
     peak, way = np.zeros((len(day.values), day.jump.shape[1])), []
@@ -230,20 +238,20 @@ def _coarse(day: _Day) -> tuple[np.ndarray, ...]:
                 left, at = left - step, at + step
                 way.append((float(at), x))
         seen.append(day.rates(stops[-1], day.t[-1], x)[2])
-    fastest = (np.max(_fastest(np.array(found)), axis=0) for found in (seen, alike))
-    return *fastest, np.median(peak, axis=0), *(np.array(part) for part in zip(*way, strict=True))
+    rates, others = (np.max(_fastest(np.array(found)), axis=0) for found in (seen, alike))
+    return _Rough(rates, others, np.median(peak, axis=0), *(np.array(part) for part in zip(*way, strict=True)))
 
 
 @functools.lru_cache(maxsize=256)
 def _jumps(day: _Day) -> tuple[bool, np.ndarray]:
     """Do the rates of a few bodies jump in time, by themselves? And how far states move in all (S,), as in most bodies.
 
-    Sought where they change most between two looks of a day, in states that are held there: what is smooth changes the less the
+    Sought where they change most between two looks, in states that are held there: what is smooth changes the less the
     closer one looks.
     """
-    times, (at, way) = np.linspace(day.t[0], day.t[-1], WATCHED + 1), _coarse(day)[3:]
+    times, rough = np.linspace(day.t[0], day.t[-1], WATCHED + 1), _coarse(day)
     nodes = np.searchsorted(day.t, times, side="right") - 1
-    states = way[np.searchsorted(at, times, side="right") - 1]
+    states = rough.states[np.searchsorted(rough.times, times, side="right") - 1]
 
     def change(i, begin, end):
         return np.abs(day.rates(nodes[i], end, states[i])[1] - day.rates(nodes[i], begin, states[i])[1])
@@ -290,8 +298,9 @@ def _adaptive(day: _Day, most: int) -> _Walk:
     A step that is far shorter than the fastest time constant is refused only where rates jump or bend (a valve that shuts); one
     after another is, where that happens at another moment in each body.
     """
-    x, stops, eye, (rates, _, size, *_) = None, [], np.eye(day.jump.shape[1]), _coarse(day)
-    step, short, refused = 1e-6 * (day.t[-1] - day.t[0]), _KINK / max(float(rates[0]), 1e-300), 0
+    x, stops, eye, rough = None, [], np.eye(day.jump.shape[1]), _coarse(day)
+    size, step, refused = rough.size, 1e-6 * (day.t[-1] - day.t[0]), 0
+    short = _KINK / max(float(rough.rates[0]), 1e-300)
 
     def walked(through=False):
         return _Walk(tuple(stops), through, refused > _KINKS * (len(stops) + refused))
@@ -346,7 +355,8 @@ class Pilot:
     def __init__(self, system, world, start="free"):
         self._day, self._timed = _Day(system, world, start), system.spec.timed and system.spec.step is None
         self.span = float(world.stop - world.start)
-        self.rates, self._alike, self.size, *_ = _coarse(self._day)
+        rough = _coarse(self._day)
+        self.rates, self._alike, self.size = rough.rates, rough.alike, rough.size
         self.states = self._day.jump.shape[1]
 
     @property
