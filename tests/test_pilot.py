@@ -296,3 +296,52 @@ def test_a_thousand_stable_steps_are_worth_a_look():
         model = Model(Hall2011(), weight=sensors.Gaussian("weight", sd=1.0))
         choice = choose(model, lived_world(person.bind(model.spec)))
     assert isinstance(choice.stepper, Rosenbrock) and len(choice.knots) < 60
+
+
+class Emptied(ht.System):
+    """Elimination at a constant rate until nothing is left, as pharmacologists write it: Michaelis-Menten's with a tiny Km."""
+
+    time = "h"
+
+    class State(ht.State):
+        a: Scalar = ht.state("mg")
+
+    class Input(ht.Input):
+        iv: Scalar = ht.dose("mg", into="a")
+
+    k: Scalar = ht.parameter(ht.lognormal(10.0, 0.4), "mg/h")
+
+    def rates(self, t, x, u):
+        return self.State(a=-self.k * x.a / (x.a + ht.const(0.01, "mg")))
+
+
+def test_what_is_empty_stays_so_in_every_body():
+    """Beyond the pole at -Km elimination goes on, and n and 2n steps agree on it: a quarter of the bodies ended at -100 mg."""
+    person = Person.of("p", start=0.0, stop=24.0, time="h", doses={"iv": Regimen.bolus(100.0, "mg", at=1.0)})
+    found = simulate(Emptied(), person, draws=100, key=0)
+    wanted = np.maximum(100.0 - found.parameters["k"][:, None] * (found.time - 1.0), 0.0)
+    assert len(found.failures) == 0 and np.sum(wanted[:, -1] == 0) > 90
+    np.testing.assert_allclose(found["a"][:, found.time >= 1.0], wanted[:, found.time >= 1.0], atol=0.1)  # .01 mg of Km, ten times
+
+
+def test_a_state_below_a_bound_it_was_only_declared_to_have_is_no_failure():
+    class Deviation(ht.System):
+        """An oscillator that nobody declared to go below 0; not linear, so that it is solved in steps."""
+
+        time = "h"
+
+        class State(ht.State):
+            x: Scalar = ht.state("1")
+            v: Scalar = ht.state("1/h")
+
+        w: Scalar = ht.parameter(ht.lognormal(1.0, 0.2), "1/h")
+
+        def rates(self, t, x, u):
+            return self.State(x=x.v, v=-self.w**2 * jnp.sin(x.x))
+
+        def initial(self, u):
+            return self.State(x=0.01, v=0.0)
+
+    found = simulate(Deviation(), Person.of("p", start=0.0, stop=10.0, time="h"), at=[2.0, 5.0], draws=20, key=0)
+    assert len(found.failures) == 0
+    np.testing.assert_allclose(found["x"], 0.01 * np.cos(found.parameters["w"][:, None] * [2.0, 5.0]), atol=1e-6)

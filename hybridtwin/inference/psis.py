@@ -46,7 +46,8 @@ def _one(x):
         k, sigma = _pareto(np.exp(x[tail]) - base)
         if np.isfinite(k):
             p = (np.arange(len(tail)) + 0.5) / len(tail)
-            excess = -np.log1p(-p) * sigma if abs(k) < 1e-12 else np.expm1(-k * np.log1p(-p)) * sigma / k
+            with np.errstate(over="ignore"):  # a tail beyond all numbers is cut below
+                excess = -np.log1p(-p) * sigma if abs(k) < 1e-12 else np.expm1(-k * np.log1p(-p)) * sigma / k
             x = x.copy()
             x[tail] = np.minimum(np.log(excess + base), 0.0)
     return x - _log_sum(x), float(k)

@@ -28,6 +28,7 @@ class Course(NamedTuple):
     acts: Acts  # what rules of care did, and a reason that the solver itself knows
     marks: Any  # (S, up to MARKS) states at nodes spread over the mesh
     size: Any  # (M + S,) largest absolute value of each output and state at any node; not finite where it once was not
+    under: Any  # (S,) how far each state fell below its declared bound at any node, 0 where it did not
     broken: Any  # (2,) node and state at which the lane first was not finite, (-1, 0) where it never was
     looks: Any = None  # (M, K) outputs at times at which nobody reads them, but two solutions are compared
 
@@ -38,6 +39,7 @@ class Kept(NamedTuple):
     row: Any  # () rows so far
     size: Any  # (M + S,) largest absolute values; NaN or infinite from the first time on that the value was
     sound: Any  # (M + S,) rows while they were finite
+    under: Any  # (S,) depth below declared bounds
 
 
 class Recorder:
@@ -48,11 +50,12 @@ class Recorder:
 
     def __init__(self, spec, names):
         self.spec, self.names, self.marks = spec, names, MARKS if len(spec.states) <= _FEW else 1
+        self.bounds = np.array([-np.inf if state.low is None else state.low for state in spec.states.values()])
 
     def fresh(self) -> Kept:
         """What is kept in front of the first node."""
         none = jnp.zeros(len(self.names) + len(self.spec.states))
-        return Kept(jnp.zeros(()), none, none)
+        return Kept(jnp.zeros(()), none, none, none[len(self.names) :])
 
     def __call__(self, kept: Kept, here, x, u):
         """(what is kept, what is recorded) of a node."""
@@ -61,7 +64,8 @@ class Recorder:
         both = (*seen, *(get(x, path) for path in self.spec.states))
         seen, both = seen if self.marks > 1 else both, lax.stop_gradient(jnp.stack(both))
         size, row = jnp.maximum(kept.size, jnp.abs(both)), kept.row + 1.0
-        return Kept(row, size, jnp.where(size < jnp.inf, row, kept.sound)), seen
+        under = jnp.maximum(kept.under, self.bounds - both[len(self.names) :])
+        return Kept(row, size, jnp.where(size < jnp.inf, row, kept.sound), under), seen
 
 
 def course(system, layout, stepper, mesh, x0, extras, names, readers=None, care=None) -> Course:
@@ -82,5 +86,6 @@ def course(system, layout, stepper, mesh, x0, extras, names, readers=None, care=
         acts._replace(code=jnp.where(acts.code == OVERFLOW, OVERFLOW, lost).astype(jnp.int32)),
         jnp.stack(marks),
         kept.size,
+        kept.under,
         jnp.where(row < len(seen[0]), jnp.stack([node, state]), jnp.array([-1, 0])).astype(jnp.int32),
     )

@@ -6,7 +6,8 @@ times the true error (DESIGN 6.1), so that is what is compared, lane by lane, an
 returned.
 
 That holds where steps are short enough to converge. Two solutions that are both wrong are told by their states: these are
-compared too, at nodes over the whole mesh and not only where an output is read, with a hundred times the tolerance.
+compared too, at nodes over the whole mesh and not only where an output is read, with a hundred times the tolerance. Where both
+agree on a state below its bound, a method that controls its own error is asked (`_fallen`).
 """
 
 import functools
@@ -31,6 +32,7 @@ _STATES = 0.01  # how much a difference of a state counts beside that of an outp
 _FEW = 8  # lanes of one call of the second method: few go there, wait for each other, and each at its own steps
 _HOPELESS, _LAST = 8, 16  # its sub-steps after which a lane that is not finite is given up, and any lane: its rates have a pole
 _LOST = 1e-2  # error, relative to the largest value anywhere, above which numbers are masked
+_WRONG = 10.0  # tolerances that a state may fall below its bound before two solutions that agree on it are doubted
 _ROUNDING = 1e-13  # share of a draw's largest number that is no more than rounding: an action at rest is zero but for that
 _TAIL = 1e-12  # share of that largest value below which what is read is nothing
 
@@ -155,12 +157,15 @@ def solve_draws(
         (best,) = run(everyone, 1)
         coarse = best
     check = _compare(coarse, best, tol)
-    left = ~(check.error <= tol)
-    refined = int(np.sum(left))
+    left, doubtful = ~(check.error <= tol), refine and instead is not None
+    refined = int(np.sum(left | _fallen(best, tol) if doubtful else left))
     if refined:
         best, most = jax.tree.map(np.array, best), _patient(cost) if instead is not None else _FINEST
         if refine:
             _settle(run, best, check, left, tol, (2, most), known=best)
+            if doubtful:
+                fell = _fallen(best, tol)
+                check.error[fell], check.gross[fell] = np.inf, np.inf
             left = ~(check.error <= tol)
         if instead is not None and left.any():
             stable, own = instead()
@@ -176,6 +181,20 @@ def solve_draws(
             left = ~(check.error <= tol) & np.isfinite(check.error)
             _settle(run, best, check, left, tol, (most // 2, _FINEST))
     return _judged(best, check, refined, tol)
+
+
+def _fallen(courses: list[Course], tol):
+    """(L,) did a state fall below its declared bound, by more than may pass for an error?
+
+    Beyond a pole, or where an elimination goes on though nothing is left (Michaelis-Menten's below -Km), n and 2n steps agree on
+    what no body does. It is for a method that controls its own error to say whether the state does so (then it only was declared
+    in another way).
+    """
+    count = courses[0].values.shape[1]
+    size, under = np.max([c.size for c in courses], axis=0), np.max([c.under for c in courses], axis=0)
+    with np.errstate(invalid="ignore"):
+        rounding = _ROUNDING * np.max(size, axis=1, keepdims=True, initial=0.0)
+        return np.any(under > _WRONG * tol * size[:, count:] + rounding, axis=1)
 
 
 def _packed(worlds, often: bool) -> list[Packed]:
