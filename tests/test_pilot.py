@@ -321,7 +321,7 @@ def test_what_is_empty_stays_so_in_every_body():
     found = simulate(Emptied(), person, draws=100, key=0)
     wanted = np.maximum(100.0 - found.parameters["k"][:, None] * (found.time - 1.0), 0.0)
     assert len(found.failures) == 0 and np.sum(wanted[:, -1] == 0) > 90
-    np.testing.assert_allclose(found["a"][:, found.time >= 1.0], wanted[:, found.time >= 1.0], atol=0.1)  # .01 mg of Km, ten times
+    np.testing.assert_allclose(found["a"][:, found.time >= 1.0], wanted[:, found.time >= 1.0], atol=0.1)  # ten Km
 
 
 def test_a_state_below_a_bound_it_was_only_declared_to_have_is_no_failure():
