@@ -73,7 +73,7 @@ def test_two_wrong_solutions_that_agree_where_they_are_read_are_told_by_their_st
     def made(states):
         marks = np.broadcast_to(np.asarray(states, float), (MARKS,)).reshape(1, 1, MARKS)
         size = np.array([[1.0, np.abs(marks).max()]])
-        return [Course(np.ones((1, 1, 2)), Acts(*[np.zeros(1)] * 4), marks, size, np.full((1, 2), -1))]
+        return [Course(np.ones((1, 1, 2)), Acts(*[np.zeros(1)] * 4), marks, size, np.zeros((1, 1)), np.full((1, 2), -1))]
 
     wild = (-1.0) ** np.arange(MARKS)
     assert _compare(made(wild), made(0.5 * wild)).error[0] > 1e-3

@@ -54,7 +54,7 @@ def test_a_drink_that_do_moves_takes_its_appearance_along():
     times = np.arange(0.0, 481.0, 8.0)
     later = ht.simulate(BODY, person(drink(0.0)), at=times, tol=1e-7, do=[Do({"meal": lambda m: m.shift(35.0, "min")})])
     np.testing.assert_allclose(later["G"][0], apart(times, 35.0)[0], rtol=2e-6)
-    double = ht.simulate(BODY, person(drink(0.0)), at=times, do=[Do({"meal": lambda m: 2.0 * m})])
+    double = ht.simulate(BODY, person(drink(0.0)), at=times, tol=1e-7, do=[Do({"meal": lambda m: 2.0 * m})])
     np.testing.assert_allclose(double["appearance"][0], 2.0 * apart(times, 0.0)[1], atol=1e-9)
 
 

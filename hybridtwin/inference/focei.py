@@ -120,6 +120,8 @@ def maximize(marginal: Marginal, report, rounds: int = 100, start=None, near: fl
 
 def _check_possible(marginal, each):
     """**Raises:** ImplausibleValue, SolveError for a person whose objective (P,) is no number where the search begins."""
+    if np.isfinite(each).all():
+        return
     for group in marginal.groups:
         for problem, place in zip(group.problems, group.rows, strict=True):
             if not np.isfinite(each[place]):
