@@ -24,6 +24,7 @@ SPAN = {"min": 480.0, "h": 48.0}
 AMOUNT = {"g": 40.0, "mg": 100.0, "[IU]": 4.0}
 TOL = 1e-4
 ABSOLUTE = 1e-13  # absolute tolerance of the reference
+LEAST = 10 * ABSOLUTE / TOL  # what it can tell from nothing to the tolerance asked for
 FIRST_PART = {  # of days that take the reference hours: beats, minutes of bleeding, days of a clock
     "Smith2004": 3.0, "Zenker2007": 900.0, "Respiration": 25.0, "Forger99": 96.0, "Jewett99": 96.0, "Hilaire07": 96.0,
     "Hannay19": 96.0, "Hannay19TP": 96.0, "Breslow13": 72.0, "Skeldon23": 72.0, "TwoProcess": 96.0,
@@ -239,11 +240,10 @@ def worst(found, wanted):
     A state that has emptied between any two times looked at may be 1e-13 at its largest, where the reference itself knows no
     digit: values count as at least what the reference's absolute tolerance can tell from it to the tolerance asked for.
     """
-    least = 10 * ABSOLUTE / TOL
     error = np.zeros(len(found.failed))
     with np.errstate(invalid="ignore"):
         for name, truth in wanted.values.items():
-            size = np.maximum(np.max(np.abs(truth), axis=1, keepdims=True), least)
+            size = np.maximum(np.max(np.abs(truth), axis=1, keepdims=True), LEAST)
             error = np.maximum(error, np.max(np.abs(found[name] - truth) / size, axis=1))
     return np.where(np.isfinite(error), error, np.inf)
 
@@ -281,7 +281,7 @@ def fuzz(name, draws, wide, share, key=0):
         if np.isfinite(states).all():
             size = np.max(np.abs(states), axis=0)
             off = np.max(np.abs(np.stack([wanted[path][lane] for path in spec.states], axis=1) - states), axis=0)
-            apart = float(np.fmax(apart, np.max(off / np.where(size > 0, size, 1.0))))
+            apart = float(np.fmax(apart, np.max(off / np.maximum(size, LEAST))))
     row = {
         "system": name,
         "draws": draws,

@@ -343,5 +343,5 @@ def test_a_state_below_a_bound_it_was_only_declared_to_have_is_no_failure():
             return self.State(x=0.01, v=0.0)
 
     found = simulate(Deviation(), Person.of("p", start=0.0, stop=10.0, time="h"), at=[2.0, 5.0], draws=20, key=0)
-    assert len(found.failures) == 0
+    assert len(found.failures) == 0 and any("Declare it positive=False" in note for note in found.notes)
     np.testing.assert_allclose(found["x"], 0.01 * np.cos(found.parameters["w"][:, None] * [2.0, 5.0]), atol=1e-6)

@@ -102,21 +102,37 @@ def simulate(
         rules=layout.rules,
     )
     acted = [told(act, bound.clock, solved.failed) for act in acts]
+    values = {name: solved.values[0, :, :, m] for m, name in enumerate(names)}
     return Trajectory(
         time,
-        {name: solved.values[0, :, :, m] for m, name in enumerate(names)},
+        values,
         units,
         bound.clock,
         np.zeros(len(solved.failed), int),
         solved.failed,
         _worst(solved),
         "; ".join(map(str, do)) or "as lived",
-        (*late, *world.notes, *overflowed(world, solved.code, spec), *rows.told(), *acted),
+        (*late, *world.notes, *overflowed(world, solved.code, spec), *rows.told(), *_below(spec, values), *acted),
         acts,
         rows,
         lanes["values"],
         choice.told(spec.time),
     )
+
+
+def _below(spec, values) -> list[str]:
+    """A note on each state that goes below its declared bound: lanes are then solved by the last resort, which is slow."""
+    seen, notes = {name: np.nan_to_num(v) for name, v in values.items()}, []
+    largest = np.max([np.max(np.abs(v), axis=1) for v in seen.values()], axis=0)
+    for path, state in spec.states.items():
+        if state.low is None or path in spec.outputs:
+            continue
+        depth, size = state.low - np.min(seen[path], axis=1), np.max(np.abs(seen[path]), axis=1)
+        fell = int(np.sum((depth > 1e-3 * size) & (depth > 1e-12 * largest)))
+        if fell:
+            told = f"{path} goes below {state.low:g} in {fell} of {len(depth)} draws"
+            notes.append(f"{told}. Declare it positive=False, or mend the rates")
+    return notes
 
 
 def _solved(system, bound, laid, choice, lanes, names, start, tol):
