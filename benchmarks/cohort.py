@@ -103,8 +103,6 @@ def effective(fit):
 
 def ours(count, draws, rounds):
     """In this process: seconds of the first cohort and of further ones of the same shape, and what compiling took."""
-    import resource
-
     import jax
 
     compiled = []
@@ -137,7 +135,7 @@ def ours(count, draws, rounds):
                 "stages": {s: stages.count(s) for s in set(stages)},
                 "not_ok": sum(f.parts["computed"].level != "OK" for f in fits),
                 "medians": {k: float(np.median(v)) for k, v in fits[0].values.items()},
-                "memory_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                "memory_MiB": 1024 * measure.held(),
             }
         )
     return found

@@ -129,8 +129,6 @@ def compare(lanes, ours, tolerances, repeats):
 
 def memory(lanes):
     """Most memory (GiB) that a process of our side alone ever held: (values and gradients of so many lanes, those of 256)."""
-    import resource
-
     from benchmarks import glucose_problem as gp
     from hybridtwin.program import Program
     from hybridtwin.simulate.steppers import Tsit5
@@ -140,7 +138,7 @@ def memory(lanes):
     for count in (TILE, lanes):
         z = gp.draws(count)
         program(z), program.gradient(z)
-        found.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+        found.append(measure.held())
     return found[1], found[0]
 
 
