@@ -406,7 +406,7 @@ def solve(fit: Fit, day: Day, worlds, *, draws: int, key, at=None, prior=False, 
             return stable, data(meshes if held else laid(2.0 * span, ())[1])
 
         how: dict[str, Any] = {"refine": refine, "tol": tol, "width": tile(*size), "cost": int(np.sum(meshes[0].steps)) * size[1]}
-        other = None if isinstance(kernel.stepper, Difference) else instead
+        other = instead if kernel.stepper.replaceable else None
         solved: Solved = solve_draws(program, each, data(meshes), instead=other, **how)
     rows = failures(
         solved,

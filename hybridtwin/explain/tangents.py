@@ -31,7 +31,6 @@ from hybridtwin.measures import First, Last
 from hybridtwin.outcomes import Outcome
 from hybridtwin.simulate.run import solve_draws, tile
 from hybridtwin.simulate.solve import arrivals
-from hybridtwin.simulate.steppers import Difference
 from hybridtwin.simulate.stiff import Rosenbrock
 from hybridtwin.simulate.trajectory import Trajectory
 
@@ -229,7 +228,7 @@ def derivatives(
 
         width = tile(len(fit.model.spec.states))
         refine = kernel.stepper.refines
-        other = None if isinstance(kernel.stepper, Difference) else stable
+        other = stable if kernel.stepper.replaceable else None
         solved = solve_draws(program, each, datas, refine=refine, tol=tol, instead=other, width=width)
     found: list[list[Tangent]] = [[] for _ in outcomes]
     for w, (d, (_, _, time, late)) in enumerate(zip(directions, parts, strict=True)):

@@ -23,9 +23,12 @@ LOOPS = 1000.0  # evaluations that a segment is taken to cost where each lane fi
 
 
 class AbstractStepper(eqx.Module):
-    """One way to cross a segment. `order` is the order of convergence, or None where there is no step to refine."""
+    """One way to cross a segment. `order` is the order of convergence, or None where there is no step to refine; `replaceable`:
+    may another method go on in a lane that does not settle?
+    """
 
     order: eqx.AbstractClassVar[int | None]
+    replaceable: ClassVar[bool] = True
 
     @abc.abstractmethod
     def advance(self, f, t, h, x):
@@ -152,6 +155,7 @@ class Difference(AbstractStepper):
     """One step of a difference equation, x + h f(t, x): the law itself, so that nothing is to be refined."""
 
     order: ClassVar[int | None] = None
+    replaceable: ClassVar[bool] = False
 
     def advance(self, f, t, h, x):
         return jax.tree.map(lambda leaf, rate: leaf + h * rate, x, f(t, x))

@@ -145,6 +145,7 @@ class Controlled(AbstractStepper):
     tolerance: float | jax.Array = 1e-5
     size: jax.Array | None = None
     order: ClassVar[int | None] = 4
+    replaceable: ClassVar[bool] = False  # it is the last
 
     def advance(self, f, t, h, x):
         flat, unravel = ravel_pytree(x)

@@ -26,7 +26,7 @@ from hybridtwin.simulate.pilot import GAIN, WATCHED, Choice, Pilot, looked, sett
 from hybridtwin.simulate.rules import LAST, acts_of, overflowed, told
 from hybridtwin.simulate.run import solve_draws, tile
 from hybridtwin.simulate.solve import Extras, first
-from hybridtwin.simulate.steppers import RK4, AbstractStepper, Adaptive, Difference, Exact, Repeated
+from hybridtwin.simulate.steppers import RK4, AbstractStepper, Adaptive, Exact, Repeated
 from hybridtwin.simulate.stiff import Controlled, Rosenbrock, sized
 from hybridtwin.simulate.trajectory import Trajectory
 from hybridtwin.units import time_factor
@@ -158,7 +158,7 @@ def _solved(system, bound, laid, choice, lanes, names, start, tol):
 
     if choice.size:
         lanes = lanes | {"size": np.broadcast_to(choice.size, (len(lanes["extras"].sets), len(choice.size)))}
-    instead = None if isinstance(choice.stepper, Controlled | Difference) else other
+    instead = other if choice.stepper.replaceable else None
     refine, cost = choice.stepper.refines, choice.stepper.cost(len(spec.states))
     how: dict[str, Any] = {"width": tile(len(spec.states), cost), "cost": int(np.sum(mesh.steps)) * cost}
     how |= {"shown": len(reads)} if looks else {}
