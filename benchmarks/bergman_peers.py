@@ -8,6 +8,7 @@ that has PyStan, `python benchmarks/bergman_peers.py stan`. The last line is JSO
 
 import argparse
 import json
+import os
 import time
 
 import numpy as np
@@ -16,11 +17,14 @@ TIMES = np.array([2, 4, 6, 8, 10, 14, 19, 22, 30, 40, 50, 70, 90, 120, 160, 180.
 INSULIN = np.array([60, 95, 70, 52, 45, 42, 38, 55, 50, 38, 28, 20, 14, 10, 8, 8.0])  # mU/L; 8 at rest
 REST, DOSE, WEIGHT, SD = 8.0, 21.0, 70.0, 5.0  # mU/L, g, kg, mg/dL
 PRIORS = {"SG": (0.0192, 0.3), "SI": (3.5e-4, 0.7), "p2": (0.0254, 0.45), "Gb": (91.0, 0.1), "VG": (1.7, 0.15)}
+GIVEN = "BENCHMARK_READINGS"  # of the environment: the readings as JSON
 TRUTH = {"SG": 0.021, "SI": 4.2e-4, "p2": 0.028, "Gb": 88.0, "VG": 1.75}
 
 
 def readings(seed=0):
-    """Glucose (mg/dL) at TIMES."""
+    """Glucose (mg/dL) at TIMES; as they are given by who started this process, for making them is nobody's time."""
+    if GIVEN in os.environ:
+        return np.array(json.loads(os.environ[GIVEN]))
     from scipy.integrate import solve_ivp
 
     p = TRUTH

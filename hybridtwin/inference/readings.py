@@ -39,10 +39,9 @@ def _program(kernel: Kernel):
         here = dataclasses.replace(kernel, stepper=Repeated(kernel.stepper, substeps))
         values = kernel.constrain(z)
         modelled = here.modelled(values, data)
-        terms = {n: kernel.sensor_of(n, values).terms(modelled[n], data.seen[n]) for n in data.read}
+        terms = kernel.terms_at(modelled, values, data)
         residuals = {
-            n: jnp.where(data.seen[n].mask & (data.seen[n].censored == 0), t.residual, jnp.nan)
-            for n, t in terms.items()
+            n: jnp.where(data.seen[n].mask & (data.seen[n].censored == 0), t.residual, jnp.nan) for n, t in terms.items()
         }
         loglik = sum(jnp.sum(t.loglik) for t in terms.values())
         good = jnp.isfinite(loglik)

@@ -20,8 +20,9 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoMultivariateNormal
 from numpyro.infer.initialization import init_to_value
 
+from hybridtwin.engine import Lanes
 from hybridtwin.inference.psis import psis
-from hybridtwin.inference.readings import read
+from hybridtwin.inference.readings import densities
 from hybridtwin.inference.sampling import Drawn, Setting
 from hybridtwin.kernel import Kernel
 from hybridtwin.keys import folded
@@ -33,7 +34,9 @@ _TRACING = threading.Lock()  # NumPyro's handlers are one stack for all threads,
 
 @functools.lru_cache(maxsize=16)
 def _program(kernel: Kernel, steps: int, rate: float):
-    """Compiled: (key, center, scale, data, temper) -> guide's mean (d,), Cholesky factor (d, d), losses (steps,)."""
+    """Compiled, of P people: (keys (P,), modes (P, d), scales (P, d, d), data, tempers) -> the guides' means (P, d) and Cholesky
+    factors (P, d, d), losses (P, steps).
+    """
 
     def density(center, scale, data, temper):
         y = numpyro.sample("y", dist.ImproperUniform(constraints.real_vector, (), (kernel.size,)))
@@ -56,29 +59,28 @@ def _program(kernel: Kernel, steps: int, rate: float):
         found = svi.get_params(state)
         return found["auto_loc"], found["auto_scale_tril"], losses
 
-    return jax.jit(climb)
+    return Lanes(climb, (0, 0, 0, 0, 0))
 
 
 def draw(setting: Setting, method) -> list[Drawn]:
     """Draws from the guide of every person wanted, with the log density they are really from."""
+    fits = [fits[0] for fits in setting.modes]
+    modes, scales = (np.stack([getattr(fit, part) for fit in fits]) for part in ("mode", "scale"))
+    climb_keys, draw_keys = (jnp.stack([folded(key, i) for key in setting.keys]) for i in (2, 3))
+    climb, given = _program(setting.kernel, method.steps, method.rate), (climb_keys, modes, scales, setting.data, setting.tempers)
+    with _TRACING:
+        climb.trace(*given)
+    means, roots, losses = map(np.array, climb(*given))
+    count, size = method.draws, setting.kernel.size
+    noise = np.array(jax.vmap(lambda key: jax.random.normal(key, (count, size), float))(draw_keys))
+    z = modes[:, None] + np.einsum("pij,pnj->pni", scales, means[:, None] + np.einsum("pij,pnj->pni", roots, noise))
+    density = densities(setting.kernel, z, setting.data, setting.tempers)
     found = []
-    for p, key in enumerate(setting.keys[: setting.wanted]):
-        data, temper = (jax.tree.map(lambda a, p=p: a[p], part) for part in (setting.data, setting.tempers))
-        fit = setting.modes[p][0]
-        climb_key, draw_key = (folded(key, i) for i in (2, 3))
-        center, scale = jnp.asarray(fit.mode), jnp.asarray(fit.scale)
-        climb = _program(setting.kernel, method.steps, method.rate)
-        with _TRACING:
-            climbed = climb(climb_key, center, scale, data, temper)
-        mean, root, losses = map(np.array, climbed)
-        noise = np.array(jax.random.normal(draw_key, (method.draws, len(mean)), float))
-        z = fit.mode + (mean + noise @ root.T) @ fit.scale.T
-        volume = np.linalg.slogdet(fit.scale)[1] + np.sum(np.log(np.abs(np.diag(root))))
-        proposal = -0.5 * np.sum(noise**2, axis=1) - 0.5 * len(mean) * np.log(2 * np.pi) - volume
-        one = jax.tree.map(lambda a: a[None], (data, temper))
-        density = read(setting.kernel, z[None], *one).log_density[0]
-        gap = np.where(np.isfinite(density), density, -np.inf) - proposal
-        tail = losses[-max(len(losses) // 10, 1) :]
+    for p in range(setting.wanted):
+        volume = np.linalg.slogdet(scales[p])[1] + np.sum(np.log(np.abs(np.diag(roots[p]))))
+        proposal = -0.5 * np.sum(noise[p] ** 2, axis=1) - 0.5 * size * np.log(2 * np.pi) - volume
+        gap = np.where(np.isfinite(density[p]), density[p], -np.inf) - proposal
+        tail = losses[p, -max(method.steps // 10, 1) :]
         stats = {
             "log_proposal": proposal,
             "guide_khat": float(psis(gap)[1]),
@@ -86,6 +88,6 @@ def draw(setting: Setting, method) -> list[Drawn]:
             "evidence_bound_se": float(gap.std() / np.sqrt(len(gap))) if np.isfinite(gap).all() else np.inf,
             "climbed": float(np.isfinite(tail).all()),
         }
-        found.append(Drawn(z[None], stats))
+        found.append(Drawn(z[p][None], stats))
         setting.report(1 + p, 1 + setting.wanted, 0)
     return found
