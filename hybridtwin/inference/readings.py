@@ -106,22 +106,26 @@ def values_of(kernel: Kernel, z) -> dict[str, Any]:
 def ahead(kernel: Kernel, data, temper) -> Callable[[], None]:
     """Begin to compile what the end of every fit needs, on another core, while its modes are searched for.
 
-    The call returned waits for it. A kernel whose programs were compiled once is not looked at again, and one core has no other.
+    The call returned does the rest and waits. A kernel whose programs were compiled once is not looked at again, and one core has
+    no other.
     """
     if _program(kernel).called or cores() < 2:
         return lambda: None
+    z = np.zeros((len(temper.power), 1, kernel.size))
 
-    def compiled():
+    def begin():
         with double():
-            z = np.zeros((len(temper.power), 1, kernel.size))
             densities(kernel, z, data, temper)
-            values_of(kernel, z[0])
-            prior_draws(kernel, as_key(0), 1)
+
+    def end():
+        values_of(kernel, z[0])  # two small programs, by a thread that would only wait
+        prior_draws(kernel, as_key(0), 1)
+        work.result()
 
     with_it = ThreadPoolExecutor(1, "hybridtwin-ahead")
-    work = with_it.submit(compiled)
+    work = with_it.submit(begin)
     with_it.shutdown(wait=False)
-    return work.result
+    return end
 
 
 def generator(key, fold: int) -> np.random.Generator:
